@@ -1,0 +1,473 @@
+"""The state of one case, and how each journal record changes it.
+
+A record is a tuple: a `Code`, then plain values.
+`CaseState.apply` is the only thing that changes a case, whether it runs (`knhk.case` decides, then applies) or is replayed
+(the decisions come from the journal); it decides nothing itself, so both end in the same state.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any
+
+from knhk._kernel import IDLE, Marking, Net
+from knhk._lower import Kind, NetPlan, Program
+from knhk.errors import JournalError
+from knhk.workitem import ItemState, WorkItem
+
+Record = tuple[Any, ...]
+
+
+class Code(enum.IntEnum):
+    """What a journal record says happened; the numbers are on disk and never change their meaning."""
+
+    CREATED = 1
+    STARTED = 2
+    FIRED = 3
+    BEGUN = 4
+    FINISHED = 5
+    FORCED = 6
+    INSTANCE_ADDED = 7
+    INSTANCES_CLOSED = 8
+    ABORTED = 9
+    WITHDRAWN = 10
+    OFFERED = 11
+    OFFER_WITHDRAWN = 12
+    TIMER_SET = 13
+    TIMER_CLEARED = 14
+    TRIGGER_HELD = 15
+    DATA = 16
+    ITEM = 17
+    PHASE = 18
+
+
+class Phase(enum.Enum):
+    """Where a case is in its life."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    DEADLOCKED = "deadlocked"
+
+
+class End(enum.IntEnum):
+    """What the end of an instance does to its task."""
+
+    NOTHING = 0
+    COMPLETES = 1
+    PASSES_ON = 2
+    RELEASES = 3
+    DETACHED = 4
+
+
+class Activity:
+    """
+    What a started task does: its instances.
+
+    Attributes:
+        open: by instance number (0 where there is one), the work item's or net instance's number.
+        created, completed: instances so far.
+        closed: no instance may be added any more.
+        passed: control has passed on; the open instances run on without effect.
+        elements: what `for_each` gave, by instance.
+    """
+
+    __slots__ = ("closed", "completed", "created", "elements", "open", "passed")
+
+    def __init__(self) -> None:
+        self.open: dict[int, int] = {}
+        self.created = 0
+        self.completed = 0
+        self.closed = False
+        self.passed = False
+        self.elements: list[Any] | None = None
+
+
+class NetInstance:
+    """One running net: its marking, and what the case knows beside it."""
+
+    __slots__ = ("activities", "instance", "marking", "number", "offers", "parent", "plan", "task", "timers", "triggers")
+
+    def __init__(self, number: int, plan: NetPlan, marking: Marking, parent: NetInstance | None, task: int, instance: int) -> None:
+        self.number = number
+        self.plan = plan
+        self.marking = marking
+        self.parent = parent
+        self.task = task
+        self.instance = instance
+        self.activities: dict[int, Activity] = {}
+        self.offers: dict[int, int] = {}
+        self.timers: dict[int, int] = {}
+        self.triggers: dict[int, int] = {}
+
+    def is_offerable(self, task: int) -> bool:
+        """Whether the task is ready and, if it waits for a trigger, holds one."""
+        if not self.marking.is_ready(task):
+            return False
+        return self.plan.plans[task].task.trigger is None or self.triggers.get(task, 0) > 0
+
+    def path(self, task: int, instance: int = 0) -> str:
+        """Return the path of a task or instance from the root net: ``S#2/B``."""
+        parts = []
+        net: NetInstance | None = self
+        while net is not None:
+            name = net.plan.tables.tasks[task]
+            parts.append(f"{name}#{instance}" if instance else name)
+            task, instance, net = net.task, net.instance, net.parent
+        return "/".join(reversed(parts))
+
+
+class CaseState:
+    """
+    Everything that a case is, between two records.
+
+    Attributes:
+        nets, items: what is running, by number.
+        touched: net instances that changed since the driver last looked.
+        moved: items that appeared, changed or went since the driver last took them, for the worklist.
+        work: started items that wait for their handler, in order.
+    """
+
+    def __init__(self, program: Program, kernels: Sequence[Net]) -> None:
+        self.program = program
+        self.kernels = kernels
+        self.phase = Phase.CREATED
+        self.data: dict[str, Any] = {}
+        self.nets: dict[int, NetInstance] = {}
+        self.items: dict[int, WorkItem] = {}
+        self.next_net = 0
+        self.next_item = 1
+        self.touched: dict[int, None] = {}
+        self.moved: set[int] = set()
+        self.work: dict[int, None] = {}
+
+    def apply(self, record: Record) -> None:
+        """Change the state as the record says; raises JournalError where it cannot have happened."""
+        try:
+            _APPLY[record[0]](self, *record[1:])
+        except (KeyError, IndexError, TypeError) as error:
+            message = f"record {record!r} does not fit the case: {error!r}"
+            raise JournalError(message) from error
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def element(self, item: WorkItem) -> Any:
+        """Return what `for_each` gave for this instance, or None."""
+        elements = self.nets[item.net].activities[item.task].elements
+        return None if elements is None else elements[item.instance - 1]
+
+    # --- records ------------------------------------------------------------------------------------------------------
+
+    def _created(self, data: dict[str, Any]) -> None:
+        self.data = dict(data)
+
+    def _started(self) -> None:
+        self.phase = Phase.RUNNING
+        self._open_net(0, None, -1, 0)
+
+    def _fired(self, net: int, task: int, chosen: Sequence[int]) -> None:
+        instance = self._touch(net)
+        self._before_start(instance, task)
+        instance.marking.start(task)
+        self._after_start(instance, task)
+        if instance.plan.tables.table[task].detached:
+            self._drop_region(instance, task)
+            instance.marking.pass_on(task, chosen)
+        else:
+            self._drop_region(instance, task)
+            instance.marking.complete(task, chosen)
+
+    def _begun(
+        self, net: int, task: int, count: int, elements: list[Any] | None, by: str, chosen: Sequence[int] | None
+    ) -> None:
+        """`count` 0 is a single activation; a detached task gives what it `chose` with its start."""
+        instance = self._touch(net)
+        plan = instance.plan.plans[task]
+        offered = self._before_start(instance, task)
+        instance.marking.start(task)
+        self._after_start(instance, task)
+        activity = instance.activities.get(task)
+        if activity is None:
+            activity = instance.activities[task] = Activity()
+        if elements is not None:
+            activity.elements = [*(activity.elements or ()), *elements]
+        if plan.task.multiple is None:
+            self._open_instance(instance, task, activity, 0, by, offered)
+        for _ in range(count):
+            activity.created += 1
+            self._open_instance(instance, task, activity, activity.created, by, None)
+        if chosen is not None:
+            self._drop_region(instance, task)
+            instance.marking.pass_on(task, chosen)
+
+    def _finished(self, net: int, task: int, k: int, output: dict[str, Any] | None, end: int, chosen: Sequence[int] | None) -> None:
+        instance = self._touch(net)
+        activity = instance.activities[task]
+        self._close(instance, task, activity.open.pop(k))
+        activity.completed += 1
+        if output:
+            self.data.update(output)
+        if end == End.COMPLETES:
+            self._drop_activity(instance, task)
+            self._drop_region(instance, task)
+            instance.marking.complete(task, chosen or ())
+        elif end == End.PASSES_ON:
+            activity.passed = True
+            aborts_itself = task in instance.plan.tables.table[task].cancels_tasks
+            self._drop_region(instance, task)
+            instance.marking.pass_on(task, chosen or ())
+            if aborts_itself:
+                self._drop_activity(instance, task)
+                instance.marking.release(task)
+        elif end == End.RELEASES:
+            self._drop_activity(instance, task)
+            instance.marking.release(task)
+        # A detached task's activity stays while its net lives: its count of instances keeps their paths unique.
+
+    def _forced(self, net: int, task: int, chosen: Sequence[int]) -> None:
+        instance = self._touch(net)
+        self._drop_activity(instance, task)
+        self._drop_region(instance, task)
+        instance.marking.complete(task, chosen)
+
+    def _instance_added(self, net: int, task: int, element: list[Any] | None, by: str) -> None:
+        instance = self._touch(net)
+        activity = instance.activities[task]
+        activity.created += 1
+        if element is not None:
+            activity.elements = [*(activity.elements or ()), *element]
+        self._open_instance(instance, task, activity, activity.created, by, None)
+
+    def _instances_closed(self, net: int, task: int) -> None:
+        self._touch(net).activities[task].closed = True
+
+    def _aborted(self, net: int, task: int) -> None:
+        instance = self._touch(net)
+        self._drop_activity(instance, task)
+        if instance.marking.status[task] != IDLE:
+            instance.marking.release(task)
+
+    def _withdrawn(self, net: int, task: int) -> None:
+        instance = self._touch(net)
+        self._before_start(instance, task, persistent=False)
+        instance.marking.withdraw(task)
+
+    def _offered(self, net: int, task: int) -> None:
+        number = self._open_item(self.nets[net], task, 0, "", ItemState.OFFERED)
+        self.nets[net].offers[task] = number
+
+    def _offer_withdrawn(self, net: int, task: int) -> None:
+        self._drop_item(self.nets[net].offers.pop(task))
+
+    def _timer_set(self, net: int, task: int, due: int) -> None:
+        self.nets[net].timers[task] = due
+
+    def _timer_cleared(self, net: int, task: int) -> None:
+        del self.nets[net].timers[task]
+
+    def _trigger_held(self, net: int, task: int, held: int) -> None:
+        self._touch(net).triggers[task] = held
+
+    def _data(self, output: dict[str, Any]) -> None:
+        self.data.update(output)
+
+    def _item(self, number: int, state: str, by: str, attempt: int) -> None:
+        item = self.items[number]
+        item.state, item.by, item.attempt = ItemState(state), by, attempt
+        self._note(item)
+
+    def _phase(self, phase: str) -> None:
+        self.phase = Phase(phase)
+        if self.phase in (Phase.COMPLETED, Phase.CANCELLED):
+            self.moved.update(self.items)
+            self.nets.clear()
+            self.items.clear()
+            self.work.clear()
+            self.touched.clear()
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _touch(self, net: int) -> NetInstance:
+        self.touched[net] = None
+        return self.nets[net]
+
+    def _open_net(self, kind: int, parent: NetInstance | None, task: int, k: int) -> int:
+        number = self.next_net
+        self.next_net += 1
+        self.nets[number] = NetInstance(number, self.program.nets[kind], self.kernels[kind].marking(), parent, task, k)
+        self.touched[number] = None
+        return number
+
+    def _open_item(self, net: NetInstance, task: int, k: int, by: str, state: ItemState) -> int:
+        number = self.next_item
+        self.next_item += 1
+        item = self.items[number] = WorkItem(number, net.number, task, k, state, by)
+        self._note(item)
+        return number
+
+    def _note(self, item: WorkItem) -> None:
+        self.moved.add(item.number)
+        if item.state is ItemState.STARTED and self.nets[item.net].plan.plans[item.task].kind is Kind.HANDLER:
+            self.work[item.number] = None
+        else:
+            self.work.pop(item.number, None)
+
+    def _drop_item(self, number: int) -> None:
+        if self.items.pop(number, None) is not None:
+            self.moved.add(number)
+            self.work.pop(number, None)
+
+    def _open_instance(self, net: NetInstance, task: int, activity: Activity, k: int, by: str, offered: int | None) -> None:
+        plan = net.plan.plans[task]
+        if plan.kind is Kind.SUBNET:
+            activity.open[k] = self._open_net(plan.subnet, net, task, k)
+        elif offered is not None and k == 0:
+            item = self.items[offered]
+            item.state, item.by = ItemState.STARTED, by
+            self._note(item)
+            activity.open[k] = offered
+        else:
+            activity.open[k] = self._open_item(net, task, k, by, ItemState.STARTED)
+
+    def _before_start(self, net: NetInstance, task: int, *, persistent: bool = True) -> int | None:
+        """Use up the trigger, and take the offer off the worklist: return its item, which a single activation keeps."""
+        trigger = net.plan.plans[task].task.trigger
+        if trigger is not None and net.triggers.get(task, 0) > 0 and (persistent or trigger.mode.value == "transient"):
+            net.triggers[task] -= 1
+        net.timers.pop(task, None)
+        offered = net.offers.pop(task, None)
+        if offered is not None and (not persistent or net.plan.plans[task].task.multiple is not None):
+            self._drop_item(offered)
+            return None
+        return offered
+
+    def _after_start(self, net: NetInstance, task: int) -> None:
+        """A cancelling partial join aborts its region when its task starts (rule 4)."""
+        for other in net.plan.tables.table[task].join_cancels_tasks:
+            if other != task:
+                self._drop_activity(net, other)
+
+    def _drop_region(self, net: NetInstance, task: int) -> None:
+        """Abort what the cancellation set of a completing task names (rule 5); the kernel empties the conditions."""
+        for other in net.plan.tables.table[task].cancels_tasks:
+            if other != task:
+                self._drop_activity(net, other)
+
+    def _drop_activity(self, net: NetInstance, task: int) -> None:
+        activity = net.activities.pop(task, None)
+        if activity is not None:
+            for reference in activity.open.values():
+                self._close(net, task, reference)
+
+    def _close(self, net: NetInstance, task: int, reference: int) -> None:
+        """Remove an instance: its item, or its net with all below it (iteratively: recursion may be deep)."""
+        if net.plan.plans[task].kind is not Kind.SUBNET:
+            self._drop_item(reference)
+            return
+        doomed = [reference]
+        while doomed:
+            child = self.nets.pop(doomed.pop())
+            self.touched.pop(child.number, None)
+            for number in child.offers.values():
+                self._drop_item(number)
+            for other, activity in child.activities.items():
+                if child.plan.plans[other].kind is Kind.SUBNET:
+                    doomed.extend(activity.open.values())
+                else:
+                    for number in activity.open.values():
+                        self._drop_item(number)
+
+    # --- snapshots ----------------------------------------------------------------------------------------------------
+
+    def dump(self) -> dict[str, Any]:
+        """Return the state as a JSON tree (`load` reads it)."""
+        return {
+            "phase": self.phase.value,
+            "data": self.data,
+            "next": [self.next_net, self.next_item],
+            "items": [[i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()],
+            "nets": [_dump_net(net) for net in self.nets.values()],
+        }
+
+    def load(self, tree: dict[str, Any]) -> None:
+        """Become the state that `dump` returned."""
+        self.phase = Phase(tree["phase"])
+        self.data = dict(tree["data"])
+        self.next_net, self.next_item = tree["next"]
+        self.items = {
+            number: WorkItem(number, net, task, k, ItemState(state), by, attempt)
+            for number, net, task, k, state, by, attempt in tree["items"]
+        }
+        self.nets = {}
+        for each in tree["nets"]:
+            net = self._load_net(each)
+            self.nets[net.number] = net
+        for item in self.items.values():
+            self._note(item)
+        self.touched = {}
+        self.moved.clear()
+
+    def _load_net(self, tree: dict[str, Any]) -> NetInstance:
+        number, kind, parent, task, k = tree["id"]
+        marking = self.kernels[kind].marking()
+        tokens = [0] * len(marking.tokens)
+        status = [IDLE] * len(marking.status)
+        for condition, count in tree["tokens"]:
+            tokens[condition] = count
+        for each, value in tree["status"]:
+            status[each] = value
+        marking.restore(tokens, status, dict(tree["seen"]))
+        net = NetInstance(number, self.program.nets[kind], marking, None if parent < 0 else self.nets[parent], task, k)
+        net.offers = dict(tree["offers"])
+        net.timers = dict(tree["timers"])
+        net.triggers = dict(tree["triggers"])
+        for each, created, completed, closed, passed, elements, opened in tree["activities"]:
+            activity = net.activities[each] = Activity()
+            activity.created, activity.completed, activity.closed, activity.passed = created, completed, closed, passed
+            activity.elements = elements
+            activity.open = dict(opened)
+        return net
+
+
+def _dump_net(net: NetInstance) -> dict[str, Any]:
+    marking = net.marking
+    parent = -1 if net.parent is None else net.parent.number
+    return {
+        "id": [net.number, net.plan.number, parent, net.task, net.instance],
+        "tokens": [[c, n] for c, n in enumerate(marking.tokens) if n],
+        "status": [[t, s] for t, s in enumerate(marking.status) if s],
+        "seen": sorted(map(list, marking.seen.items())),
+        "offers": list(map(list, net.offers.items())),
+        "timers": list(map(list, net.timers.items())),
+        "triggers": sorted([t, n] for t, n in net.triggers.items() if n),
+        "activities": [
+            [t, a.created, a.completed, a.closed, a.passed, a.elements, list(map(list, a.open.items()))]
+            for t, a in net.activities.items()
+        ],
+    }
+
+
+_APPLY = {
+    Code.CREATED: CaseState._created,
+    Code.STARTED: CaseState._started,
+    Code.FIRED: CaseState._fired,
+    Code.BEGUN: CaseState._begun,
+    Code.FINISHED: CaseState._finished,
+    Code.FORCED: CaseState._forced,
+    Code.INSTANCE_ADDED: CaseState._instance_added,
+    Code.INSTANCES_CLOSED: CaseState._instances_closed,
+    Code.ABORTED: CaseState._aborted,
+    Code.WITHDRAWN: CaseState._withdrawn,
+    Code.OFFERED: CaseState._offered,
+    Code.OFFER_WITHDRAWN: CaseState._offer_withdrawn,
+    Code.TIMER_SET: CaseState._timer_set,
+    Code.TIMER_CLEARED: CaseState._timer_cleared,
+    Code.TRIGGER_HELD: CaseState._trigger_held,
+    Code.DATA: CaseState._data,
+    Code.ITEM: CaseState._item,
+    Code.PHASE: CaseState._phase,
+}

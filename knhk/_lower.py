@@ -1,0 +1,214 @@
+"""Specification -> tables and plans, once, at registration: compile, don't interpret.
+
+The kernel gets integers (`knhk._tables`).
+What the case needs beside them (predicates, counts, kinds of work) is compiled here into a `NetPlan`, with the same numbers.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+import attrs
+
+from knhk._tables import AND, OR, PARTIAL, XOR, Tables, TaskTable, build_tables
+from knhk.expr import Expression, compile_expression
+from knhk.spec import END, START, Flow, Join, Net, PartialJoin, Remaining, Specification, Split, Task, Termination
+
+_JOINS = {Join.AND: AND, Join.XOR: XOR, Join.OR: OR}
+_SPLITS = {Split.AND: AND, Split.XOR: XOR, Split.OR: OR}
+
+
+class Kind(enum.Enum):
+    """Who does the work of a task."""
+
+    ROUTING = "routing"
+    HANDLER = "handler"
+    MANUAL = "manual"
+    EXTERNAL = "external"
+    SUBNET = "subnet"
+
+
+@attrs.frozen(kw_only=True)
+class Branch:
+    """
+    One output of a split, in the order in which predicates are looked at (the default last).
+
+    Args:
+        position: its place in the task's ``outputs``.
+        predicate: what must hold; None for the default.
+        label: the flow as the modeller wrote it, for error messages.
+    """
+
+    position: int
+    predicate: Expression | None
+    label: str
+
+
+@attrs.frozen(kw_only=True)
+class TaskPlan:
+    """
+    What the case needs to know of a task beside its table.
+
+    Args:
+        task: what the modeller wrote.
+        kind: who does the work.
+        automatic: whether it starts by itself as soon as it is ready (no person, no timer in front).
+        branches: the split's predicates; empty where every output gets a token.
+        count, for_each, until: the expressions of a multiple-instance task; a constant count is an int.
+        subnet: the number of the net that a composite task stands for, or -1.
+    """
+
+    task: Task
+    kind: Kind
+    automatic: bool
+    branches: tuple[Branch, ...]
+    every_output: tuple[int, ...]
+    count: int | Expression | None = None
+    for_each: Expression | None = None
+    until: Expression | None = None
+    subnet: int = -1
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class NetPlan:
+    """One net, compiled: its tables for the kernel, its plans for the case, and who listens to which event."""
+
+    number: int
+    name: str
+    tables: Tables
+    plans: tuple[TaskPlan, ...]
+    index: Mapping[str, int]
+    listeners: Mapping[str, int]
+    triggered: tuple[int, ...]
+    empty: bool
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Program:
+    """A specification, compiled: net 0 is the root."""
+
+    specification: Specification
+    nets: tuple[NetPlan, ...]
+
+
+def lower(specification: Specification) -> Program:
+    """Compile a well-formed specification; the caller has checked it (`Specification.problems`)."""
+    names = {name: number for number, name in enumerate(specification.nets())}
+    return Program(
+        specification=specification,
+        nets=tuple(_lower_net(names[name], name, net, names) for name, net in specification.nets().items()),
+    )
+
+
+def _implicit(flow: Flow) -> str:
+    return f"{flow.source}>{flow.target}"
+
+
+def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int]) -> NetPlan:
+    tasks = {task.id: position for position, task in enumerate(net.tasks)}
+    between = [_implicit(flow) for flow in net.flows if flow.source in tasks and flow.target in tasks]
+    conditions = {each: position for position, each in enumerate([START, END, *(c.id for c in net.conditions), *between])}
+    inputs: dict[str, list[tuple[int, int]]] = {task: [] for task in tasks}
+    outputs: dict[str, list[tuple[int, int]]] = {task: [] for task in tasks}
+    flows: dict[str, list[Flow]] = {task: [] for task in tasks}
+    for flow in net.flows:
+        source_is_task = flow.source in tasks
+        target_is_task = flow.target in tasks
+        place = conditions[_implicit(flow)] if source_is_task and target_is_task else None
+        if source_is_task:
+            outputs[flow.source].append((conditions[flow.target] if place is None else place, flow.weight))
+            flows[flow.source].append(flow)
+        if target_is_task:
+            inputs[flow.target].append((conditions[flow.source], flow.weight) if place is None else (place, 1))
+    table = tuple(_lower_task(t, tuple(inputs[t.id]), tuple(outputs[t.id]), conditions, tasks) for t in net.tasks)
+    plans = tuple(_plan(task, flows[task.id], names) for task in net.tasks)
+    listeners = {task.trigger.event: tasks[task.id] for task in net.tasks if task.trigger is not None}
+    return NetPlan(
+        number=number,
+        name=name,
+        tables=build_tables(
+            conditions=tuple(conditions),
+            tasks=tuple(tasks),
+            table=table,
+            implicit=net.termination is Termination.IMPLICIT,
+        ),
+        plans=plans,
+        index=tasks,
+        listeners=listeners,
+        triggered=tuple(sorted(listeners.values())),
+        empty=not net.tasks,
+    )
+
+
+def _lower_task(
+    task: Task,
+    inputs: tuple[tuple[int, int], ...],
+    outputs: tuple[tuple[int, int], ...],
+    conditions: Mapping[str, int],
+    tasks: Mapping[str, int],
+) -> TaskTable:
+    partial = task.join if isinstance(task.join, PartialJoin) else None
+    join = AND
+    if partial is not None:
+        join = PARTIAL
+    elif isinstance(task.join, Join):
+        join = _JOINS[task.join]
+    cancels = partial.cancels if partial is not None else None
+    multiple = task.multiple
+    return TaskTable(
+        join=join,
+        split=AND if task.split is None else _SPLITS[task.split],
+        inputs=inputs,
+        outputs=outputs,
+        required=0 if partial is None else partial.required,
+        reads=tuple(conditions[each] for each in task.reads),
+        cancels_conditions=tuple(conditions[each] for each in task.cancels if each in conditions),
+        cancels_tasks=tuple(tasks[each] for each in task.cancels if each in tasks),
+        join_cancels=cancels is not None,
+        join_cancels_conditions=()
+        if cancels is None
+        else tuple(dict.fromkeys([*(c for c, _ in inputs), *(conditions[each] for each in cancels if each in conditions)])),
+        join_cancels_tasks=() if cancels is None else tuple(tasks[each] for each in cancels if each in tasks),
+        detached=multiple is not None and multiple.detached,
+        continues=multiple is not None and not multiple.detached and multiple.remaining is Remaining.CONTINUE,
+    )
+
+
+def _kind(task: Task) -> Kind:
+    if task.subnet is not None:
+        return Kind.SUBNET
+    if task.handler is not None:
+        return Kind.HANDLER
+    if task.manual is not None:
+        return Kind.MANUAL
+    return Kind.EXTERNAL if task.external is not None else Kind.ROUTING
+
+
+def _plan(task: Task, flows: list[Flow], names: Mapping[str, int]) -> TaskPlan:
+    kind = _kind(task)
+    branches: list[Branch] = []
+    if task.split in (Split.XOR, Split.OR) and (len(flows) > 1 or any(flow.when for flow in flows)):
+        ordered = sorted(enumerate(flows), key=lambda pair: pair[1].default)
+        for position, flow in ordered:
+            predicate = None if flow.default or flow.when is None else compile_expression(flow.when)
+            branches.append(Branch(position=position, predicate=predicate, label=flow.label))
+    multiple = task.multiple
+    count: int | Expression | None = None
+    for_each = until = None
+    if multiple is not None:
+        count = compile_expression(multiple.count) if isinstance(multiple.count, str) else multiple.count
+        for_each = None if multiple.for_each is None else compile_expression(multiple.for_each)
+        if multiple.until is not None:
+            until = compile_expression(multiple.until, variables=("data", "completed", "created"))
+    return TaskPlan(
+        task=task,
+        kind=kind,
+        automatic=kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) and task.timer is None,
+        branches=tuple(branches),
+        every_output=tuple(range(len(flows))),
+        count=count,
+        for_each=for_each,
+        until=until,
+        subnet=-1 if task.subnet is None else names[task.subnet],
+    )

@@ -1,0 +1,198 @@
+"""What can go wrong, and whose fault it is.
+
+Every exception KNHK raises on purpose is in this tree; any other exception that leaves the library is a bug in it::
+
+    KnhkError
+    ├── SpecificationError (ValueError)      the net is wrong; .problems lists every finding, not the first
+    │   ├── ParseError                       the text is not a specification: line and element are named
+    │   └── VerificationError                the net is well-formed and yet cannot be run as asked
+    ├── CommandError                         you asked for what cannot be done now; nothing happened
+    │   ├── UnknownSpecification (LookupError)
+    │   ├── UnknownCase (LookupError)
+    │   ├── UnknownWorkItem (LookupError)
+    │   ├── IllegalTransition                .status, .command, .allowed
+    │   ├── LimitExceeded                    a stated limit stands in the way; .limit names it
+    │   ├── SpecificationConflict            this id and version are registered with other content
+    │   ├── IdempotencyConflict              this key was used with another request
+    │   └── ConcurrentUpdate                 somebody else moved the case first; reload and retry
+    ├── DataError (ValueError)               a predicate or mapping failed on this data; .expression, .element
+    ├── HandlerError                         user code raised; __cause__ is it
+    ├── StoreError                           the store failed; the case is unchanged
+    │   ├── StoreFull                        no space left; nothing was written, reading goes on
+    │   ├── StoreUnavailable                 locked, read-only or out of reach; try again later
+    │   └── QuarantinedCase                  this case's record is damaged and set aside; the others go on
+    ├── JournalError                         bytes not readable, or replay disagrees with history
+    ├── MissingExtra (ImportError)           an optional dependency is needed: says how to install it
+    └── InternalError                        a bug in KNHK: please report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+
+@attrs.frozen
+class Problem:
+    """
+    One finding about a specification.
+
+    Args:
+        place: where it is, as a path that a modeller can follow (``tasks.check.retry.max``).
+        message: what is wrong and what would be right.
+    """
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+
+class KnhkError(Exception):
+    """The root of everything that KNHK raises on purpose."""
+
+
+class SpecificationError(KnhkError, ValueError):
+    """
+    The specification is wrong.
+
+    Attributes:
+        problems: every finding with its place, in the order of the text.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        count = len(self.problems)
+        head = "the specification has a problem" if count == 1 else f"the specification has {count} problems"
+        super().__init__("\n  - ".join([head + ":", *map(str, self.problems)]))
+
+
+class ParseError(SpecificationError):
+    """The text cannot be read as a specification."""
+
+
+class VerificationError(SpecificationError):
+    """The net is well-formed and yet cannot be run as asked."""
+
+
+class CommandError(KnhkError):
+    """You asked for what cannot be done now; nothing happened."""
+
+
+class UnknownSpecification(CommandError, LookupError):
+    """No specification of this id (and version) is registered."""
+
+
+class UnknownCase(CommandError, LookupError):
+    """No case of this id is in the store."""
+
+
+class UnknownWorkItem(CommandError, LookupError):
+    """No open work item, task or instance of this name is in the case."""
+
+
+class IllegalTransition(CommandError):
+    """
+    The command does not fit the state.
+
+    Attributes:
+        status: what is so now.
+        command: what was asked.
+        allowed: the commands that would be allowed now.
+    """
+
+    def __init__(self, message: str, *, status: str, command: str, allowed: Sequence[str] = ()) -> None:
+        self.status = status
+        self.command = command
+        self.allowed = tuple(allowed)
+        super().__init__(message)
+
+
+class LimitExceeded(CommandError):
+    """
+    A stated, configurable limit stands in the way; nothing happened.
+
+    Attributes:
+        limit: the name of the limit, as it is spelt in `knhk.Limits`.
+        maximum: its value now.
+    """
+
+    def __init__(self, message: str, *, limit: str, maximum: int) -> None:
+        self.limit = limit
+        self.maximum = maximum
+        super().__init__(f"{message} (limit {limit}={maximum})")
+
+
+class SpecificationConflict(CommandError):
+    """This id and version are registered with other content: give the new content a new version."""
+
+
+class IdempotencyConflict(CommandError):
+    """This idempotency key was used before with another request."""
+
+
+class ConcurrentUpdate(CommandError):
+    """Somebody else moved the case first; reload it and try again."""
+
+
+class DataError(KnhkError, ValueError):
+    """
+    A predicate or a mapping failed on this data; the case is unchanged.
+
+    Attributes:
+        expression: the text of the expression.
+        element: the element it belongs to (a flow ``A -> B``, a task), or "" where it stands alone.
+        value: what the expression met (the offending value), for the message.
+    """
+
+    def __init__(self, message: str, *, expression: str = "", element: str = "", value: object = None) -> None:
+        self.expression = expression
+        self.element = element
+        self.value = value
+        where = f"{element}: " if element else ""
+        what = f" in `{expression}`" if expression else ""
+        super().__init__(f"{where}{message}{what}")
+
+
+class HandlerError(KnhkError):
+    """User code raised; ``__cause__`` is what it raised."""
+
+
+class StoreError(KnhkError):
+    """The store failed; the case is unchanged."""
+
+
+class StoreFull(StoreError):
+    """No space is left; nothing was written, reading goes on."""
+
+
+class StoreUnavailable(StoreError):
+    """The store is locked, read-only or out of reach; nothing was written. Try again later."""
+
+
+class QuarantinedCase(StoreError):
+    """This case's record is damaged and set aside; the other cases go on."""
+
+
+class JournalError(KnhkError):
+    """Bytes are not readable, or a replay disagrees with its history."""
+
+
+class MissingExtra(KnhkError, ImportError):
+    """
+    An optional dependency is needed.
+
+    Args:
+        extra: the name of the extra that brings it.
+        feature: what needs it.
+    """
+
+    def __init__(self, extra: str, feature: str) -> None:
+        self.extra = extra
+        super().__init__(f"{feature} needs an optional dependency: pip install 'knhk[{extra}]'")
+
+
+class InternalError(KnhkError):
+    """A bug in KNHK: please report it with the message."""

@@ -1,0 +1,98 @@
+"""Records <-> bytes: versioned, checksummed, readable.
+
+A batch is what one command wrote: a version byte, the CRC-32 of the rest, then compact JSON ``[at, [record, ...]]``.
+A snapshot is the same envelope around the tree of `CaseState.dump`.
+Damage anywhere in either is found by the checksum, never skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from knhk._case_state import Code, Record
+from knhk.errors import DataError, JournalError
+
+VERSION: Final = 1
+"""The version that this code writes; it reads all versions up to it."""
+
+_HEAD: Final = struct.Struct("<BI")
+
+
+def encode_batch(at: int, records: Sequence[Record]) -> bytes:
+    """Return the bytes of what one command wrote at this time."""
+    return _seal([at, records])
+
+
+def decode_batch(data: bytes) -> tuple[int, list[Record]]:
+    """Read a batch; raises JournalError for anything else."""
+    tree = _open(data)
+    try:
+        at, records = tree
+        return int(at), [(Code(record[0]), *record[1:]) for record in records]
+    except (TypeError, ValueError, IndexError) as error:
+        message = f"the journal batch has the wrong form: {error}"
+        raise JournalError(message) from error
+
+
+def encode_snapshot(tree: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a snapshot."""
+    return _seal(tree)
+
+
+def decode_snapshot(data: bytes) -> dict[str, Any]:
+    """Read a snapshot; raises JournalError for anything else."""
+    tree = _open(data)
+    if not isinstance(tree, dict):
+        message = "the snapshot has the wrong form"
+        raise JournalError(message)
+    return tree
+
+
+def plain_data(data: Mapping[str, Any] | None, what: str) -> dict[str, Any]:
+    """
+    Return a copy of case data that is certainly JSON: no NaN, no lone surrogates, string keys, no foreign objects.
+
+    Raises:
+        DataError: it is not; nothing has happened.
+    """
+    if data is None:
+        return {}
+    try:
+        text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text.encode()
+        tree = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"{what} is not JSON data: {error}"
+        raise DataError(message) from error
+    if not isinstance(tree, dict):
+        message = f"{what} must be a mapping, not {type(data).__name__}"
+        raise DataError(message, value=data)
+    return tree
+
+
+def _seal(tree: object) -> bytes:
+    body = json.dumps(tree, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    return _HEAD.pack(VERSION, zlib.crc32(body)) + body
+
+
+def _open(data: bytes) -> Any:
+    if len(data) < _HEAD.size:
+        message = f"the journal entry ends after {len(data)} bytes"
+        raise JournalError(message)
+    version, checksum = _HEAD.unpack_from(data)
+    if version != VERSION:
+        message = f"the journal entry has version {version}; this KNHK reads version {VERSION}"
+        raise JournalError(message)
+    body = data[_HEAD.size :]
+    if zlib.crc32(body) != checksum:
+        message = "the journal entry is damaged: its checksum does not fit"
+        raise JournalError(message)
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        message = f"the journal entry is no JSON: {error}"
+        raise JournalError(message) from error

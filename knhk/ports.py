@@ -1,0 +1,182 @@
+"""What a driver needs from the world: a store, a clock, a source of ids; each contract in prose.
+
+The pure core never touches these; `knhk.engine` does, and tests hand in their own.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+
+class Durability(enum.Enum):
+    """
+    What an acknowledged commit survives.
+
+    ``FULL``: power loss.  ``NORMAL``: the end of the process, and power loss but for the last moments, never losing
+    consistency.  ``OFF``: nothing is promised.
+    """
+
+    FULL = "full"
+    NORMAL = "normal"
+    OFF = "off"
+
+
+@attrs.frozen(kw_only=True)
+class CaseHeader:
+    """
+    What can be asked of a case without loading it.
+
+    Args:
+        case_id: its id.
+        spec_id, spec_version: the registered specification it runs.
+        state: `knhk._case_state.Phase` by value.
+        due: the earliest timer, in milliseconds since the epoch, or None.
+        runnable: whether automatic work waits to be done.
+        version: the number of its commits; compare-and-swap is on this.
+        quarantined: why the case is set aside, or "".
+    """
+
+    case_id: str
+    spec_id: str
+    spec_version: str
+    state: str
+    due: int | None = None
+    runnable: bool = False
+    version: int = 0
+    quarantined: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class ItemRow:
+    """One open work item of people or external workers, as the worklist shows it."""
+
+    case_id: str
+    number: int
+    path: str
+    state: str
+    by: str = ""
+    roles: tuple[str, ...] = ()
+    topic: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Commit:
+    """
+    One step of one case, to be stored whole or not at all.
+
+    Args:
+        header: the case after the step; its version is `expected` + 1.
+        expected: the version that was read; 0 creates the case.
+        batch: the step's journal bytes; they carry their own checksum.
+        snapshot: the state after this step, where the driver wants replay to start from here; else None.
+        items: worklist rows that are new or changed.
+        closed_items: numbers of worklist rows to remove.
+        idempotency: (key, digest of the request), stored with the creation of a case; None without a key.
+    """
+
+    header: CaseHeader
+    expected: int
+    batch: bytes
+    snapshot: bytes | None = None
+    items: tuple[ItemRow, ...] = ()
+    closed_items: tuple[int, ...] = ()
+    idempotency: tuple[str, str] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class StoredCase:
+    """A case as read: its header, its last snapshot and the batches since, in order."""
+
+    header: CaseHeader
+    snapshot: bytes | None
+    batches: tuple[bytes, ...]
+
+
+@attrs.frozen(kw_only=True)
+class StoredSpecification:
+    """A registered specification: its canonical JSON text and the hash of its content."""
+
+    spec_id: str
+    version: str
+    content_hash: str
+    text: str
+
+
+class Store(Protocol):
+    """
+    Where cases are kept.
+
+    Every method is atomic and may be called from any thread.
+    `commit` returns only when the step is as durable as `durability` says; when it raises, nothing of it is stored.
+    Errors: ConcurrentUpdate (another version is stored), UnknownCase, IdempotencyConflict, StoreFull, StoreUnavailable,
+    StoreError.
+    """
+
+    @property
+    def durability(self) -> Durability:
+        """What an acknowledged commit survives."""
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Store all steps in one transaction, or none and raise."""
+
+    def load(self, case_id: str) -> StoredCase:
+        """Read a case; raises UnknownCase, or QuarantinedCase with the reason when it is set aside."""
+
+    def history(self, case_id: str) -> tuple[bytes, ...]:
+        """Read all batches of a case from its creation on."""
+
+    def header(self, case_id: str) -> CaseHeader:
+        """Read a case's header, also of a quarantined one; raises UnknownCase."""
+
+    def cases(
+        self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
+    ) -> Sequence[CaseHeader]:
+        """List headers by ascending case id, from behind `after`."""
+
+    def items(
+        self, *, case_id: str | None = None, state: str | None = None, by: str | None = None, limit: int = 100,
+        after: tuple[str, int] = ("", 0),
+    ) -> Sequence[ItemRow]:
+        """List open worklist rows by (case id, number), from behind `after`."""
+
+    def due(self, now: int, limit: int = 100) -> Sequence[str]:
+        """List running cases whose earliest timer is not after `now`, earliest first; quarantined ones never."""
+
+    def runnable(self, after: str = "", limit: int = 100) -> Sequence[str]:
+        """List running cases with automatic work, by ascending id from behind `after`; quarantined ones never."""
+
+    def find_idempotent(self, key: str) -> tuple[str, str] | None:
+        """Return (case id, digest) stored with this key, or None."""
+
+    def quarantine(self, case_id: str, reason: str) -> None:
+        """Set a damaged case aside: its data stays, `load` refuses it, the lists of work leave it out."""
+
+    def put_specification(self, specification: StoredSpecification) -> None:
+        """Store a registration; the same again does nothing, other content under the same version: SpecificationConflict."""
+
+    def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
+        """Read one (the latest registered without a version); raises UnknownSpecification."""
+
+    def specifications(self) -> Sequence[StoredSpecification]:
+        """List all, in the order of registration."""
+
+    def close(self) -> None:
+        """Give everything back; a closed store refuses further calls with StoreUnavailable."""
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> int:
+        """Return milliseconds since the epoch, UTC."""
+
+
+class IdSource(Protocol):
+    """Makes ids for new cases."""
+
+    def next_id(self) -> str:
+        """Return an id that was never used; ascending ids keep stores compact."""

@@ -1,0 +1,78 @@
+"""Specifications: what the modeller wrote, read strictly, checked for well-formedness and written back.
+
+The map, from below:
+
+* `model`: frozen data; `places`, `durations`, `values`: findings, and strict readers of single values
+* `document`: the tree format, read and written; `json_text`, `yaml_text`, `files`: texts to trees
+* `wellformed`: every problem with its place; `content`: the hash that names a content
+* `specification`: `Specification` with its class methods; `text`: reading by form alone; `builder`: written in Python
+"""
+
+from knhk.spec.builder import Element, NetBuilder, SpecificationBuilder, build
+from knhk.spec.content import content_hash
+from knhk.spec.document import to_document
+from knhk.spec.durations import format_duration, parse_duration
+from knhk.spec.model import (
+    END,
+    ROOT,
+    START,
+    Condition,
+    Creation,
+    External,
+    Flow,
+    Join,
+    Manual,
+    Multiple,
+    Net,
+    PartialJoin,
+    Remaining,
+    Retry,
+    SpecificationData,
+    Split,
+    Task,
+    Termination,
+    Trigger,
+    TriggerMode,
+)
+from knhk.spec.specification import Specification
+from knhk.spec.text import dump_json, dump_yaml, from_document, load, parse_json, parse_yaml
+from knhk.spec.wellformed import problems
+
+__all__ = (
+    "END",
+    "ROOT",
+    "START",
+    "Condition",
+    "Creation",
+    "Element",
+    "External",
+    "Flow",
+    "Join",
+    "Manual",
+    "Multiple",
+    "Net",
+    "NetBuilder",
+    "PartialJoin",
+    "Remaining",
+    "Retry",
+    "Specification",
+    "SpecificationBuilder",
+    "SpecificationData",
+    "Split",
+    "Task",
+    "Termination",
+    "Trigger",
+    "TriggerMode",
+    "build",
+    "content_hash",
+    "dump_json",
+    "dump_yaml",
+    "format_duration",
+    "from_document",
+    "load",
+    "parse_duration",
+    "parse_json",
+    "parse_yaml",
+    "problems",
+    "to_document",
+)

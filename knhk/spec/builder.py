@@ -1,0 +1,329 @@
+"""Specifications written in Python::
+
+    net = build("order", version="1")
+    check = net.task("check", handler="check_credit", split="xor", retry={"max_attempts": 5, "initial": "100ms"})
+    approve = net.task("approve", manual="approver")
+    expire = net.task("expire", timer="3d")
+    pack = net.task("pack", join="xor")
+
+    waiting = net.condition("waiting")
+    net.start.to(check)
+    check.to(waiting, when="data.amount > 1000")
+    check.to(pack, default=True)
+    waiting.to(approve).to(pack)
+    net.sequence(waiting, expire, net.end)
+    net.sequence(pack, net.end)
+
+    specification = net.specification()
+
+A builder writes the document that `knhk.spec` reads: what a keyword takes is what the member of that name takes in
+JSON, or an object of the model, and a mistake is reported with the place that it would have in a text.
+Nothing is checked before `SpecificationBuilder.specification`, which lists every problem at once.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any, Literal, TypedDict, TypeVar
+
+import attrs
+
+from knhk.expr import Dialect
+from knhk.spec.document import write_members
+from knhk.spec.durations import format_duration, milliseconds
+from knhk.spec.model import (
+    END,
+    START,
+    External,
+    Join,
+    Manual,
+    Multiple,
+    PartialJoin,
+    Retry,
+    Split,
+    Termination,
+    Trigger,
+)
+from knhk.spec.specification import Specification
+
+Duration = str | timedelta
+"""A duration as text (``"30s"``), or as a timedelta."""
+
+
+class PartialDocument(TypedDict, total=False):
+    """A partial join: how many inputs, and what it cancels."""
+
+    partial: int
+    cancels: Sequence[Reference]
+
+
+class ExternalDocument(TypedDict, total=False):
+    """External work: the topic, and how long a claim is held."""
+
+    topic: str
+    timeout: Duration
+
+
+class TriggerDocument(TypedDict, total=False):
+    """A trigger: the event, and whether it waits for the task."""
+
+    event: str
+    mode: Literal["persistent", "transient"]
+
+
+class RetryDocument(TypedDict, total=False):
+    """How often a handler is tried, and how long it is waited in between."""
+
+    max_attempts: int
+    initial: Duration
+    coefficient: float
+    max: Duration
+
+
+class MultipleDocument(TypedDict, total=False):
+    """How many instances a task has, and when they are enough."""
+
+    count: int | str
+    for_each: str
+    minimum: int
+    maximum: int
+    threshold: int
+    until: str
+    creation: Literal["static", "dynamic"]
+    remaining: Literal["cancel", "continue"]
+    detached: bool
+
+
+@attrs.frozen(eq=False)
+class Element:
+    """
+    A task or a condition of a net that is being built.
+
+    Attributes:
+        net: the net it belongs to.
+        id: its name there.
+    """
+
+    net: NetBuilder = attrs.field(repr=False)
+    id: str
+
+    def to(self, target: Reference, *, when: str | None = None, default: bool = False, weight: int = 1) -> Element:
+        """
+        Add a flow from here.
+
+        Args:
+            target: a task or a condition of the same net, or its id.
+            when: a predicate, on an output of an XOR- or OR-split.
+            default: taken when no predicate of the split holds.
+            weight: how many tokens move.
+
+        Returns:
+            The target, so that a chain ``a.to(b).to(c)`` reads as the path it makes.
+        """
+        self.net.flow(self, target, when=when, default=default, weight=weight)
+        return target if isinstance(target, Element) else Element(self.net, target)
+
+
+Reference = Element | str
+"""An element, or its id."""
+
+N = TypeVar("N", bound="NetBuilder")
+
+
+class NetBuilder:
+    """
+    One net: its tasks, conditions and flows, in the order in which they are added.
+
+    Attributes:
+        name: under which tasks refer to it as a subnet.
+        start, end: the conditions that every net has.
+        tree: the net's document as far as it is built.
+    """
+
+    def __init__(
+        self, name: str = "", *, termination: Literal["explicit", "implicit"] | Termination = "explicit"
+    ) -> None:
+        self.name = name
+        self.start = Element(self, START)
+        self.end = Element(self, END)
+        self.tree: dict[str, Any] = {"tasks": [], "conditions": [], "flows": [], "termination": _written(termination)}
+
+    def task(
+        self,
+        id: str,  # noqa: A002 - the word of the format
+        *,
+        name: str | None = None,
+        join: Literal["and", "xor", "or"] | Join | PartialJoin | PartialDocument | None = None,
+        split: Literal["and", "xor", "or"] | Split | None = None,
+        cancels: Sequence[Reference] = (),
+        reads: Sequence[Reference] = (),
+        subnet: NetBuilder | str | None = None,
+        multiple: Multiple | MultipleDocument | None = None,
+        trigger: str | Trigger | TriggerDocument | None = None,
+        timer: Duration | None = None,
+        handler: str | None = None,
+        manual: bool | str | Sequence[str] | Manual = False,
+        external: str | External | ExternalDocument | None = None,
+        retry: Retry | RetryDocument | None = None,
+        replayable: bool = False,
+    ) -> Element:
+        """
+        Add a task.
+
+        Args:
+            id: its name in the net.
+            name: what people read.
+            join, split: needed where there are several inputs, or several outputs.
+            cancels: conditions to empty and tasks to abort when this task completes.
+            reads: conditions that must be marked, without being consumed.
+            subnet: the net that the task stands for.
+            multiple: how many instances: ``{"count": 3}``, ``{"for_each": "data.recipients", "threshold": 2}``.
+            trigger: the event that it waits for; a bare name is a persistent trigger.
+            timer: after which time it runs by itself.
+            handler: the name under which the engine finds the Python function.
+            manual: work for people: True, or the role or roles it is offered to.
+            external: work for a program elsewhere: the topic.
+            retry: what follows when the handler raises.
+            replayable: the handler has no outside effect.
+        """
+        if isinstance(manual, str):
+            manual = (manual,)
+        if isinstance(manual, Sequence):
+            manual = Manual(roles=tuple(manual))
+        members = {
+            "id": id,
+            "name": name,
+            "join": join,
+            "split": split,
+            "cancels": cancels or None,
+            "reads": reads or None,
+            "subnet": subnet,
+            "multiple": multiple,
+            "trigger": trigger,
+            "timer": timer,
+            "handler": handler,
+            "manual": manual if manual is not False else None,
+            "external": external,
+            "retry": retry,
+            "replayable": replayable or None,
+        }
+        self.tree["tasks"].append({each: _written(value) for each, value in members.items() if value is not None})
+        return Element(self, id)
+
+    def condition(self, id: str, *, name: str | None = None) -> Element:  # noqa: A002 - the word of the format
+        """Add a condition; ``start`` and ``end`` are there already, and those between two tasks need not be written."""
+        self.tree["conditions"].append({"id": id} if name is None else {"id": id, "name": name})
+        return Element(self, id)
+
+    def flow(
+        self: N,
+        source: Reference,
+        target: Reference,
+        *,
+        when: str | None = None,
+        default: bool = False,
+        weight: int = 1,
+    ) -> N:
+        """
+        Add a flow.
+
+        Args:
+            source, target: tasks or conditions of this net, or their ids.
+            when: a predicate, on an output of an XOR- or OR-split.
+            default: taken when no predicate of the split holds.
+            weight: how many tokens move.
+        """
+        members = {"from": _written(source), "to": _written(target), "when": when, "default": default, "weight": weight}
+        self.tree["flows"].append({each: value for each, value in members.items() if value is not None})
+        return self
+
+    def sequence(self: N, *elements: Reference) -> N:
+        """Add the flows of a path: ``sequence("start", a, b, "end")`` is three flows."""
+        for source, target in pairwise(elements):
+            self.flow(source, target)
+        return self
+
+
+class SpecificationBuilder(NetBuilder):
+    """A specification that is being built: its root net, and what belongs to the whole."""
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the word of the format
+        *,
+        version: str = "1",
+        name: str = "",
+        data: Mapping[str, Any] | None = None,
+        termination: Literal["explicit", "implicit"] | Termination = "explicit",
+    ) -> None:
+        super().__init__(termination=termination)
+        self._head: dict[str, Any] = {"id": id, "name": name, "version": version}
+        if data is not None:
+            self._head["data"] = data
+        self._subnets: dict[str, NetBuilder] = {}
+
+    def subnet(
+        self, name: str, *, termination: Literal["explicit", "implicit"] | Termination = "explicit"
+    ) -> NetBuilder:
+        """Add a subnet, or return the one of that name; any task of any net may stand for it, its own included."""
+        return self._subnets.setdefault(name, NetBuilder(name, termination=termination))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document as far as it is built, unchecked."""
+        subnets = {name: each.tree for name, each in self._subnets.items()}
+        return {**self._head, **self.tree, **({"subnets": subnets} if subnets else {})}
+
+    def specification(self, *, dialect: Dialect = "subset") -> Specification:
+        """
+        Check what was built.
+
+        Args:
+            dialect: the expression language.
+
+        Returns:
+            A well-formed specification; the builder may be used on, without effect on it.
+
+        Raises:
+            SpecificationError: it is not well-formed; `problems` has every finding with its place.
+        """
+        return Specification.from_dict(self.to_dict(), dialect=dialect)
+
+
+def build(
+    id: str,  # noqa: A002 - the word of the format
+    *,
+    version: str = "1",
+    name: str = "",
+    data: Mapping[str, Any] | None = None,
+    termination: Literal["explicit", "implicit"] | Termination = "explicit",
+) -> SpecificationBuilder:
+    """
+    Begin a specification.
+
+    Args:
+        id, version: its name; once registered, the pair never changes its content.
+        name: what people read.
+        data: a JSON Schema for the case data.
+        termination: of the root net: at the first token in ``end``, or when no work is left.
+    """
+    return SpecificationBuilder(id, version=version, name=name, data=data, termination=termination)
+
+
+def _written(value: Any) -> Any:
+    """A keyword's value as the document has it."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, timedelta):
+        return format_duration(milliseconds(value))
+    if isinstance(value, Element):
+        return value.id
+    if isinstance(value, NetBuilder):
+        return value.name
+    if isinstance(value, Mapping):
+        return {name: _written(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(each) for each in value]
+    return write_members(value) if attrs.has(type(value)) else value

@@ -1,0 +1,274 @@
+"""What the modeller wrote: a specification, its nets, tasks, conditions and flows.
+
+Everything here is frozen data in the words of YAWL (van der Aalst & ter Hofstede, "YAWL: yet another workflow
+language", 2005).
+It holds no run state, knows no store and evaluates nothing: `knhk._lower` compiles it once, at registration, to the
+integer tables that the kernels read.
+
+Two conditions exist in every net without being written: ``start`` (the input condition, which holds the first token)
+and ``end`` (the output condition).
+A flow from task to task stands for an implicit condition called ``A>B``; cancellation sets and read arcs may name it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+START = "start"
+"""The input condition of every net."""
+
+END = "end"
+"""The output condition of every net."""
+
+
+class Join(enum.Enum):
+    """How a task's inputs are put together before it may start (rule 2)."""
+
+    AND = "and"
+    XOR = "xor"
+    OR = "or"
+
+
+class Split(enum.Enum):
+    """Which of a task's outputs get a token when it completes (rule 3)."""
+
+    AND = "and"
+    XOR = "xor"
+    OR = "or"
+
+
+class Termination(enum.Enum):
+    """When a net ends (rule 8): at the first token in ``end``, or when no work is left."""
+
+    EXPLICIT = "explicit"
+    IMPLICIT = "implicit"
+
+
+class Creation(enum.Enum):
+    """Whether instances may be added to a running multiple-instance task."""
+
+    STATIC = "static"
+    DYNAMIC = "dynamic"
+
+
+class Remaining(enum.Enum):
+    """What happens to open instances once a multiple-instance task has passed control on."""
+
+    CANCEL = "cancel"
+    CONTINUE = "continue"
+
+
+class TriggerMode(enum.Enum):
+    """Whether an event waits for the task (patterns 24 and 23)."""
+
+    PERSISTENT = "persistent"
+    TRANSIENT = "transient"
+
+
+@attrs.frozen(kw_only=True)
+class PartialJoin:
+    """
+    A join of `required` out of all inputs (rule 4; patterns 9 and 28 to 32).
+
+    Args:
+        required: how many inputs must be marked.
+        cancels: conditions to empty and tasks to abort when the join's task starts.
+            None: the structured or blocking form, which swallows the late arrivals of its round.
+            An empty tuple is the cancelling form with nothing to cancel but its own inputs.
+    """
+
+    required: int
+    cancels: tuple[str, ...] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Multiple:
+    """
+    A task with multiple instances (rule 6; patterns 12 to 15, 26, 27, 34 to 36).
+
+    Args:
+        count: how many instances start: a number, or an expression over ``data``. None where `for_each` gives it.
+        for_each: an expression giving a list; each instance sees its element as ``item`` and its position, from 0, as
+            ``index``.
+        minimum, maximum: the bounds that the count must keep; `maximum` also bounds all instances ever created in one
+            activation.
+        threshold: control passes at this many completions.
+        until: an expression over ``data``, ``completed`` and ``created``, looked at after each completion; true passes
+            control.
+        creation: whether instances may be added while the task runs.
+        remaining: what happens to open instances when control has passed.
+        detached: control passes at once, the instances are independent (pattern 12).
+    """
+
+    count: int | str | None = None
+    for_each: str | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+    threshold: int | None = None
+    until: str | None = None
+    creation: Creation = Creation.STATIC
+    remaining: Remaining = Remaining.CANCEL
+    detached: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Trigger:
+    """An event from outside that the task waits for (rule 7; patterns 23 and 24)."""
+
+    event: str
+    mode: TriggerMode = TriggerMode.PERSISTENT
+
+
+@attrs.frozen(kw_only=True)
+class Manual:
+    """Work for people: the task is offered and waits to be started and completed."""
+
+    roles: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class External:
+    """
+    Work for a program elsewhere: offered under a topic, started and completed from outside.
+
+    Args:
+        topic: what the worker asks for.
+        timeout: how long a claim is held, in milliseconds. None: no limit.
+    """
+
+    topic: str
+    timeout: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Retry:
+    """
+    What follows when a handler raises. Durations are in milliseconds.
+
+    Args:
+        max_attempts: attempts in all, the first included.
+        initial: the wait before the second attempt.
+        coefficient: what each further wait is multiplied by.
+        max: the longest wait.
+    """
+
+    max_attempts: int = 1
+    initial: int = 100
+    coefficient: float = 2.0
+    max: int = 30_000
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """A place that holds tokens."""
+
+    id: str
+    name: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Flow:
+    """
+    A directed arc between a task and a condition, or between two tasks (over an implicit condition).
+
+    Args:
+        source, target: ids of the elements that it joins.
+        when: a predicate, on an output of an XOR- or OR-split.
+        default: taken when no predicate of the split holds.
+        weight: how many tokens move: consumed (condition to task) or produced (out of a task; patterns 41 and 42).
+    """
+
+    source: str
+    target: str
+    when: str | None = None
+    default: bool = False
+    weight: int = 1
+
+    @property
+    def label(self) -> str:
+        """The flow as a person writes it: ``A -> B``."""
+        return f"{self.source} -> {self.target}"
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """
+    A task: atomic, composite (`subnet`) or with multiple instances (`multiple`).
+
+    An atomic task does one kind of work at the most: a `handler`, `manual` work or `external` work.
+    With none of these, and neither subnet, timer nor trigger, it is a routing task and completes by itself.
+
+    Args:
+        id: its name in the net; part of paths such as ``ship/pick`` and ``notify#2``.
+        name: what people read.
+        join, split: None where there is one input, or one output.
+        cancels: conditions to empty and tasks to abort when this task completes (rule 5).
+        reads: conditions that must be marked for the task to be enabled; not consumed (pattern 18).
+        subnet: the net that the task stands for.
+        multiple: how many instances, and when they are enough.
+        trigger: the event that it waits for.
+        timer: milliseconds after its join is satisfied at which it runs by itself.
+        handler: the name under which the engine finds the Python function.
+        manual, external: work done by people, or by a program elsewhere.
+        retry: what follows when the handler raises.
+        replayable: the handler has no outside effect, so its result may share the commit of what follows.
+    """
+
+    id: str
+    name: str = ""
+    join: Join | PartialJoin | None = None
+    split: Split | None = None
+    cancels: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    subnet: str | None = None
+    multiple: Multiple | None = None
+    trigger: Trigger | None = None
+    timer: int | None = None
+    handler: str | None = None
+    manual: Manual | None = None
+    external: External | None = None
+    retry: Retry | None = None
+    replayable: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Net:
+    """Tasks, conditions and the flows between them, in the order of the text."""
+
+    tasks: tuple[Task, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    flows: tuple[Flow, ...] = ()
+    termination: Termination = Termination.EXPLICIT
+
+
+ROOT = ""
+"""The name of the root net among a specification's nets."""
+
+
+@attrs.frozen(kw_only=True)
+class SpecificationData:
+    """
+    What a `knhk.spec.Specification` holds, without the methods that read, check and write it.
+
+    Args:
+        id, version: its name; once registered, the pair never changes its content.
+        name: what people read.
+        root: the net that a case runs.
+        subnets: nets by name, shared by all nets (recursion included).
+        data: an optional JSON Schema for the case data.
+    """
+
+    id: str
+    version: str = "1"
+    name: str = ""
+    root: Net = Net()
+    subnets: Mapping[str, Net] = attrs.field(factory=dict)
+    data: Mapping[str, Any] | None = None
+
+    def nets(self) -> dict[str, Net]:
+        """All nets by name, the root net first under the name ``""``."""
+        return {ROOT: self.root, **self.subnets}

@@ -1,0 +1,183 @@
+"""What is written is read back exactly, over random specifications."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from knhk.spec import (
+    Condition,
+    Creation,
+    External,
+    Flow,
+    Join,
+    Manual,
+    Multiple,
+    Net,
+    PartialJoin,
+    Remaining,
+    Retry,
+    Specification,
+    Split,
+    Task,
+    Termination,
+    Trigger,
+    TriggerMode,
+    dump_json,
+    dump_yaml,
+    from_document,
+    parse_json,
+    parse_yaml,
+    to_document,
+)
+from knhk.spec.durations import MAX_DURATION, format_duration, parse_duration
+
+CHARACTERS = st.characters(exclude_categories=["Cs"])
+TRICKY = (
+    ["yes", "no", "on", "off", "Null", "~", "1.0", "010", "1e5", "0o17", "0x1F", "12:30", "2026-01-01", "<<", "=", "- a"]
+    + ["true", ".inf", "-.nan", "1_000", "a: b", "a #b", "&a", "*a", "!a", "%a", "@a", "`a", "{a", "'a'", "\u2028", "\x85x"]
+    + ["\ufeffa", "\U0001f600", "a\n b", " a", "a ", "", "\\", '"', "\t", "\r\n", "\x00", "\x7f", "\uffff", "y", "n"]
+)
+TEXTS = st.sampled_from(TRICKY) | st.text(CHARACTERS, max_size=20)
+
+
+def identifiers(forbidden: str) -> st.SearchStrategy[str]:
+    """Ids of elements: printable characters without the forbidden ones."""
+    tricky = [each for each in TRICKY if each and each.isprintable() and not any(bad in each for bad in forbidden)]
+    characters = st.characters(exclude_categories=["C", "Z"], exclude_characters=forbidden)
+    text = st.text(characters, min_size=1, max_size=8).filter(lambda each: each not in ("start", "end"))
+    return st.sampled_from(tricky) | text
+
+
+NAMES = identifiers("")
+CONDITION_IDS = identifiers(" /#")
+TASK_IDS = identifiers(" /#>")
+INTEGERS = st.integers(1, 2**31 - 1)
+DURATIONS = st.integers(0, MAX_DURATION) | st.integers(0, 400).map(lambda each: each * 21_600_000)
+NAME_LISTS = st.lists(NAMES, max_size=3, unique=True).map(tuple)
+
+
+def optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """A value, or None."""
+    return st.none() | strategy
+
+
+MULTIPLE = st.builds(
+    Multiple,
+    count=optional(st.integers(0, 2**31 - 1) | TEXTS),
+    for_each=optional(TEXTS),
+    minimum=optional(st.integers(0, 9)),
+    maximum=optional(INTEGERS),
+    threshold=optional(INTEGERS),
+    until=optional(TEXTS),
+    creation=st.sampled_from(Creation),
+    remaining=st.sampled_from(Remaining),
+    detached=st.booleans(),
+)
+TASKS = st.builds(
+    Task,
+    id=TASK_IDS,
+    name=TEXTS,
+    join=optional(st.sampled_from(Join) | st.builds(PartialJoin, required=INTEGERS, cancels=optional(NAME_LISTS))),
+    split=optional(st.sampled_from(Split)),
+    cancels=NAME_LISTS,
+    reads=NAME_LISTS,
+    subnet=optional(NAMES),
+    multiple=optional(MULTIPLE),
+    trigger=optional(st.builds(Trigger, event=NAMES, mode=st.sampled_from(TriggerMode))),
+    timer=optional(DURATIONS),
+    handler=optional(NAMES),
+    manual=optional(st.builds(Manual, roles=NAME_LISTS)),
+    external=optional(st.builds(External, topic=NAMES, timeout=optional(DURATIONS))),
+    retry=optional(
+        st.builds(Retry, max_attempts=INTEGERS, initial=DURATIONS, coefficient=st.floats(1, 1_000), max=DURATIONS)
+    ),
+    replayable=st.booleans(),
+)
+NETS = st.builds(
+    Net,
+    tasks=st.lists(TASKS, max_size=4).map(tuple),
+    conditions=st.lists(st.builds(Condition, id=CONDITION_IDS, name=TEXTS), max_size=3).map(tuple),
+    flows=st.lists(
+        st.builds(Flow, source=NAMES, target=NAMES, when=optional(TEXTS), default=st.booleans(), weight=INTEGERS),
+        max_size=4,
+    ).map(tuple),
+    termination=st.sampled_from(Termination),
+)
+JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+SPECIFICATIONS = st.builds(
+    Specification,
+    id=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,12}\Z"),
+    version=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._+-]{0,12}\Z") | st.sampled_from(["1", "1.0", "1.10", "0x1", "1e3", "on"]),
+    name=TEXTS,
+    root=NETS,
+    subnets=st.dictionaries(CONDITION_IDS, NETS, max_size=2),
+    data=optional(st.dictionaries(TEXTS, JSON_VALUES, max_size=3)),
+)
+
+
+@given(SPECIFICATIONS)
+def test_document_round_trip_is_exact(specification: Specification) -> None:
+    """Reading the document that a specification writes gives the specification back."""
+    document = to_document(specification)
+
+    assert from_document(document) == specification
+    assert to_document(from_document(document)) == document
+
+
+@given(SPECIFICATIONS)
+def test_json_round_trip_is_exact(specification: Specification) -> None:
+    """Reading the JSON text that a specification writes gives the specification back, compact or not, also as bytes."""
+    assert parse_json(dump_json(specification)) == specification
+    assert parse_json(dump_json(specification, indent=None).encode()) == specification
+
+
+@given(SPECIFICATIONS)
+def test_yaml_round_trip_is_exact(specification: Specification) -> None:
+    """Reading the YAML text that a specification writes gives the specification back, also as bytes."""
+    text = dump_yaml(specification)
+
+    assert parse_yaml(text) == specification
+    assert parse_yaml(text.encode()) == specification
+
+
+def shuffled(value: Any, chooser: random.Random) -> Any:
+    """The same tree with the members of its maps in another order."""
+    if isinstance(value, dict):
+        names = list(value)
+        chooser.shuffle(names)
+        return {name: shuffled(value[name], chooser) for name in names}
+    return [shuffled(each, chooser) for each in value] if isinstance(value, list) else value
+
+
+@given(SPECIFICATIONS, st.randoms(use_true_random=False))
+def test_content_hash_does_not_depend_on_the_order_of_members(specification: Specification, chooser: random.Random) -> None:
+    """A specification read from a document with shuffled members has the same content hash."""
+    other = from_document(shuffled(specification.to_dict(), chooser))
+
+    assert other.content_hash == specification.content_hash
+
+
+@settings(max_examples=300)
+@given(DURATIONS)
+def test_durations_round_trip(milliseconds: int) -> None:
+    """A duration is read back from what was written, to the millisecond."""
+    assert parse_duration(format_duration(milliseconds)) == milliseconds
+
+
+@given(st.recursive(JSON_VALUES, lambda inner: st.dictionaries(st.sampled_from(["id", "tasks", "flows", "subnets"]), inner)))
+def test_any_tree_is_read_or_refused(tree: Any) -> None:
+    """Whatever tree is given, the answer is a specification or a list of problems, and no other exception."""
+    try:
+        specification = Specification.from_dict(tree)
+    except ValueError as error:
+        assert error.problems  # type: ignore[attr-defined]
+    else:
+        assert specification.problems() == ()
