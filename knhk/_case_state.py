@@ -8,7 +8,7 @@ A record is a tuple: a `Code`, then plain values.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from knhk._kernel import IDLE, Marking, Net
@@ -90,9 +90,22 @@ class Activity:
 class NetInstance:
     """One running net: its marking, and what the case knows beside it."""
 
-    __slots__ = ("activities", "instance", "marking", "number", "offers", "parent", "plan", "task", "timers", "triggers")
+    __slots__ = (
+        "activities",
+        "instance",
+        "marking",
+        "number",
+        "offers",
+        "parent",
+        "plan",
+        "task",
+        "timers",
+        "triggers",
+    )
 
-    def __init__(self, number: int, plan: NetPlan, marking: Marking, parent: NetInstance | None, task: int, instance: int) -> None:
+    def __init__(
+        self, number: int, plan: NetPlan, marking: Marking, parent: NetInstance | None, task: int, instance: int
+    ) -> None:
         self.number = number
         self.plan = plan
         self.marking = marking
@@ -204,7 +217,9 @@ class CaseState:
             self._drop_region(instance, task)
             instance.marking.pass_on(task, chosen)
 
-    def _finished(self, net: int, task: int, k: int, output: dict[str, Any] | None, end: int, chosen: Sequence[int] | None) -> None:
+    def _finished(
+        self, net: int, task: int, k: int, output: dict[str, Any] | None, end: int, chosen: Sequence[int] | None
+    ) -> None:
         instance = self._touch(net)
         activity = instance.activities[task]
         self._close(instance, task, activity.open.pop(k))
@@ -321,7 +336,9 @@ class CaseState:
             self.moved.add(number)
             self.work.pop(number, None)
 
-    def _open_instance(self, net: NetInstance, task: int, activity: Activity, k: int, by: str, offered: int | None) -> None:
+    def _open_instance(
+        self, net: NetInstance, task: int, activity: Activity, k: int, by: str, offered: int | None
+    ) -> None:
         plan = net.plan.plans[task]
         if plan.kind is Kind.SUBNET:
             activity.open[k] = self._open_net(plan.subnet, net, task, k)
@@ -389,7 +406,9 @@ class CaseState:
             "phase": self.phase.value,
             "data": self.data,
             "next": [self.next_net, self.next_item],
-            "items": [[i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()],
+            "items": [
+                [i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()
+            ],
             "nets": [_dump_net(net) for net in self.nets.values()],
         }
 
@@ -451,7 +470,7 @@ def _dump_net(net: NetInstance) -> dict[str, Any]:
     }
 
 
-_APPLY = {
+_APPLY: dict[int, Callable[..., None]] = {
     Code.CREATED: CaseState._created,
     Code.STARTED: CaseState._started,
     Code.FIRED: CaseState._fired,

@@ -103,5 +103,3 @@ def _problems(text: str, message: str) -> list[Problem]:
         offset = sum(len(earlier) + 1 for earlier in lines[:row]) + max(0, int(column) - 1)
         problems.append(problem_at(text, min(offset, len(text)), what))
     return problems or [problem_at(text, 0, _first_line(message))]
-
-

@@ -1,6 +1,7 @@
 """
-The tree of an expression to Python closures: one closure for one node, made once, that takes a scope and returns a
-value.
+The tree of an expression to Python closures.
+
+There is one closure for one node; it is made once, takes a scope and returns a value.
 
 The scope is the case data themselves where an expression uses no variable but `data` (nearly all do: a lookup less),
 and else the mapping of all variables. What holds for every closure:
@@ -214,21 +215,9 @@ class _Compiler:
 
     # Reading data.
 
-    def _path(self, node: Node) -> list[Member | Element | Variable] | None:
-        """Return the nodes from a variable down to this one where all keys are known now, the variable first."""
-        path: list[Member | Element | Variable] = []
-        while not isinstance(node, Variable):
-            if not (isinstance(node, Member) or (isinstance(node, Element) and _text_key(node) is not None)):
-                return None
-            path.append(node)
-            node = node.operand
-        path.append(node)
-        path.reverse()
-        return path
-
     def _steps(self, node: Node) -> tuple[tuple[str, ...], _Lacks] | None:
         """Return the keys from the scope to what a path reads, with the maker of its errors; None if it is no path."""
-        path = self._path(node)
+        path = _path(node)
         if path is None or (self._data_only and len(path) == 1):
             return None
         if self._data_only:
@@ -325,6 +314,19 @@ class _Compiler:
         return _with_both(arguments[0], arguments[1], _BINARY_CALLS[node.function], self._fault)
 
 
+def _path(node: Node) -> list[Member | Element | Variable] | None:
+    """Return the nodes from a variable down to this one where all keys are known now, the variable first."""
+    path: list[Member | Element | Variable] = []
+    while not isinstance(node, Variable):
+        if not (isinstance(node, Member) or (isinstance(node, Element) and _text_key(node) is not None)):
+            return None
+        path.append(node)
+        node = node.operand
+    path.append(node)
+    path.reverse()
+    return path
+
+
 def _text_key(node: Element) -> str | None:
     key = node.key
     return key.value if isinstance(key, Constant) and isinstance(key.value, str) else None
@@ -348,7 +350,7 @@ def _kinds_like(literal: object) -> tuple[type, ...]:
 
 
 def _constant(value: object) -> Closure:
-    return lambda scope: value
+    return lambda _scope: value
 
 
 def _whole_scope(scope: Any) -> Any:

@@ -3,8 +3,8 @@ The text of an expression to its tree: lexer, nodes and parser of the CEL subset
 
 Three rules:
 
-* **One pass, no backtracking.** Binary operators are reduced on an explicit stack, so a level of nesting costs the
-  parser four Python frames and a chain of operators costs none.
+* **One pass, no backtracking.** Binary operators are reduced on an explicit stack: a chain of them costs no Python
+  frame, and a level of nesting costs the parser at most eight.
 * **The tree is shallow.** A node knows its depth, and no node deeper than `MAX_DEPTH` is ever made. `&&` and `||` are
   associative with their error rules, so a chain of them is one flat node; every other operator of a chain is one level.
   Whoever walks the tree may therefore recurse without a thought.
@@ -321,10 +321,9 @@ def _string(text: str, match: re.Match[str]) -> str:
     raw = match["raw"] is not None
     if raw:
         literal = literal[1:]
+    body = literal[1:-1]
     if literal[:3] in ('"""', "'''"):
         body = literal[3:-3].replace("\r\n", "\n").replace("\r", "\n")
-    else:
-        body = literal[1:-1]
     if raw:
         if (len(body) - len(body.rstrip("\\"))) % 2:
             # Google's parser takes the last one for an escape of the quote and refuses it; so does the subset.
@@ -572,7 +571,8 @@ class _Parser:
             case "{":
                 return self._map(token)
             case _:
-                self._unexpected(token, "a value")
+                pass
+        self._unexpected(token, "a value")
 
     def _number(self, token: _Token, negative: _Token | None = None) -> Node:
         start = token.start if negative is None else negative.start

@@ -229,9 +229,9 @@ def divide(left: Any, right: Any, fault: Fault) -> object:
             quotient = abs(left) // abs(right)
             return _fits(quotient if (left < 0) == (right < 0) else -quotient, (left, right), fault)
         if kind is float:
-            if right != 0.0:
+            if right:
                 return left / right
-            if left == 0.0 or math.isnan(left):
+            if not left or math.isnan(left):
                 return math.nan
             return math.copysign(math.inf, left) * math.copysign(1.0, right)
     raise _no_overload("/", left, right, fault)

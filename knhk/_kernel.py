@@ -48,7 +48,9 @@ class Net:
 
     def __init__(self, tables: Tables, *, or_join_budget: int | None = None) -> None:
         self.tables = tables
-        self.analysis = OrJoinAnalysis(tables) if or_join_budget is None else OrJoinAnalysis(tables, budget=or_join_budget)
+        self.analysis = (
+            OrJoinAnalysis(tables) if or_join_budget is None else OrJoinAnalysis(tables, budget=or_join_budget)
+        )
 
     def marking(self) -> Marking:
         """Return a fresh instance: one token in the input condition."""
@@ -204,9 +206,7 @@ class Marking:
         """Check that the task may start, then consume its inputs as its join says."""
         entry = self.net.tables.table[task]
         marked = [
-            position
-            for position, (condition, weight) in enumerate(entry.inputs)
-            if self.tokens[condition] >= weight
+            position for position, (condition, weight) in enumerate(entry.inputs) if self.tokens[condition] >= weight
         ]
         if not self._may_take(task, entry, len(marked)):
             raise InternalError(f"task {task} cannot start: it is not enabled")

@@ -108,7 +108,9 @@ def _implicit(flow: Flow) -> str:
 def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int]) -> NetPlan:
     tasks = {task.id: position for position, task in enumerate(net.tasks)}
     between = [_implicit(flow) for flow in net.flows if flow.source in tasks and flow.target in tasks]
-    conditions = {each: position for position, each in enumerate([START, END, *(c.id for c in net.conditions), *between])}
+    conditions = {
+        each: position for position, each in enumerate([START, END, *(c.id for c in net.conditions), *between])
+    }
     inputs: dict[str, list[tuple[int, int]]] = {task: [] for task in tasks}
     outputs: dict[str, list[tuple[int, int]]] = {task: [] for task in tasks}
     flows: dict[str, list[Flow]] = {task: [] for task in tasks}
@@ -168,7 +170,9 @@ def _lower_task(
         join_cancels=cancels is not None,
         join_cancels_conditions=()
         if cancels is None
-        else tuple(dict.fromkeys([*(c for c, _ in inputs), *(conditions[each] for each in cancels if each in conditions)])),
+        else tuple(
+            dict.fromkeys([*(c for c, _ in inputs), *(conditions[each] for each in cancels if each in conditions)])
+        ),
         join_cancels_tasks=() if cancels is None else tuple(tasks[each] for each in cancels if each in tasks),
         detached=multiple is not None and multiple.detached,
         continues=multiple is not None and not multiple.detached and multiple.remaining is Remaining.CONTINUE,

@@ -530,16 +530,11 @@ class Backward:
                     return
                 element += (weight if kind == _DROP else weight - count) << shift
         element |= rule.required
-        for shift, need, taken in rule.uses:
-            element = self._raise(element, shift, need, taken)
-        if not rule.least:
-            yield element
-            return
         lacking = [use for use in rule.among if use[2] or element >> use[0] & field < use[1]]
-        present = len(rule.among) - len(lacking)
-        for chosen in combinations(lacking, max(0, rule.least - present)):
+        chosen_many = rule.least - len(rule.among) + len(lacking)
+        for chosen in combinations(lacking, max(0, chosen_many)):
             earlier = element
-            for shift, need, taken in chosen:
+            for shift, need, taken in chosen + rule.uses:  # in this order: what is read may be what is taken
                 earlier = self._raise(earlier, shift, need, taken)
             yield earlier
 

@@ -405,7 +405,9 @@ class Case:
         high = None if multiple is None else multiple.maximum
         if value < low or (high is not None and value > high):
             bounds = f"{low} to {'any' if high is None else high}"
-            raise DataError(f"gives {value} instances; allowed are {bounds}", expression=text, element=path, value=value)
+            raise DataError(
+                f"gives {value} instances; allowed are {bounds}", expression=text, element=path, value=value
+            )
         self._within(value, path)
         return value, elements
 
@@ -509,11 +511,16 @@ class Case:
             if net.marking.flips:
                 self.state.touched[number] = None
                 news = True
-            elif net.plan.tables.implicit and not any(a.open for a in net.activities.values()):
-                if net.marking.has_ended() or net.plan.empty:
-                    self._end_net(net)
-                    news = True
+            elif self._ends_implicitly(net):
+                self._end_net(net)
+                news = True
         return news
+
+    def _ends_implicitly(self, net: NetInstance) -> bool:
+        """Whether no work is left in a net with implicit termination, detached instances included."""
+        if not net.plan.tables.implicit or any(activity.open for activity in net.activities.values()):
+            return False
+        return net.plan.empty or net.marking.has_ended()
 
     def _end_net(self, net: NetInstance) -> None:
         """The net has ended: the case completes, or the composite task (instance) it stands for (rule 8)."""

@@ -40,6 +40,7 @@ SNAPSHOT_EVERY = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
 
 Handler = Callable[["Work"], "Mapping[str, Any] | None"]
+_T = TypeVar("_T")
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 
@@ -521,17 +522,17 @@ class RunningCase:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _look(self, question: Callable[[Case], Any]) -> Any:
+    def _look(self, question: Callable[[Case], _T]) -> _T:
         with self._engine._hold(self.id) as loaded:
             return question(loaded.case)
 
-    def _do(self, command: Callable[[Case, int], Any]) -> Any:
+    def _do(self, command: Callable[[Case, int], _T]) -> _T:
         with self._engine._hold(self.id) as loaded:
             answer = self._guarded(loaded, command)
             self._engine._commit(loaded)
             return answer
 
-    def _guarded(self, loaded: _Loaded, command: Callable[[Case, int], Any]) -> Any:
+    def _guarded(self, loaded: _Loaded, command: Callable[[Case, int], _T]) -> _T:
         return command(loaded.case, self._engine._clock.now())
 
     def _next_work(self, loaded: _Loaded) -> WorkItem | None:

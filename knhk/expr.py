@@ -184,12 +184,15 @@ class Expression:
         return (self.text, self.variables, self.dialect)
 
     def __eq__(self, other: object) -> bool:
+        """Return whether text, variables and dialect are the same."""
         return self._identity() == other._identity() if isinstance(other, Expression) else NotImplemented
 
     def __hash__(self) -> int:
+        """Return what goes with equality."""
         return hash(self._identity())
 
     def __repr__(self) -> str:
+        """Return the text, in angle brackets."""
         return f"<Expression {self.text!r}>"
 
 

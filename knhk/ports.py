@@ -138,7 +138,12 @@ class Store(Protocol):
         """List headers by ascending case id, from behind `after`."""
 
     def items(
-        self, *, case_id: str | None = None, state: str | None = None, by: str | None = None, limit: int = 100,
+        self,
+        *,
+        case_id: str | None = None,
+        state: str | None = None,
+        by: str | None = None,
+        limit: int = 100,
         after: tuple[str, int] = ("", 0),
     ) -> Sequence[ItemRow]:
         """List open worklist rows by (case id, number), from behind `after`."""

@@ -56,53 +56,85 @@ def problems_of(text: str, **options: Any) -> list[str]:
     return [problem.message.split("\n")[0] for problem in caught.value.problems]
 
 
-# --- Values ------------------------------------------------------------------------------------------------------------------
+# --- Values ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         # literals
-        ("1", 1), ("-1", -1), ("0x1F", 31), ("-0x8000000000000000", -(2**63)), ("1.5", 1.5), (".5e1", 5.0), ("true", True),
-        ("null", None), ("'a'", "a"), (r'"\x41\u00e9\U0001F600\101\n\'"', "Aé😀A\n'"), (r"r'\n'", "\\n"), (r"R'\\'", "\\\\"),
-        ('"""a"\r\nb"""', 'a"\nb'), ("'''a\rb'''", "a\nb"), ("[1, 'a', [null],]", [1, "a", [None]]), ("{'a': 1, 'b': {},}", {"a": 1, "b": {}}),
+        ("1", 1), ("-1", -1), ("0x1F", 31), ("-0x8000000000000000", -(2**63)), ("1.5", 1.5), (".5e1", 5.0),
+        ("true", True),
+        ("null", None), ("'a'", "a"), (r'"\x41\u00e9\U0001F600\101\n\'"', "Aé😀A\n'"), (r"r'\n'", "\\n"),
+        (r"R'\\'", "\\\\"),
+        ('"""a"\r\nb"""', 'a"\nb'), ("'''a\rb'''", "a\nb"), ("[1, 'a', [null],]", [1, "a", [None]]),
+        ("{'a': 1, 'b': {},}", {"a": 1, "b": {}}),
         ("{data.region: 1}", {"EU": 1}), ("[]", []), ("// one\n1 // two", 1),
         # members and elements
         ("data.amount", 1500), ("data.order.total", 10.5), ("data.order.x.y.z", 1), ("data['order'].lines[1].price", 4),
-        ("data['order']['total']", 10.5), ("data[data.key]", "EU"), ("data.order[data.key == 'region' ? 'total' : 'x']", 10.5),
-        ("data.items[0]", 1), ("data.items[1.0]", 2), ("{'a': 1}.a", 1), ("{'a': 1}['a']", 1), ("has(data.amount)", True), ("has(data.zz)", False),
+        ("data['order']['total']", 10.5), ("data[data.key]", "EU"),
+        ("data.order[data.key == 'region' ? 'total' : 'x']", 10.5),
+        ("data.items[0]", 1), ("data.items[1.0]", 2), ("{'a': 1}.a", 1), ("{'a': 1}['a']", 1),
+        ("has(data.amount)", True), ("has(data.zz)", False),
         ("has(data.order.x)", True), ("has({'a': 1}.b)", False), ("(data).amount", 1500),
         # equality
-        ("1 == 1.0", True), ("true == 1", False), ("data.ok == 1", False), ("data.one == true", False), ("data.none == null", True),
-        ("data.amount == null", False), ("data.amount != null", True), ("data.region == 'EU'", True), ("data.region != 'EU'", False), ("data.region == 1", False),
-        ("data.rate == data.amount", False), ("data.one == 1.0", True), ("1.0 == data.one", True), ("data.nan == data.nan", False), ("[data.nan] == [data.nan]", False),
-        ("[true] == [1]", False), ("[1, 2] == [1.0, 2.0]", True), ("[1] == [1, 2]", False), ("{'a': [1]} == {'a': [1.0]}", True),
-        ("{'a': 1} == {'b': 1}", False), ("{'a': 1} == {'a': 2}", False), ("[] == {}", False), ("data.items != [1, 2, 3]", False), ("data.huge == 1.5", False),
-        ("data.huge == data.huge", True), ("data.huge == data.rate", False), ("data.rate < data.huge", True), ("9007199254740993 == 9007199254740992.0", True), ("data.one == 9007199254740993", False),
+        ("1 == 1.0", True), ("true == 1", False), ("data.ok == 1", False), ("data.one == true", False),
+        ("data.none == null", True),
+        ("data.amount == null", False), ("data.amount != null", True), ("data.region == 'EU'", True),
+        ("data.region != 'EU'", False), ("data.region == 1", False),
+        ("data.rate == data.amount", False), ("data.one == 1.0", True), ("1.0 == data.one", True),
+        ("data.nan == data.nan", False), ("[data.nan] == [data.nan]", False),
+        ("[true] == [1]", False), ("[1, 2] == [1.0, 2.0]", True), ("[1] == [1, 2]", False),
+        ("{'a': [1]} == {'a': [1.0]}", True),
+        ("{'a': 1} == {'b': 1}", False), ("{'a': 1} == {'a': 2}", False), ("[] == {}", False),
+        ("data.items != [1, 2, 3]", False), ("data.huge == 1.5", False),
+        ("data.huge == data.huge", True), ("data.huge == data.rate", False), ("data.rate < data.huge", True),
+        ("9007199254740993 == 9007199254740992.0", True), ("data.one == 9007199254740993", False),
         # order
-        ("data.amount > 1000", True), ("1000 < data.amount", True), ("1000 >= data.amount", False), ("data.rate <= 1", False), ("data.amount > 0.5", True),
-        ("data.region < 'F'", True), ("data.off < true", True), ("data.amount >= data.one", True), ("data.rate < data.amount", True),
-        ("data.order.total > 5.0", True), ("size(data.items) > 2", True), ("data.huge > 1.5", True), ("data.nan < 1", False), ("1 <= data.nan", False),
-        ("data.rate > 9007199254740993", False), ("9007199254740993 > 9007199254740992.0", False), ("data.amount + 1 > 1500.5", True),
+        ("data.amount > 1000", True), ("1000 < data.amount", True), ("1000 >= data.amount", False),
+        ("data.rate <= 1", False), ("data.amount > 0.5", True),
+        ("data.region < 'F'", True), ("data.off < true", True), ("data.amount >= data.one", True),
+        ("data.rate < data.amount", True),
+        ("data.order.total > 5.0", True), ("size(data.items) > 2", True), ("data.huge > 1.5", True),
+        ("data.nan < 1", False), ("1 <= data.nan", False),
+        ("data.rate > 9007199254740993", False), ("9007199254740993 > 9007199254740992.0", False),
+        ("data.amount + 1 > 1500.5", True),
         # logic
-        ("data.ok && data.amount > 1", True), ("data.off && data.zz", False), ("data.zz && data.off", False), ("data.zz || data.ok", True), ("data.ok || data.zz", True),
-        ("data.off || data.off", False), ("data.off || data.ok", True), ("1 && false", False), ("data.region || true", True), ("has(data.zz) && data.zz > 1", False), ("has(data.amount) && data.amount > 1", True),
-        ("has(data.amount) && data.off", False), ("true && data.ok && data.amount == 1500", True), ("data.zz == 1 && data.ok && data.off", False), ("data.off || data.zz || data.ok", True),
-        ("data.off || data.off || data.off", False), ("data.zz || data.yy || data.ok", True), ("data.ok && (data.ok && data.ok)", True), ("!data.ok", False), ("!!5", 5), ("!!!data.ok", False),
-        ("data.ok ? 'yes' : data.zz", "yes"), ("data.off ? data.zz : 'no'", "no"), ("data.off ? 1 : data.ok ? 2 : 3", 2), ("data.ok ? true : false", True),
+        ("data.ok && data.amount > 1", True), ("data.off && data.zz", False), ("data.zz && data.off", False),
+        ("data.zz || data.ok", True), ("data.ok || data.zz", True),
+        ("data.off || data.off", False), ("data.off || data.ok", True), ("1 && false", False),
+        ("data.region || true", True), ("has(data.zz) && data.zz > 1", False),
+        ("has(data.amount) && data.amount > 1", True),
+        ("has(data.amount) && data.off", False), ("true && data.ok && data.amount == 1500", True),
+        ("data.zz == 1 && data.ok && data.off", False), ("data.off || data.zz || data.ok", True),
+        ("data.off || data.off || data.off", False), ("data.zz || data.yy || data.ok", True),
+        ("data.ok && (data.ok && data.ok)", True), ("!data.ok", False), ("!!5", 5), ("!!!data.ok", False),
+        ("data.ok ? 'yes' : data.zz", "yes"), ("data.off ? data.zz : 'no'", "no"),
+        ("data.off ? 1 : data.ok ? 2 : 3", 2), ("data.ok ? true : false", True),
         # arithmetic
-        ("1 + 2 * 3 - 4", 3), ("(1 + 2) * 3", 9), ("-7 / 2", -3), ("7 / -2", -3), ("-7 / -2", 3), ("-7 % 2", -1), ("7 % -2", 1), ("7 % -1", 0), ("7.0 / 2.0", 3.5),
-        ("1.5 + 1.5", 3.0), ("1.5 - 1.0", 0.5), ("1.5 * 2.0", 3.0), ("1.0 / 0.0", math.inf), ("-1.0 / 0.0", -math.inf), ("1.0 / -0.0", -math.inf), ("'a' + 'b'", "ab"), ("[1] + [2]", [1, 2]),
-        ("-data.amount", -1500), ("-data.rate", -1.5), ("--data.amount", 1500), ("-(-5)", 5), ("1 - -1", 2), ("9223372036854775807 + 0", 2**63 - 1), ("2 - 3", -1),
+        ("1 + 2 * 3 - 4", 3), ("(1 + 2) * 3", 9), ("-7 / 2", -3), ("7 / -2", -3), ("-7 / -2", 3), ("-7 % 2", -1),
+        ("7 % -2", 1), ("7 % -1", 0), ("7.0 / 2.0", 3.5),
+        ("1.5 + 1.5", 3.0), ("1.5 - 1.0", 0.5), ("1.5 * 2.0", 3.0), ("1.0 / 0.0", math.inf),
+        ("-1.0 / 0.0", -math.inf), ("1.0 / -0.0", -math.inf), ("'a' + 'b'", "ab"), ("[1] + [2]", [1, 2]),
+        ("-data.amount", -1500), ("-data.rate", -1.5), ("--data.amount", 1500), ("-(-5)", 5), ("1 - -1", 2),
+        ("9223372036854775807 + 0", 2**63 - 1), ("2 - 3", -1),
         # in
-        ("1 in [1.0, 'a']", True), ("data.region in ['EU', 'US']", True), ("data.one in ['EU', 'US']", False), ("data.rate in [1, 2]", False), ("data.ok in [1, 2]", False), ("data.one in [1.0, 2]", True),
-        ("1 in []", False), ("data.none in [null]", True), ("2.0 in data.items", True), ("'b' in data.words", True), ("null in data.words", True), ("true in data.words", False), ("'amount' in data", True),
-        ("'zz' in data.order", False), ("1 in data.order", False), ("[1] in [[1.0]]", True), ("[data.one] in [[1], [2]]", True), ("data.one in data.empty", False),
+        ("1 in [1.0, 'a']", True), ("data.region in ['EU', 'US']", True), ("data.one in ['EU', 'US']", False),
+        ("data.rate in [1, 2]", False), ("data.ok in [1, 2]", False), ("data.one in [1.0, 2]", True),
+        ("1 in []", False), ("data.none in [null]", True), ("2.0 in data.items", True), ("'b' in data.words", True),
+        ("null in data.words", True), ("true in data.words", False), ("'amount' in data", True),
+        ("'zz' in data.order", False), ("1 in data.order", False), ("[1] in [[1.0]]", True),
+        ("[data.one] in [[1], [2]]", True), ("data.one in data.empty", False),
         # functions
-        ("size('😀')", 1), ("data.items.size()", 3), ("size(data.order)", 3), ("'abc'.startsWith('ab')", True), ("'abc'.endsWith('x')", False), ("'abc'.contains('b')", True),
-        ("int(3)", 3), ("int(true)", 1), ("int(-1.9)", -1), ("int(' +12 ')", 12), ("int('-9223372036854775808')", -(2**63)), ("double(2)", 2.0), ("double(2.5)", 2.5), ("double(' 1e2 ')", 100.0),
-        ("string('a')", "a"), ("string(true)", "true"), ("string(false)", "false"), ("string(-5)", "-5"), ("string(1.0)", "1"), ("string(-1.5)", "-1.5"), ("string(1e6)", "1e+06"), ("string(-1234567.5)", "-1.2345675e+06"),
-        ("string(1e-7)", "1e-07"), ("string(1e20)", "1e+20"), ("string(1.0 / 0.0)", "inf"), ("string(0.0 / 0.0)", "nan"), ("bool('true')", True), ("bool('0')", False), ("bool(data.ok)", True),
+        ("size('😀')", 1), ("data.items.size()", 3), ("size(data.order)", 3), ("'abc'.startsWith('ab')", True),
+        ("'abc'.endsWith('x')", False), ("'abc'.contains('b')", True),
+        ("int(3)", 3), ("int(true)", 1), ("int(-1.9)", -1), ("int(' +12 ')", 12),
+        ("int('-9223372036854775808')", -(2**63)), ("double(2)", 2.0), ("double(2.5)", 2.5), ("double(' 1e2 ')", 100.0),
+        ("string('a')", "a"), ("string(true)", "true"), ("string(false)", "false"), ("string(-5)", "-5"),
+        ("string(1.0)", "1"), ("string(-1.5)", "-1.5"), ("string(1e6)", "1e+06"),
+        ("string(-1234567.5)", "-1.2345675e+06"),
+        ("string(1e-7)", "1e-07"), ("string(1e20)", "1e+20"), ("string(1.0 / 0.0)", "inf"),
+        ("string(0.0 / 0.0)", "nan"), ("bool('true')", True), ("bool('0')", False), ("bool(data.ok)", True),
     ],
 )  # fmt: skip
 def test_value(text: str, expected: object) -> None:
@@ -115,7 +147,7 @@ def test_value(text: str, expected: object) -> None:
 
 def test_nan() -> None:
     """Zero by zero and NaN by zero are not a number."""
-    assert [True, True] == [math.isnan(part) for part in value_of("[0.0 / 0.0, data.nan / 0.0]")]  # type: ignore[attr-defined]
+    assert "[nan, nan]" == repr(value_of("[0.0 / 0.0, data.nan / 0.0]"))
 
 
 def test_result_list_is_fresh() -> None:
@@ -133,7 +165,7 @@ def test_nothing_is_changed() -> None:
     assert before == DATA
 
 
-# --- Errors of an evaluation ---------------------------------------------------------------------------------------------
+# --- Errors of an evaluation -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -246,7 +278,9 @@ def test_long_operand_is_cut() -> None:
 
 
 @pytest.mark.parametrize("data", [None, 5, "text", [1]])
-@pytest.mark.parametrize("text", ["data.x", "data.x > 1", "data.x.y", "data.x.y.z", "has(data.x) && true", "data.x ? 1 : 2"])
+@pytest.mark.parametrize(
+    "text", ["data.x", "data.x > 1", "data.x.y", "data.x.y.z", "has(data.x) && true", "data.x ? 1 : 2"]
+)
 def test_data_that_is_no_map(text: str, data: Any) -> None:
     """Case data that are no map are an error, whatever closure reads them."""
     with pytest.raises(DataError, match="and so has no member `x`"):
@@ -262,10 +296,12 @@ def test_general_order() -> None:
     """The general comparison is whole without its shortcuts."""
     fault = fault_of("")
 
-    assert [True, False, True] == [ordered(operator.lt, *pair, fault) for pair in ((1, 2), ("b", "a"), (1, 1.5))]
+    assert ordered(operator.lt, 1, 2, fault) is True
+    assert ordered(operator.lt, "b", "a", fault) is False
+    assert ordered(operator.lt, 1, 1.5, fault) is True
 
 
-# --- Limits ------------------------------------------------------------------------------------------------------------------
+# --- Limits ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("part", ["x" * (MAX_LENGTH // 2 + 1), [0] * (MAX_LENGTH // 2 + 1)])
@@ -296,7 +332,7 @@ def test_deep_data() -> None:
 def test_deep_logic_costs_little() -> None:
     """An error below many levels of logic does not make any operand be evaluated twice."""
 
-    class Counted(dict[str, Any]):
+    class Counted(dict[str, Any]):  # noqa: FURB189 - what is counted is the lookup of a dict
         reads = 0
 
         def __getitem__(self, key: str) -> Any:
@@ -314,7 +350,8 @@ def test_deep_logic_costs_little() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "(" * 2000 + "1" + ")" * 2000, "[" * 2000, "{'a':" * 700, "data[" * 800, "int(" * 1000, "true ? 1 : " * 300 + "1", "-(" * 1500, "1" + " + 1" * 900, "1" + " == 1" * 700,
+        "(" * 2000 + "1" + ")" * 2000, "[" * 2000, "{'a':" * 700, "data[" * 800, "int(" * 1000,
+        "true ? 1 : " * 300 + "1", "-(" * 1500, "1" + " + 1" * 900, "1" + " == 1" * 700,
         "data" + ".a" * 1500, "data" + "[0]" * 1200, "''" + ".size()" * 500, "!(" * 1000, "true && (true || (" * 200,
     ],
 )  # fmt: skip
@@ -325,14 +362,18 @@ def test_too_deep(text: str) -> None:
 
 def test_three_thousand_parentheses() -> None:
     """Three thousand parentheses are refused."""
-    assert ["column 4097: an expression has at most 4,096 characters, not 6,001"] == problems_of("(" * 3000 + "1" + ")" * 3000)
+    text = "(" * 3000 + "1" + ")" * 3000
+
+    assert ["column 4097: an expression has at most 4,096 characters, not 6,001"] == problems_of(text)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "(" * (MAX_DEPTH - 1) + "1" + ")" * (MAX_DEPTH - 1), "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1), "1" + " + 1" * (MAX_DEPTH - 1),
-        " && ".join(["data.ok"] * 370), " || ".join(["data.off"] * 340), "!" * 4000 + "data.ok", "-" * 4000 + "data.one",
+        "(" * (MAX_DEPTH - 1) + "1" + ")" * (MAX_DEPTH - 1), "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1),
+        "1" + " + 1" * (MAX_DEPTH - 1),
+        " && ".join(["data.ok"] * 370), " || ".join(["data.off"] * 340), "!" * 4000 + "data.ok",
+        "-" * 4000 + "data.one",
     ],
 )  # fmt: skip
 def test_just_not_too_deep(text: str) -> None:
@@ -369,7 +410,7 @@ def test_longest_text() -> None:
     assert "at most 4,096 characters" in problems_of("1" + " " * MAX_TEXT)[0]
 
 
-# --- Refused when compiling ------------------------------------------------------------------------------------------------
+# --- Refused when compiling ------------------------------------------------------------------------------------------
 
 
 EXTRA = 'is not in the core\'s subset of CEL: install knhk[cel] and use dialect="full"'
@@ -408,7 +449,7 @@ EXTRA = 'is not in the core\'s subset of CEL: install knhk[cel] and use dialect=
         (r"'\ud800'", r"column 1: `\ud800` is no Unicode character"),
         (r"'\U00110000'", r"column 1: `\U00110000` is no Unicode character"),
         (r"r'a\'", "column 1: a raw string cannot end with a single backslash"),
-        ("rb'a'", "column 1: `rb` cannot stand before a string: write r\"...\""),
+        ("rb'a'", 'column 1: `rb` cannot stand before a string: write r"..."'),
         ("b'a'", f"column 1: a bytes literal {EXTRA}"),
         ("1u", f"column 1: an unsigned integer {EXTRA}"),
         ("data.?a", f"column 6: an optional member {EXTRA}"),
@@ -476,20 +517,22 @@ def test_variables() -> None:
     names = ("data", "item", "index")
 
     assert 3 == compile_expression("item.x + index", variables=names).evaluate({"item": {"x": 1}, "index": 2})
-    assert ["column 1: unknown variable `itme`: known here: `data`, `index`, `item`; did you mean `data.itme`?"] == problems_of(
-        "itme", variables=names
-    )
+    assert [
+        "column 1: unknown variable `itme`: known here: `data`, `index`, `item`; did you mean `data.itme`?"
+    ] == problems_of("itme", variables=names)
     assert ["column 1: unknown variable `x`: known here: none"] == problems_of("x", variables=())
 
 
-# --- The expression as an object -------------------------------------------------------------------------------------------
+# --- The expression as an object -------------------------------------------------------------------------------------
 
 
 def test_attributes() -> None:
     """An expression tells its text, variables and dialect."""
     expression = compile_expression("data.a", variables=["data", "item"])
 
-    assert ("data.a", frozenset({"data", "item"}), "subset") == (expression.text, expression.variables, expression.dialect)
+    assert "data.a" == expression.text
+    assert frozenset({"data", "item"}) == expression.variables
+    assert "subset" == expression.dialect
     assert "<Expression 'data.a'>" == repr(expression)
 
 
@@ -548,13 +591,16 @@ def test_hot_path() -> None:
 
     assert 1 == expression.of_data({"x": 1})
     assert expression.test_data({"x": True}) is True
-    with pytest.raises(DataError, match="`data.x` is an int, not a bool"):
+    with pytest.raises(DataError, match=r"`data\.x` is an int, not a bool"):
         expression.test_data({"x": 1})
 
 
 @pytest.mark.parametrize(
     "text",
-    ["data.x == 1", "!data.b", "data.b && data.b", "1 in [1]", "has(data.x)", "true", "bool('1')", "data.b ? true : data.x > 1", "'a'.contains('a')"],
+    [
+        "data.x == 1", "!data.b", "data.b && data.b", "1 in [1]", "has(data.x)", "true", "bool('1')",
+        "data.b ? true : data.x > 1", "'a'.contains('a')",
+    ],
 )  # fmt: skip
 def test_predicate_without_a_check(text: str) -> None:
     """A predicate that gives a bool by its shape is not checked again."""
@@ -564,7 +610,9 @@ def test_predicate_without_a_check(text: str) -> None:
     assert expression.of_data.__qualname__ == expression.test_data.__qualname__
 
 
-@pytest.mark.parametrize("text", ["data.b", "1", "-1", "size(data)", "data.b ? 1 : true", "data.b ? true : 1", "[true]"])
+@pytest.mark.parametrize(
+    "text", ["data.b", "1", "-1", "size(data)", "data.b ? 1 : true", "data.b ? true : 1", "[true]"]
+)
 def test_predicate_with_a_check(text: str) -> None:
     """A predicate that may give anything is checked."""
     assert "insist" in compile_expression(text).test_data.__qualname__
@@ -611,10 +659,14 @@ def test_no_element() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1", set()), ("data.amount > 1", {"amount"}), ("data.a.b.c", {"a"}), ("data['a'] + data.b", {"a", "b"}), ("has(data.a) && data.b", {"a", "b"}),
-        ("'a' in data", {"a"}), ("data[data.key]", {"*", "key"}), ("data[1]", {"*"}), ("size(data)", {"*"}), ("data == {}", {"*"}), ("data.x in data", {"*", "x"}), ("item.a", set()),
-        ("item.a == data.b", {"b"}), ("[data.a, {'k': data.b}, -data.c, !data.d]", {"a", "b", "c", "d"}), ("data.a ? data.b : data.c", {"a", "b", "c"}),
-        ("data.s.contains(data.t)", {"s", "t"}), ("data.l[data.i].x", {"l", "i"}), ("has(data.a.b)", {"a"}), ("data", {"*"}),
+        ("1", set()), ("data.amount > 1", {"amount"}), ("data.a.b.c", {"a"}), ("data['a'] + data.b", {"a", "b"}),
+        ("has(data.a) && data.b", {"a", "b"}),
+        ("'a' in data", {"a"}), ("data[data.key]", {"*", "key"}), ("data[1]", {"*"}), ("size(data)", {"*"}),
+        ("data == {}", {"*"}), ("data.x in data", {"*", "x"}), ("item.a", set()),
+        ("item.a == data.b", {"b"}), ("[data.a, {'k': data.b}, -data.c, !data.d]", {"a", "b", "c", "d"}),
+        ("data.a ? data.b : data.c", {"a", "b", "c"}),
+        ("data.s.contains(data.t)", {"s", "t"}), ("data.l[data.i].x", {"l", "i"}), ("has(data.a.b)", {"a"}),
+        ("data", {"*"}),
     ],
 )  # fmt: skip
 def test_references(text: str, expected: set[str]) -> None:
@@ -622,7 +674,7 @@ def test_references(text: str, expected: set[str]) -> None:
     assert expected == references(compile_expression(text, variables=("data", "item")))
 
 
-# --- The module --------------------------------------------------------------------------------------------------------------
+# --- The module ------------------------------------------------------------------------------------------------------
 
 
 def test_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -642,7 +694,7 @@ def test_exports() -> None:
 
 @pytest.mark.parametrize("path", sorted(Path(knhk.expr.__file__).parent.glob("*expr*.py")), ids=lambda path: path.name)
 def test_pure(path: Path) -> None:
-    """The files of this module import no clock, randomness, input or output; regular expressions only in the lexer's file."""
+    """The files of this module import no clock, randomness or I/O; regular expressions only in the lexer's file."""
     imported: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):

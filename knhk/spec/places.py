@@ -17,8 +17,11 @@ from knhk.errors import Problem
 MAX_PROBLEMS = 1_000
 """How many findings one report lists; what is beyond is counted."""
 
-MAX_CANDIDATES = 2_000
-"""Among how many names a spelling suggestion is looked for (it is quadratic work, and the names may be hostile)."""
+MAX_COMPARISONS = 20_000
+"""How many names one report compares for spelling suggestions, since the names may be many, long and hostile."""
+
+MAX_COMPARED = 128
+"""The longest name for which a suggestion is looked for, in characters."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -47,6 +50,7 @@ class Report:
     def __init__(self) -> None:
         self._problems: list[Problem] = []
         self.count = 0
+        self._comparisons = 0
 
     def add(self, place: str, message: str) -> None:
         """Note one finding."""
@@ -56,7 +60,8 @@ class Report:
 
     def did_you_mean(self, word: str, known: Collection[str]) -> str:
         """The end of a message about an unknown name: a suggestion where one is near, else nothing."""
-        if self.count >= MAX_PROBLEMS or len(known) > MAX_CANDIDATES or len(word) > 128:
+        self._comparisons += len(known)
+        if self.count >= MAX_PROBLEMS or self._comparisons > MAX_COMPARISONS or len(word) > MAX_COMPARED:
             return ""
         near = difflib.get_close_matches(word, known, n=1)
         return f"; did you mean {shown(near[0])}?" if near else ""

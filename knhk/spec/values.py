@@ -28,7 +28,10 @@ MAX_FLOWS: Final = 1_000_000
 """How many flows a specification may have."""
 
 MAX_VALUES: Final = 4_000_000
-"""How many values a text, or a data schema, may hold, aliases expanded."""
+"""How many values a text may hold, aliases expanded."""
+
+MAX_SCHEMA_VALUES: Final = 100_000
+"""How many values a data schema may hold."""
 
 MAX_INTEGER: Final = 2**31 - 1
 """The largest count, weight or bound."""
@@ -72,7 +75,7 @@ def described(value: object) -> str:
     if isinstance(value, str):
         return f"the text {shown(value)}"
     if isinstance(value, int | float):
-        return "the number " + (repr(value) if abs(value) < 1e18 else "with too many digits")
+        return "the number " + (repr(value) if isinstance(value, float) or abs(value) < 10**18 else "with too many digits")
     if isinstance(value, Mapping):
         return "a map"
     return "a list" if isinstance(value, Sequence) else f"a Python {type(value).__name__}"
@@ -127,8 +130,9 @@ class Reading:
     def json(self, value: object, place: str, depth: int = 1) -> Any:
         """A copy of any JSON value, for the data schema; or `BAD`."""
         self._values += 1
-        if self._values > MAX_VALUES:
-            return self.refuse(place, f"more than {MAX_VALUES:,} values") if self._values == MAX_VALUES + 1 else BAD
+        if self._values > MAX_SCHEMA_VALUES:
+            first = self._values == MAX_SCHEMA_VALUES + 1
+            return self.refuse(place, f"more than {MAX_SCHEMA_VALUES:,} values") if first else BAD
         if isinstance(value, str):
             return value if _encodable(value) else self.refuse(place, "holds half of a surrogate pair")
         if value is None or isinstance(value, bool):
@@ -143,7 +147,7 @@ class Reading:
             return self._json_map(value, place, depth)
         if isinstance(value, list | tuple):
             items = [self.json(each, f"{place}[{number}]", depth + 1) for number, each in enumerate(value)]
-            return BAD if BAD in items else items
+            return BAD if any(each is BAD for each in items) else items
         return self.refuse(place, f"must be a JSON value, not {described(value)}")
 
     def _json_map(self, value: Mapping[Any, Any], place: str, depth: int) -> Any:

@@ -127,8 +127,9 @@ class _NetCheck:
         self.report = report
         self.tasks = {each.id: each for each in net.tasks}
         self.conditions = {START, END, *(each.id for each in net.conditions)}
-        self.inputs = Counter(each.target for each in net.flows)
-        self.outputs = Counter(each.source for each in net.flows)
+        pairs = {(each.source, each.target) for each in net.flows}
+        self.inputs = Counter(target for _, target in pairs)
+        self.outputs = Counter(source for source, _ in pairs)
 
     def run(self) -> None:
         """All rules, in the order of the text."""
@@ -187,6 +188,16 @@ class _NetCheck:
             seen.setdefault(identity, kind)
 
     @cached_property
+    def readable(self) -> set[str]:
+        """The conditions that read arcs may name, implicit ones included."""
+        return self.conditions | self.implicit.keys()
+
+    @cached_property
+    def cancellable(self) -> set[str]:
+        """The tasks and conditions that cancellation sets may name."""
+        return self.elements | self.implicit.keys()
+
+    @cached_property
     def paths(self) -> list[tuple[str, str]]:
         """Where the elements are, in the order of the text."""
         conditions = [("conditions", each.id) for each in self.net.conditions]
@@ -241,17 +252,16 @@ class _NetCheck:
 
     def _check_ends(self, number: int, flow: Flow) -> None:
         for member, identity in (("from", flow.source), ("to", flow.target)):
-            if identity in self.implicit:
-                self._add_to_flow(
-                    number, f"{shown(identity)} is an implicit condition: write it as a condition", member
-                )
-            elif identity not in self.elements:
-                self._add_to_flow(number, self._unknown(identity, self.elements), member)
+            if identity in self.elements:
+                continue
+            implied = f"{shown(identity)} is an implicit condition: write it as a condition"
+            message = implied if identity in self.implicit else self._unknown(identity, self.elements)
+            self._add_to_flow(number, message, member)
         if flow.target == START:
             self._add_to_flow(number, "no flow leads into start", "to")
         if flow.source == END:
             self._add_to_flow(number, "no flow leads out of end", "from")
-        if flow.source in self.conditions and flow.target in self.conditions:
+        if {flow.source, flow.target} <= self.conditions - self.tasks.keys():
             self._add_to_flow(number, f"{flow.label} joins two conditions: there must be a task between them")
 
     def _check_choice(self, number: int, flow: Flow) -> None:
@@ -312,13 +322,13 @@ class _NetCheck:
         join_cancels = task.join.cancels if isinstance(task.join, PartialJoin) else None
         for member, references in (("cancels", task.cancels), ("join.cancels", join_cancels or ())):
             for each in references:
-                if each not in self.elements and each not in self.implicit:
-                    yield member, self._unknown(each, self.elements | self.implicit.keys())
+                if each not in self.cancellable:
+                    yield member, self._unknown(each, self.cancellable)
         for each in task.reads:
             if each in self.tasks:
                 yield "reads", f"{shown(each)} is a task: only conditions can be read"
-            elif each not in self.conditions and each not in self.implicit:
-                yield "reads", self._unknown(each, self.conditions | self.implicit.keys())
+            elif each not in self.readable:
+                yield "reads", self._unknown(each, self.readable)
         if task.subnet is not None and task.subnet not in self.subnets:
             hint = self.report.did_you_mean(task.subnet, self.subnets)
             yield "subnet", f"there is no subnet {shown(task.subnet)}{hint}"

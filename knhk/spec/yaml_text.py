@@ -263,8 +263,9 @@ def read_yaml(text: str | bytes) -> Any:
 
 def _represent_text(dumper: Any, value: str) -> Any:
     """Text in quotes wherever it could be taken for something else, also by this module's own rules."""
-    quoted = not isinstance(_resolved(value), str) or value in _AMBIGUOUS or "\n" in value or not value.isprintable()
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if quoted else None)
+    ambiguous = not isinstance(_resolved(value), str) or value in _AMBIGUOUS
+    style = '"' if not value.isprintable() else "'" if ambiguous else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 def write_yaml(tree: object) -> str:

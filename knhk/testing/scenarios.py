@@ -17,11 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from knhk.stores import open_store
+
 from knhk.engine import Engine, RunningCase
 from knhk.errors import CommandError, DataError, KnhkError
 from knhk.ports import Store
 from knhk.spec import Specification
-from knhk.stores import open_store
 from knhk.testing.clock import ManualClock
 
 _EDGES = {"i": "start", "o": "end"}
@@ -30,7 +31,7 @@ _LANGUAGE_BOUND = 20_000
 """States that the search for a scenario's language may visit; beyond it the scenario fails, saying so."""
 
 
-class ScenarioFailure(Exception):  # noqa: N818 - it is the outcome of a scenario, not an error of the program
+class ScenarioFailure(Exception):
     """A step did not come out as the scenario says."""
 
 

@@ -1,0 +1,38 @@
+# The two commands a newcomer needs: `make run` and `make test`. Both set everything up themselves.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help run test lint clean
+help:
+	@echo "make run    the main job: a thousand orders on an SQLite file, killed halfway and resumed"
+	@echo "make test   linters, type checker, all tests, coverage gate"
+	@echo "make lint   linters and type checker alone"
+	@echo "make clean  remove what was built"
+
+.venv/.run: pyproject.toml
+	@echo "== setting up .venv"
+	@PYTHON="$(PYTHON)" tools/make_venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/.test: pyproject.toml .venv/.run
+	@echo "== installing what the tests need"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+run: .venv/.run
+	@$(BIN)/python examples/order_to_cash/run.py
+
+lint: .venv/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: lint
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=json:.coverage.json --cov-report=
+	$(BIN)/python tools/coverage_gate.py .coverage.json
+
+clean:
+	rm -rf .venv build dist *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,120 @@
+"""
+KNHK: a workflow engine with YAWL's semantics, durable on one SQLite file.
+
+The map, from below: `spec` what the modeller wrote; `expr` predicates; `_lower` compiles a specification to `_tables`;
+`_orjoin` and `_kernel` are the token game; `case` one running case, `journal` its history as bytes; `ports` what a driver
+needs; `engine` the driver, `stores` where cases are kept; `testing` what tests may use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from knhk.case import Limits
+    from knhk.engine import Engine, Registration, RunningCase, Work
+    from knhk.errors import (
+        CommandError,
+        ConcurrentUpdate,
+        DataError,
+        HandlerError,
+        IdempotencyConflict,
+        IllegalTransition,
+        InternalError,
+        JournalError,
+        KnhkError,
+        LimitExceeded,
+        MissingExtra,
+        ParseError,
+        Problem,
+        QuarantinedCase,
+        SpecificationConflict,
+        SpecificationError,
+        StoreError,
+        StoreFull,
+        StoreUnavailable,
+        UnknownCase,
+        UnknownSpecification,
+        UnknownWorkItem,
+        VerificationError,
+    )
+    from knhk.spec import Specification, build
+
+_HOME = {
+    "knhk.case": ("Limits",),
+    "knhk.engine": ("Engine", "Registration", "RunningCase", "Work"),
+    "knhk.errors": (
+        "CommandError",
+        "ConcurrentUpdate",
+        "DataError",
+        "HandlerError",
+        "IdempotencyConflict",
+        "IllegalTransition",
+        "InternalError",
+        "JournalError",
+        "KnhkError",
+        "LimitExceeded",
+        "MissingExtra",
+        "ParseError",
+        "Problem",
+        "QuarantinedCase",
+        "SpecificationConflict",
+        "SpecificationError",
+        "StoreError",
+        "StoreFull",
+        "StoreUnavailable",
+        "UnknownCase",
+        "UnknownSpecification",
+        "UnknownWorkItem",
+        "VerificationError",
+    ),
+    "knhk.spec": ("Specification", "build"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = (
+    "CommandError",
+    "ConcurrentUpdate",
+    "DataError",
+    "Engine",
+    "HandlerError",
+    "IdempotencyConflict",
+    "IllegalTransition",
+    "InternalError",
+    "JournalError",
+    "KnhkError",
+    "LimitExceeded",
+    "Limits",
+    "MissingExtra",
+    "ParseError",
+    "Problem",
+    "QuarantinedCase",
+    "Registration",
+    "RunningCase",
+    "Specification",
+    "SpecificationConflict",
+    "SpecificationError",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "UnknownCase",
+    "UnknownSpecification",
+    "UnknownWorkItem",
+    "VerificationError",
+    "Work",
+    "build",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for, which keeps ``import knhk`` quick."""
+    if name == "__version__":
+        return metadata.version("knhk")
+    module = _MODULE.get(name)
+    if module is None:
+        message = f"module 'knhk' has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
