@@ -571,8 +571,7 @@ class _Parser:
             case "{":
                 return self._map(token)
             case _:
-                pass
-        self._unexpected(token, "a value")
+                return self._unexpected(token, "a value")
 
     def _number(self, token: _Token, negative: _Token | None = None) -> Node:
         start = token.start if negative is None else negative.start

@@ -39,7 +39,7 @@ _BOOLS: Final = {"true": True, "True": True, "TRUE": True, "t": True, "1": True,
 
 def kind_of(value: object) -> str:
     """Return what a value is, in CEL's words."""
-    return _NAMES.get(type(value), f"a {type(value).__name__}, which is not JSON")
+    return _NAMES.get(type(value), f"an object of type {type(value).__name__}, which is not JSON")
 
 
 def _alike(number: float, other: float) -> tuple[float, float]:

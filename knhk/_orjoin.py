@@ -66,6 +66,7 @@ Every task has an input, no task has two arcs from the same condition.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from operator import itemgetter
 from typing import Final
 
@@ -92,11 +93,13 @@ class OrJoinAnalysis:
         budget: units of work for one decision.  Work is counted, not timed: the answer depends on the arguments only.
     """
 
-    __slots__ = ("_budget", "_producers", "_tables", "_views")
+    __slots__ = ("_budget", "_condition_bits", "_producers", "_tables", "_task_bits", "_views")
 
     def __init__(self, tables: Tables, *, budget: int = DEFAULT_BUDGET) -> None:
         self._tables = tables
         self._budget = budget
+        self._condition_bits = [1 << bit for bit in range(len(tables.conditions))]
+        self._task_bits = [1 << len(tables.conditions) + bit for bit in range(len(tables.table))]
         self._producers: list[list[tuple[int, int]]] = [[] for _ in tables.conditions]
         for number, task in enumerate(tables.table):
             for condition, weight in task.outputs:
@@ -119,71 +122,97 @@ class OrJoinAnalysis:
         view = self._views.get(join)
         if view is None:
             view = self._views[join] = _View(self._tables, self._producers, join)
-        key = view.key(marking, status, seen)
-        answer = view.memory.get(key)
-        if answer is None:
-            answer = self._answer(view, marking, status, seen)
-            if len(view.memory) >= _REMEMBERED:
-                view.memory.clear()
-            view.memory[key] = answer
-        return answer
-
-    def _answer(self, view: _View, marking: Sequence[int], status: Sequence[int], seen: Mapping[int, int]) -> int:
         marked = [arc for arc in view.inputs if marking[arc[0]] >= arc[1]]
         if not marked or len(marked) == len(view.inputs):
             return ENABLED if marked else WAITING
+        held = self._held(marking, status)
         suspects = []
-        for position, (condition, weight) in enumerate(view.inputs):
-            if marking[condition] >= weight or not _holds(view.upstream[position], marking, status):
-                continue
-            if _holds(view.escorts[position], marking, status):
-                return WAITING
-            suspects.append((condition, weight))
+        for position, arc in enumerate(view.inputs):
+            if marking[arc[0]] < arc[1] and held & view.upstream[position]:
+                if held & view.escorts[position]:
+                    return WAITING
+                suspects.append(arc)
         if not suspects:
             return ENABLED
-        goals = [[*marked, suspect] for suspect in suspects]
-        system = view.system
+        search = view.search or view.prepare(self._tables, self._producers)
+        key = search.key(marking, status, seen)
+        answer = search.memory.get(key)
+        if answer is None:
+            goals = [[*marked, suspect] for suspect in suspects]
+            answer = self._search(search.system, goals, marking, status, seen)
+            if len(search.memory) >= _REMEMBERED:
+                search.memory.clear()
+            search.memory[key] = answer
+        return answer
+
+    def _held(self, marking: Sequence[int], status: Sequence[int]) -> int:
+        """Return the bits of the marked conditions, and above them those of the running tasks."""
+        running = [each == 1 for each in status] if 2 in status else status
+        return sum(compress(self._condition_bits, marking)) + sum(compress(self._task_bits, running))
+
+    def _search(
+        self,
+        system: System,
+        goals: Sequence[Sequence[Arc]],
+        marking: Sequence[int],
+        status: Sequence[int],
+        seen: Mapping[int, int],
+    ) -> int:
         targets = [target for goal in goals for target in system.targets(goal)]
         outcome = Backward(system, system.state(marking, status, seen), self._budget).run(targets)
         if outcome != EXHAUSTED and not system.exact:
-            outcome = Forward(self._tables, view.join, goals, self._budget).run(marking, status, seen)
+            outcome = Forward(self._tables, system.join, goals, self._budget).run(marking, status, seen)
         if outcome == EXHAUSTED:
             return ENABLED
         return WAITING if outcome == COVERED else UNDECIDED
 
 
-_Places = tuple[tuple[int, ...], tuple[int, ...]]
-"""Some conditions and some tasks, ascending."""
+_Producers = Sequence[Sequence[tuple[int, int]]]
+"""By condition, the tasks that put tokens there, and how many."""
 
-
-def _holds(places: _Places, marking: Sequence[int], status: Sequence[int]) -> bool:
-    """Say whether one of the conditions is marked or one of the tasks runs."""
-    for condition in places[0]:
-        if marking[condition]:
-            return True
-    return any(status[task] == 1 for task in places[1])
+_Key = tuple[object, object, tuple[int, ...]]
 
 
 class _View:
     """
-    The net as seen from one OR-join: all that does not depend on the state, and the answers given.
+    The net as seen from one OR-join: all that does not depend on the state.
 
     Attributes:
-        upstream: by input position, from where it can be reached (step 2).
-        escorts: by input position, from where a single token suffices (step 3).
-        system: what the searches need.
-        memory: the answers by what matters of the state.
+        inputs: the arcs of the join.
+        upstream: by input position, the bits of what it can be reached from (step 2).
+        escorts: by input position, the bits of that from where a single token suffices (step 3).
+        search: what steps 1, 4 and 5 need; made when first needed.
     """
 
-    __slots__ = ("_partials", "_status", "_tokens", "escorts", "inputs", "join", "memory", "system", "upstream")
+    __slots__ = ("escorts", "inputs", "join", "search", "upstream")
 
-    def __init__(self, tables: Tables, producers: Sequence[Sequence[tuple[int, int]]], join: int) -> None:
+    def __init__(self, tables: Tables, producers: _Producers, join: int) -> None:
         if tables.table[join].join != OR:
             raise InternalError(f"task {join} has no OR-join: only OR-joins are analysed")
         self.join = join
         self.inputs = tables.table[join].inputs
         self.upstream = [_upstream(tables, producers, join, condition) for condition, _ in self.inputs]
         self.escorts = [_escorts(tables, producers, join, arc) for arc in self.inputs]
+        self.search: _Search | None = None
+
+    def prepare(self, tables: Tables, producers: _Producers) -> _Search:
+        """Make what the searches need."""
+        self.search = _Search(tables, producers, self.join)
+        return self.search
+
+
+class _Search:
+    """
+    The part of the net that is searched for one OR-join, and what was found.
+
+    Attributes:
+        system: the monotone system.
+        memory: the answers by what matters of the state.
+    """
+
+    __slots__ = ("_partials", "_status", "_tokens", "memory", "system")
+
+    def __init__(self, tables: Tables, producers: _Producers, join: int) -> None:
         conditions, tasks = _relevant(tables, producers, join)
         self.system = System(tables, join, frozenset(conditions), frozenset(tasks))
         if not self.system.exact:
@@ -191,16 +220,18 @@ class _View:
         self._tokens = itemgetter(*sorted(conditions))
         self._status = itemgetter(*sorted(tasks | {join}))
         self._partials = [t for t in sorted(tasks) if swallows(tables.table[t])]
-        self.memory: dict[tuple[object, object, tuple[int, ...]], int] = {}
+        self.memory: dict[_Key, int] = {}
 
-    def key(
-        self, marking: Sequence[int], status: Sequence[int], seen: Mapping[int, int]
-    ) -> tuple[object, object, tuple[int, ...]]:
+    def key(self, marking: Sequence[int], status: Sequence[int], seen: Mapping[int, int]) -> _Key:
         """Return what matters of the state."""
         return self._tokens(marking), self._status(status), tuple([seen.get(t, 0) for t in self._partials])
 
 
-def _upstream(tables: Tables, producers: Sequence[Sequence[tuple[int, int]]], join: int, condition: int) -> _Places:
+def _bits(conditions: set[int], tasks: set[int], shift: int) -> int:
+    return sum(1 << c for c in conditions) | sum(1 << shift + t for t in tasks)
+
+
+def _upstream(tables: Tables, producers: _Producers, join: int, condition: int) -> int:
     conditions: set[int] = set()
     tasks: set[int] = set()
     todo = [condition]
@@ -212,10 +243,10 @@ def _upstream(tables: Tables, producers: Sequence[Sequence[tuple[int, int]]], jo
             if t != join:
                 todo += [c for c, _ in tables.table[t].inputs if c not in conditions]
                 conditions.update(c for c, _ in tables.table[t].inputs)
-    return tuple(sorted(conditions)), tuple(sorted(tasks))
+    return _bits(conditions, tasks, len(tables.conditions))
 
 
-def _escorts(tables: Tables, producers: Sequence[Sequence[tuple[int, int]]], join: int, arc: Arc) -> _Places:
+def _escorts(tables: Tables, producers: _Producers, join: int, arc: Arc) -> int:
     inputs = {condition for condition, _ in tables.table[join].inputs}
     conditions: set[int] = set()
     tasks: set[int] = set()
@@ -233,7 +264,7 @@ def _escorts(tables: Tables, producers: Sequence[Sequence[tuple[int, int]]], joi
                 if c not in conditions and c not in inputs and not tables.swallowers[c]:
                     conditions.add(c)
                     todo.append((c, 1))
-    return tuple(sorted(conditions)), tuple(sorted(tasks))
+    return _bits(conditions, tasks, len(tables.conditions))
 
 
 def _single_tokens(task: TaskTable) -> Iterator[int]:
@@ -246,7 +277,7 @@ def _single_tokens(task: TaskTable) -> Iterator[int]:
 
 
 def _relevant(
-    tables: Tables, producers: Sequence[Sequence[tuple[int, int]]], join: int
+    tables: Tables, producers: _Producers, join: int
 ) -> tuple[set[int], set[int]]:
     """Close the inputs of the join under all that can help to mark them (R)."""
     conditions = {condition for condition, _ in tables.table[join].inputs}

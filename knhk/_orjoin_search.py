@@ -41,6 +41,7 @@ _DROP: Final = 2  # what the join has seen is gone, those on the condition stay:
 _FUSED_VARIANTS: Final = 64  # a task with more ways through it keeps start and completion apart: a sum, not a product
 _FLAGS_MET: Final = 5  # a task that meets more flagged joins would need more than 2 ** 5 variants: they stay unflagged
 _MUTEX_AFTER: Final = 400  # units of work before the mutual exclusions are computed: most searches end sooner
+_MUTEX_PER_ATOM: Final = 4  # the same for large nets, where they cost more
 _COMPARISONS: Final = 8  # so many comparisons of two elements are one unit of work
 
 Use = tuple[int, int, int]
@@ -136,6 +137,7 @@ class System:
         conditions, tasks: the relevant ones, closed as `_orjoin` says.
 
     Attributes:
+        join: the OR-join.
         exact: whether the system is the net's own, not just a relaxation of it (every partial join is flagged).
         atoms: the number of atoms.
         rules: the transitions; `achievers` finds them by what they achieve.
@@ -143,7 +145,7 @@ class System:
     """
 
     def __init__(self, tables: Tables, join: int, conditions: frozenset[int], tasks: frozenset[int]) -> None:
-        self._join = join
+        self.join = join
         self._table = tables.table
         self._tasks = tasks
         self._number: dict[tuple[int, int], int] = {(_TOKENS, c): atom for atom, c in enumerate(sorted(conditions))}
@@ -181,7 +183,7 @@ class System:
     def _choose_flagged(self, tables: Tables, partial: set[int]) -> set[int]:
         flagged = {t for t in partial if self._can_be_flagged(tables, t)}
         crowded: set[int] = set()
-        for number in self._tasks | {self._join}:
+        for number in self._tasks | {self.join}:
             task = self._table[number]
             near = {*(condition for condition, _ in task.inputs), *task.reads, *_emptied(task)}
             met = {t for condition in near for t, _ in tables.swallowers[condition]}.union(_aborted(task)) & flagged
@@ -192,7 +194,7 @@ class System:
     def _can_be_flagged(self, tables: Tables, number: int) -> bool:
         cancelled = any(number in _aborted(self._table[t]) for t in self._tasks)
         for condition, weight in self._table[number].inputs:
-            observers = [t for t in tables.consumers[condition] if t != number and t in self._tasks | {self._join}]
+            observers = [t for t in tables.consumers[condition] if t != number and t in self._tasks | {self.join}]
             if len(tables.swallowers[condition]) > 1 or (weight > 1 and (cancelled or observers)):
                 return False
         return True
@@ -239,7 +241,7 @@ class System:
         return self._number.setdefault((kind, number), len(self._number))
 
     def _rules_of(self, number: int) -> Iterator[Rule]:
-        if number == self._join:
+        if number == self.join:
             yield from self._variants(number, starts=False, completes=True)
         elif self._fuses(number):
             yield from self._variants(number, starts=True, completes=True)
@@ -409,6 +411,10 @@ def _merge(uses: Iterable[Use], reads: Mapping[int, int]) -> tuple[Use, ...]:
     return tuple(merged.values())
 
 
+_Entry = tuple[int, int, int, int, int]
+"""An element's cost, age, the element, its size, and the bits of its atoms."""
+
+
 class Backward:
     """
     One backward search: can any of these elements be covered from this state?
@@ -431,31 +437,32 @@ class Backward:
         self._rows: list[int] = []  # by atom, what may hold together with it; empty until computed
         self._ever = 0
         self._sizes: dict[int, set[int]] = {}
-        self._heap: list[tuple[int, int, int]] = []
+        self._heap: list[_Entry] = []
+        self._patience = max(_MUTEX_AFTER, _MUTEX_PER_ATOM * system.atoms)
         self._guard = sum(1 << atom * system.width + system.width - 1 for atom in range(system.atoms))
         self._field = (1 << system.width) - 1
 
     def run(self, targets: Iterable[int]) -> int:
         """Return `COVERED`, `EXHAUSTED` or `OUT_OF_BUDGET`."""
         self._close()
-        if any([self._offer(target) for target in targets]):
+        nothing = (0, 0, 0, 0, 0)
+        if any([self._offer(target, nothing) for target in targets]):
             return COVERED
-        rules = self._system.packed
         while self._heap:
             if self._work > self._budget:
                 return OUT_OF_BUDGET
-            if self._work > _MUTEX_AFTER and not self._rows:
+            if self._work > self._patience and not self._rows:
                 self._exclude()
+                self._heap = [entry for entry in self._heap if self._measure(entry[2], nothing)]
+                heapq.heapify(self._heap)
                 continue
-            element = heapq.heappop(self._heap)[2]
-            if self._rows and self._measure(element)[0] < 0:
-                continue
-            for number in self._candidates(element):
-                if any([self._offer(each) for each in self._step_back(rules[number], element)]):
+            entry = heapq.heappop(self._heap)
+            for rule in self._candidates(entry[2]):
+                if any([self._offer(each, entry) for each in self._step_back(rule, entry[2])]):
                     return COVERED
         return OUT_OF_BUDGET if self._overflow else EXHAUSTED
 
-    def _candidates(self, element: int) -> list[int]:
+    def _candidates(self, element: int) -> list[PackedRule]:
         """List the possible rules that achieve something that this element asks for; the others only ask for more."""
         width, achievers, possible = self._system.width, self._system.achievers, self._possible
         found: dict[int, None] = {}
@@ -465,17 +472,22 @@ class Backward:
             for number in achievers[atom]:
                 if possible[number]:
                     found[number] = None
-        return list(found)
+        return [self._system.packed[number] for number in found]
 
-    def _offer(self, element: int) -> bool:
-        """Take the element up unless it is impossible or asks for no less than a known one; say whether the state covers it."""
+    def _offer(self, element: int, later: _Entry) -> bool:
+        """
+        Take an element up from which one step leads to `later`, and say whether the state covers it.
+
+        It is not taken up if it is impossible, or asks for no less than one that is known.
+        """
         self._work += 1
-        if element & self._guard:  # more than a count can hold: the element is dropped, and with it the right to say "never"
+        if element & self._guard:  # more than a count can hold: it is dropped, and with it the right to say "never"
             self._overflow = True
             return False
-        cost, size = self._measure(element)
-        if cost <= 0:
-            return cost == 0
+        measured = self._measure(element, later)
+        if measured is None:
+            return False
+        cost, size, held = measured
         same = self._sizes.setdefault(size, set())
         if element in same:
             return False
@@ -487,33 +499,37 @@ class Backward:
                     if (raised - each) & guard == guard:
                         return False
         same.add(element)
-        heapq.heappush(self._heap, (cost, -self._work, element))
-        return False
+        heapq.heappush(self._heap, (cost, -self._work, element, size, held))
+        return cost == 0
 
-    def _measure(self, element: int) -> tuple[int, int]:
-        """Return an estimate of the way to the element (0: the state covers it; -1: it is impossible), and its size."""
-        width, have, price, rows = self._system.width, self._have, self._price, self._rows
-        cost = size = 0
-        held = 0
-        asked: list[int] = []
-        while element:
-            atom = ((element & -element).bit_length() - 1) // width
-            count = element >> atom * width & self._field
-            element ^= count << atom * width
-            size += count
-            missing = count - have[atom]
-            if missing > 0:
-                if not price[atom]:
-                    return -1, 0
-                cost += missing * price[atom]
-            if rows:
+    def _measure(self, element: int, later: _Entry) -> tuple[int, int, int] | None:
+        """
+        Return an estimate of the way to the element (0: the state covers it), its size, and the bits of its atoms.
+
+        Only what differs from the known element is looked at.
+        Returns None when the closure or the exclusions show that the element is impossible.
+        """
+        width, field, have, price, rows = self._system.width, self._field, self._have, self._price, self._rows
+        cost, _, known, size, held = later
+        fresh: list[int] = []
+        differ = element ^ known
+        while differ:
+            atom = ((differ & -differ).bit_length() - 1) // width
+            shift = atom * width
+            differ &= ~(field << shift)
+            count, before = element >> shift & field, known >> shift & field
+            size += count - before
+            cost += (max(0, count - have[atom]) - max(0, before - have[atom])) * price[atom]
+            if count:
                 held |= 1 << atom
-                asked.append(atom)
-                if count > 1 and not rows[atom] >> atom & 1:
-                    return -1, 0
-        if rows and cost and any(held & ~(rows[atom] | 1 << atom) for atom in asked):
-            return -1, 0
-        return cost, size
+                fresh.append(atom)
+                if (count > have[atom] and not price[atom]) or (rows and count > 1 and not rows[atom] >> atom & 1):
+                    return None
+            else:
+                held &= ~(1 << atom)
+        if rows and any(held & ~(rows[atom] | 1 << atom) for atom in fresh):
+            return None
+        return cost, size, held
 
     def _step_back(self, rule: PackedRule, element: int) -> Iterator[int]:
         """Yield the minimal elements from which this rule leads to what covers the element."""
@@ -532,6 +548,7 @@ class Backward:
         element |= rule.required
         lacking = [use for use in rule.among if use[2] or element >> use[0] & field < use[1]]
         chosen_many = rule.least - len(rule.among) + len(lacking)
+        lacking = [use for use in lacking if self._ever >> use[0] // self._system.width & 1]
         for chosen in combinations(lacking, max(0, chosen_many)):
             earlier = element
             for shift, need, taken in chosen + rule.uses:  # in this order: what is read may be what is taken
@@ -628,12 +645,12 @@ class Backward:
             if fresh or not self._ever & bit:
                 self._ever |= bit
                 rows[atom] |= fresh
+                self._work += fresh.bit_count() // _COMPARISONS
                 changed.append(atom)
             while fresh:
                 other = fresh.bit_length() - 1
                 fresh ^= 1 << other
                 rows[other] |= bit
-                self._work += 1
                 changed.append(other)
         return changed
 
@@ -656,7 +673,7 @@ class Forward:
     def __init__(self, tables: Tables, join: int, goals: Sequence[Sequence[Arc]], budget: int) -> None:
         self._tables = tables
         self._table = tables.table
-        self._join = join
+        self.join = join
         self._goals = goals
         self._budget = budget
 
@@ -680,7 +697,7 @@ class Forward:
 
     def _successors(self, state: State) -> Iterator[State]:
         for number, task in enumerate(self._table):
-            if state[1][number] == 0 and number != self._join:
+            if state[1][number] == 0 and number != self.join:
                 yield from self._starts(state, number)
             elif state[1][number] == 1:
                 for given in self._choices(task):

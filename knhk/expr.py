@@ -59,7 +59,7 @@ What it is not
 
 No macros (`all`, `exists`, `map`, `filter`), regular expressions (`matches`), unsigned integers, bytes, times, types.
 These are refused when compiling, with a hint at ``dialect="full"``, which is the whole language through
-`cel-expr-python` (extra ``knhk[cel]``), at some microseconds an evaluation, which converts *all* the data each time.
+`cel-expr-python` (extra ``knhk[cel]``), at ten microseconds or more an evaluation, which converts *all* the data each time.
 
 What the subset leaves out of CEL's data model, or does otherwise than Google's implementation (`cel-expr-python` 0.1.3,
 unchecked):
@@ -196,9 +196,7 @@ class Expression:
         return f"<Expression {self.text!r}>"
 
 
-def compile_expression(
-    text: str, *, variables: Collection[str] = ("data",), dialect: Dialect = "subset"
-) -> Expression:
+def compile_expression(text: str, *, variables: Collection[str] = ("data",), dialect: Dialect = "subset") -> Expression:
     """
     Compile an expression.
 

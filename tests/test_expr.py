@@ -199,9 +199,9 @@ def test_nothing_is_changed() -> None:
         ("data.none < 1", "null and an int have no order", (None, 1)),
         ("data.none < null", "null and null have no order", (None, None)),
         ("data.items < data.items", "a list and a list have no order", ([1, 2, 3], [1, 2, 3])),
-        ("data.when == 1", "a value is a Decimal, which is not JSON", Decimal(1)),
-        ("data.when == data.when", "a value is a Decimal, which is not JSON", Decimal(1)),
-        ("[data.pair] == [1]", "a value is a tuple, which is not JSON", (1, 2)),
+        ("data.when == 1", "a value is an object of type Decimal, which is not JSON", Decimal(1)),
+        ("data.when == data.when", "a value is an object of type Decimal, which is not JSON", Decimal(1)),
+        ("[data.pair] == [1]", "a value is an object of type tuple, which is not JSON", (1, 2)),
         ("1 + 1.5", "`+` does not take an int and a double; convert one with double() or int()", (1, 1.5)),
         ("true + true", "`+` does not take a bool and a bool", (True, True)),
         ("'a' - 'b'", "`-` does not take a string and a string", ("a", "b")),
@@ -289,7 +289,7 @@ def test_data_that_is_no_map(text: str, data: Any) -> None:
 
 def test_subclass_of_a_map() -> None:
     """A subclass of a JSON type is no JSON."""
-    assert "an OrderedDict" in str(error_of("data.x == {}", {"x": OrderedDict()})).replace("a Ordered", "an Ordered")
+    assert "an object of type OrderedDict" in str(error_of("data.x == {}", {"x": OrderedDict()}))
 
 
 def test_general_order() -> None:
@@ -530,6 +530,7 @@ def test_attributes() -> None:
     """An expression tells its text, variables and dialect."""
     expression = compile_expression("data.a", variables=["data", "item"])
 
+    assert isinstance(expression, Expression)
     assert "data.a" == expression.text
     assert frozenset({"data", "item"}) == expression.variables
     assert "subset" == expression.dialect
@@ -646,14 +647,11 @@ def test_name_element() -> None:
     """An error can be given the element later, once."""
     error = error_of("data.x", {})
 
+    assert error is name_element(error, "")
+    assert "" == error.element
     assert error is name_element(error, "A -> B")
     assert "A -> B: `data` has no member `x` in `data.x`" == str(name_element(error, "another"))
     assert "A -> B" == error.element
-
-
-def test_no_element() -> None:
-    """An error without an element stays as it is."""
-    assert "`data` has no member `x` in `data.x`" == str(name_element(error_of("data.x", {}), ""))
 
 
 @pytest.mark.parametrize(
@@ -684,12 +682,6 @@ def test_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(MissingExtra, match=r"knhk\[cel\]"):
         compile_expression("data.x", dialect="full")
-
-
-def test_exports() -> None:
-    """Everything exported is there."""
-    assert all(hasattr(knhk.expr, name) for name in knhk.expr.__all__)
-    assert isinstance(compile_expression("1"), Expression)
 
 
 @pytest.mark.parametrize("path", sorted(Path(knhk.expr.__file__).parent.glob("*expr*.py")), ids=lambda path: path.name)

@@ -153,15 +153,29 @@ def test_spellings_of_attributes(attributes: dict[str, Any], expected: Task) -> 
 
 def test_maps_and_bare_ids_stand_for_lists() -> None:
     """Tasks and conditions may be maps by id, conditions bare ids; the canonical form has lists."""
-    flows = [{"from": "start", "to": "a"}, {"from": "a", "to": "c"}, {"from": "c", "to": "b"}, {"from": "b", "to": "end"}]
+    flows = [
+        {"from": "start", "to": "a"},
+        {"from": "a", "to": "c"},
+        {"from": "c", "to": "b"},
+        {"from": "b", "to": "end"},
+    ]
     by_map = {"id": "s", "tasks": {"a": {"name": "A"}, "b": None}, "conditions": {"c": None}, "flows": flows}
-    by_list = {"id": "s", "tasks": [{"id": "a", "name": "A"}, {"id": "b", "name": ""}], "conditions": ["c"], "flows": flows}
+    by_list = {
+        "id": "s",
+        "tasks": [{"id": "a", "name": "A"}, {"id": "b", "name": ""}],
+        "conditions": ["c"],
+        "flows": flows,
+    }
 
     specification = from_document(by_map)
 
     assert specification == from_document(by_list)
     assert specification.root.conditions == (Condition(id="c"),)
-    assert specification.to_dict() == {**by_list, "tasks": [{"id": "a", "name": "A"}, {"id": "b"}], "conditions": [{"id": "c"}]}
+    assert specification.to_dict() == {
+        **by_list,
+        "tasks": [{"id": "a", "name": "A"}, {"id": "b"}],
+        "conditions": [{"id": "c"}],
+    }
     assert specification.content_hash == from_document(by_list).content_hash
 
 
@@ -277,11 +291,14 @@ BAD: list[tuple[object, str, str]] = [
     ({"id": "s", "data": {"a": object()}}, "data.a", "must be a JSON value, not a Python object"),
     ({"id": "s", "data": DEEP}, "data" + ".x" * 64, "nested deeper than 64"),
     ({"id": "s", "tasks": [{"id": "a"}] * 100_001}, "tasks", "100,001 entries; at most 100,000 are allowed"),
+    ({"id": "s", "subnets": dict.fromkeys(map(str, range(100_001)))}, "subnets", "100,001 entries; at most 100,000"),
     ({"id": "s", "flows": [{}] * 1_000_001}, "flows", "1,000,001 flows; at most 1,000,000 are allowed"),
 ]
 
 
-@pytest.mark.parametrize(("document", "place", "message"), BAD, ids=[f"{place}-{message}"[:50] for _, place, message in BAD])
+@pytest.mark.parametrize(
+    ("document", "place", "message"), BAD, ids=[f"{place}-{message}"[:50] for _, place, message in BAD]
+)
 def test_bad_documents_name_the_place(document: object, place: str, message: str) -> None:
     """Each mistake of form is found once, at its place, in words."""
     first, *others = found(document)
@@ -297,7 +314,11 @@ def test_all_problems_of_form_are_found_at_once() -> None:
         "id": "a b",
         "version": [],
         "tsks": [],
-        "tasks": [{"id": "a", "splt": "xor", "timer": 3}, {"name": "nameless"}, {"id": "b", "retry": {"max": "1y", "x": 1}}],
+        "tasks": [
+            {"id": "a", "splt": "xor", "timer": 3},
+            {"name": "nameless"},
+            {"id": "b", "retry": {"max": "1y", "x": 1}},
+        ],
         "flows": [{"from": "start", "to": "a", "wen": ""}, {"to": "a"}],
         "subnets": {"n": {"tasks": [{"id": 3}]}},
     }

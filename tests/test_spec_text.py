@@ -105,7 +105,11 @@ BAD_YAML: list[tuple[str | bytes, str, str]] = [
     ("id: 'x", "line 1, column 7", "not YAML: found unexpected end of stream"),
     ("id: x\n id: y", "line 2, column 4", "not YAML: mapping values are not allowed"),
     ("id: x\nname: y\nid: z", "line 3, column 1", 'the member "id" is there twice'),
-    ("id: on", "line 1, column 5", "id: on is true or false to some readers of YAML, and text to others: put it in quotes"),
+    (
+        "id: on",
+        "line 1, column 5",
+        "id: on is true or false to some readers of YAML, and text to others: put it in quotes",
+    ),
     ("id: s\ntasks:\n- id: No", "line 3, column 7", "tasks[0].id: No is true or false to some readers"),
     ("tasks:\n  yes: {}", "line 2, column 3", "tasks: yes is true or false to some readers"),
     ("tasks:\n  true: {}", "line 2, column 3", "tasks: the name of a member must be text, not true; put it in quotes"),
@@ -196,10 +200,17 @@ def test_yaml_anchors_aliases_and_merges_are_read(library: str) -> None:
 
 def test_yaml_scalars_follow_the_core_schema(library: str) -> None:
     """Plain words are read by YAML 1.2: no octal by zero, no base sixty, no dates, no underscores."""
-    text = "[010, 0o10, 0x1F, +1, -0, 1.5, .5, 1e3, 12:30, 1_000, 2026-01-01, true, False, ~, , NULL, y, n, !!str 7, '7']"
+    text = (
+        "[010, 0o10, 0x1F, +1, -0, 1.5, .5, 1e3, 12:30, 1_000, 2026-01-01, true, False, ~, , NULL, y, n, !!str 7, '7']"
+    )
     expected = ["010", 8, 31, 1, 0, 1.5, 0.5, 1000.0, "12:30", "1_000", "2026-01-01"]
 
     assert read_yaml(text.replace(" ,", "")) == [*expected, True, False, None, None, "y", "n", "7", "7"], library
+
+
+def test_very_long_digits_are_text_in_yaml(library: str) -> None:
+    """A word of digits that is no number anybody counts with is not converted at all."""
+    assert read_yaml("9" * 101) == "9" * 101, library
 
 
 def test_versions_keep_their_spelling(library: str) -> None:
@@ -215,12 +226,30 @@ def test_json_texts_are_yaml(library: str) -> None:
     tree = {"id": "s", "name": 'Ünï \\ "x" 😀', "data": {"a": [1, 2.5, True, None, {}]}}
     specification = Specification.from_dict(tree)
 
-    assert parse_yaml(specification.to_json()) == parse_yaml(json.dumps(tree, ensure_ascii=False)) == specification, library
+    assert parse_yaml(specification.to_json()) == parse_yaml(json.dumps(tree, ensure_ascii=False)) == specification, (
+        library
+    )
 
 
 def test_written_yaml_reads_alike_everywhere(library: str) -> None:
     """What is written needs no knowledge of this reader: PyYAML's own gives the same tree."""
-    words = ["yes", "No", "010", "0o17", "1e5", "1.0", "12:30", "2026-01-01", "~", "", "null", "a: b", "<<", "=", "true"]
+    words = [
+        "yes",
+        "No",
+        "010",
+        "0o17",
+        "1e5",
+        "1.0",
+        "12:30",
+        "2026-01-01",
+        "~",
+        "",
+        "null",
+        "a: b",
+        "<<",
+        "=",
+        "true",
+    ]
     tree = {"id": "s", "data": {"words": words, "numbers": [1, 2.5, True, None]}}
 
     assert importlib.import_module("yaml").safe_load(write_yaml(tree)) == tree, library

@@ -77,14 +77,46 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     (LOOP, "end", "no path of flows leads to end from start, so the net can never end"),
     (document({"a": {}}, [("start", "a")]), "tasks.a", "no flow leads out of it"),
     # flows
-    (document({"a": {}}, [("start", "a"), ("a", "edn")]), "flows[1].to", 'no element "edn" in this net; did you mean "end"?'),
-    (document({"a": {}}, [("strat", "a"), ("a", "end")]), "flows[0].from", 'no element "strat" in this net; did you mean'),
-    (document({}, [("start", "end")]), "flows[0]", "start -> end joins two conditions: there must be a task between them"),
-    (document({"a": {"split": "and"}}, [*LINE[:1], ("a", "end"), ("a", "start")]), "flows[2].to", "no flow leads into start"),
-    (document({"a": {"join": "xor"}}, [*LINE[:1], ("a", "end"), ("end", "a")]), "flows[2].from", "no flow leads out of end"),
-    (document({"a": {}, "b": {}}, [*LINE, ("b", "a>b")]), "flows[3].to", '"a>b" is an implicit condition: write it as a'),
-    (document({"a": {"split": "and"}, "b": {}}, [*LINE, ("a", "b")]), "flows[3]", "a -> b is there already, as flows[1]"),
-    (document({"a": {}}, [("start", "a", CHOICE), ("a", "end")]), "flows[0].when", f'"start" is a condition, which does not choose: {WHERE}'),
+    (
+        document({"a": {}}, [("start", "a"), ("a", "edn")]),
+        "flows[1].to",
+        'no element "edn" in this net; did you mean "end"?',
+    ),
+    (
+        document({"a": {}}, [("strat", "a"), ("a", "end")]),
+        "flows[0].from",
+        'no element "strat" in this net; did you mean',
+    ),
+    (
+        document({}, [("start", "end")]),
+        "flows[0]",
+        "start -> end joins two conditions: there must be a task between them",
+    ),
+    (
+        document({"a": {"split": "and"}}, [*LINE[:1], ("a", "end"), ("a", "start")]),
+        "flows[2].to",
+        "no flow leads into start",
+    ),
+    (
+        document({"a": {"join": "xor"}}, [*LINE[:1], ("a", "end"), ("end", "a")]),
+        "flows[2].from",
+        "no flow leads out of end",
+    ),
+    (
+        document({"a": {}, "b": {"split": "and"}}, [*LINE, ("b", "a>b")]),
+        "flows[3].to",
+        '"a>b" is an implicit condition: write it as a',
+    ),
+    (
+        document({"a": {"split": "and"}, "b": {}}, [*LINE, ("a", "b")]),
+        "flows[3]",
+        "a -> b is there already, as flows[1]",
+    ),
+    (
+        document({"a": {}}, [("start", "a", CHOICE), ("a", "end")]),
+        "flows[0].when",
+        f'"start" is a condition, which does not choose: {WHERE}',
+    ),
     (document({"a": {}}, [("start", "a", DEFAULT), ("a", "end")]), "flows[0].default", '"start" is a condition, which'),
     (line({"split": "xor"}, CHOICE), "flows[1].when", f'the only output of "a" is always taken: {WHERE}'),
     (line({}, DEFAULT), "flows[1].default", f'the only output of "a" is always taken: {WHERE}'),
@@ -93,7 +125,11 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     (fork({"split": "xor"}, CHOICE, {}), "flows[2]", 'needs when or default, as an output of the XOR-split of "a"'),
     (fork({"split": "or"}, {}, DEFAULT), "flows[1]", 'needs when or default, as an output of the OR-split of "a"'),
     (fork({"split": "or"}, DEFAULT, DEFAULT), "flows[2].default", '"a" has a default already, flows[1]'),
-    (fork({"split": "xor"}, {**CHOICE, **DEFAULT}, CHOICE), "flows[1].default", "a flow has either a predicate or is the"),
+    (
+        fork({"split": "xor"}, {**CHOICE, **DEFAULT}, CHOICE),
+        "flows[1].default",
+        "a flow has either a predicate or is the",
+    ),
     (fork({"split": "xor"}, {"when": "data.x >"}, DEFAULT), "flows[1].when", "column 9: the expression ends here"),
     (fork({"split": "xor"}, {"when": "completed > 1"}, DEFAULT), "flows[1].when", "unknown variable `completed`"),
     # tasks
@@ -105,10 +141,18 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     (one(reads=["a"]), "tasks.a.reads", '"a" is a task: only conditions can be read'),
     (one(reads=["b"]), "tasks.a.reads", 'there is no element "b" in this net'),
     (one(subnet="shipping"), "tasks.a.subnet", 'there is no subnet "shipping"'),
-    (one(handler="h", manual={}, external="t"), "tasks.a", "has 3 kinds of work (handler, manual, external), and may have"),
+    (
+        one(handler="h", manual={}, external="t"),
+        "tasks.a",
+        "has 3 kinds of work (handler, manual, external), and may have",
+    ),
     (one(handler="h", subnet="n") | {"subnets": {"n": {}}}, "tasks.a", "has 2 kinds of work (handler, subnet)"),
     (one(retry={}), "tasks.a.retry", "only a task with a handler or with external work can be tried again"),
-    (one(handler="h", retry={"initial": "1m"}), "tasks.a.retry.max", "the longest wait, 30s, is shorter than the initial one, 1m"),
+    (
+        one(handler="h", retry={"initial": "1m"}),
+        "tasks.a.retry.max",
+        "the longest wait, 30s, is shorter than the initial one, 1m",
+    ),
     (one(manual={}, replayable=True), "tasks.a.replayable", "is a promise about a handler, and there is none"),
     (one(external={"topic": "t", "timeout": "0s"}), "tasks.a.external.timeout", "must be longer than nothing"),
     (one(timer="1s", trigger="e"), "tasks.a.timer", "cannot stand together with a trigger"),
@@ -116,11 +160,23 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     (one(multiple={}), "tasks.a.multiple", "needs count or for_each"),
     (one(multiple={"detached": True}), "tasks.a.multiple", "needs count or for_each"),
     (one(multiple={"count": 1, "for_each": "data.x"}), "tasks.a.multiple", "has count and for_each, and may have one"),
-    (one(multiple={"count": "data.n", "minimum": 3, "maximum": 2}), "tasks.a.multiple.minimum", "3 is more than the maximum, 2"),
+    (
+        one(multiple={"count": "data.n", "minimum": 3, "maximum": 2}),
+        "tasks.a.multiple.minimum",
+        "3 is more than the maximum, 2",
+    ),
     (one(multiple={"count": 1, "minimum": 2}), "tasks.a.multiple.count", "1 is less than the minimum, 2"),
     (one(multiple={"count": 3, "maximum": 2}), "tasks.a.multiple.count", "3 is more than the maximum, 2"),
-    (one(multiple={"count": 3, "threshold": 2, "until": "true"}), "tasks.a.multiple.until", "cannot stand together with threshold"),
-    (one(multiple={"count": 3, "detached": True, "creation": "dynamic"}), "tasks.a.multiple.creation", "detached instances are"),
+    (
+        one(multiple={"count": 3, "threshold": 2, "until": "true"}),
+        "tasks.a.multiple.until",
+        "cannot stand together with threshold",
+    ),
+    (
+        one(multiple={"count": 3, "detached": True, "creation": "dynamic"}),
+        "tasks.a.multiple.creation",
+        "detached instances are",
+    ),
     (one(multiple={"count": "n"}), "tasks.a.multiple.count", "unknown variable `n`"),
     (one(multiple={"count": "completed"}), "tasks.a.multiple.count", "unknown variable `completed`"),
     (one(multiple={"for_each": "data."}), "tasks.a.multiple.for_each", "the expression ends here"),
@@ -128,7 +184,9 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("tree", "place", "message"), RULES, ids=[f"{place}-{message}"[:60] for _, place, message in RULES])
+@pytest.mark.parametrize(
+    ("tree", "place", "message"), RULES, ids=[f"{place}-{message}"[:60] for _, place, message in RULES]
+)
 def test_each_rule_names_the_place(tree: dict[str, Any], place: str, message: str) -> None:
     """Each broken rule is told once, at its place, in words; also inside a subnet, and nothing is told beside it."""
     findings = found(tree)
@@ -148,7 +206,9 @@ WELL_FORMED: list[dict[str, Any]] = [
     one(join={"partial": 1}),
     document({"a": {}, "b": {"cancels": ["a>b"], "reads": ["a>b"]}}, LINE),
     document({"a": {}}, [("start", "a")], termination="implicit"),
-    document({"a": {"join": "xor"}, "b": {}}, LOOP_FLOWS := [("start", "a"), ("a", "b"), ("b", "a")], termination="implicit"),
+    document(
+        {"a": {"join": "xor"}, "b": {}}, LOOP_FLOWS := [("start", "a"), ("a", "b"), ("b", "a")], termination="implicit"
+    ),
     document({"a": {"join": "xor", "split": "and"}}, [("start", "a"), ("a", "a"), ("a", "end")]),
     document({"a": {}}, [("start", "a"), ("a", "c")], conditions=("c",), termination="implicit"),
     fork({"split": "xor"}, CHOICE, CHOICE),
@@ -176,7 +236,15 @@ def test_every_problem_is_listed_at_once() -> None:
     """A net with many mistakes is answered with all of them, and loading raises them together."""
     tree = document(
         {"a": {"split": "xor", "handler": "h", "manual": {}}, "b": {}, "c": {"retry": {}, "subnet": "x"}},
-        [("start", "a"), ("a", "b", CHOICE), ("a", "p"), ("b", "q"), ("c", "end"), ("start", "end"), ("b", "c", DEFAULT)],
+        [
+            ("start", "a"),
+            ("a", "b", CHOICE),
+            ("a", "p"),
+            ("b", "q"),
+            ("c", "end"),
+            ("start", "end"),
+            ("b", "c", DEFAULT),
+        ],
         conditions=("p", "idle"),
         subnets={"n": {"tasks": [{"id": "lost"}]}},
     )
@@ -214,7 +282,11 @@ def test_a_subnet_without_a_name_does_not_hide_the_root() -> None:
     root = Net(tasks=(Task(id="a"),), flows=(Flow(source="start", target="a"), Flow(source="a", target="end")))
     made = Specification(id="s", root=root, subnets={"": Net(tasks=(Task(id="lost"),))})
 
-    assert [each.place for each in made.problems()] == ['subnets[""]', *['subnets[""].tasks.lost'] * 2, 'subnets[""].end']
+    assert [each.place for each in made.problems()] == [
+        'subnets[""]',
+        *['subnets[""].tasks.lost'] * 2,
+        'subnets[""].end',
+    ]
 
 
 def test_a_large_net_is_checked_in_linear_time() -> None:

@@ -27,7 +27,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, Self, TypedDict
 
 import attrs
 
@@ -130,8 +130,6 @@ class Element:
 Reference = Element | str
 """An element, or its id."""
 
-N = TypeVar("N", bound="NetBuilder")
-
 
 class NetBuilder:
     """
@@ -189,10 +187,6 @@ class NetBuilder:
             retry: what follows when the handler raises.
             replayable: the handler has no outside effect.
         """
-        if isinstance(manual, str):
-            manual = (manual,)
-        if isinstance(manual, Sequence):
-            manual = Manual(roles=tuple(manual))
         members = {
             "id": id,
             "name": name,
@@ -205,7 +199,7 @@ class NetBuilder:
             "trigger": trigger,
             "timer": timer,
             "handler": handler,
-            "manual": manual if manual is not False else None,
+            "manual": _manual(manual),
             "external": external,
             "retry": retry,
             "replayable": replayable or None,
@@ -219,14 +213,14 @@ class NetBuilder:
         return Element(self, id)
 
     def flow(
-        self: N,
+        self,
         source: Reference,
         target: Reference,
         *,
         when: str | None = None,
         default: bool = False,
         weight: int = 1,
-    ) -> N:
+    ) -> Self:
         """
         Add a flow.
 
@@ -240,7 +234,7 @@ class NetBuilder:
         self.tree["flows"].append({each: value for each, value in members.items() if value is not None})
         return self
 
-    def sequence(self: N, *elements: Reference) -> N:
+    def sequence(self, *elements: Reference) -> Self:
         """Add the flows of a path: ``sequence("start", a, b, "end")`` is three flows."""
         for source, target in pairwise(elements):
             self.flow(source, target)
@@ -310,6 +304,15 @@ def build(
         termination: of the root net: at the first token in ``end``, or when no work is left.
     """
     return SpecificationBuilder(id, version=version, name=name, data=data, termination=termination)
+
+
+def _manual(manual: bool | str | Sequence[str] | Manual) -> Any:
+    """The keyword for manual work: the role, the roles, or only that there is some."""
+    if isinstance(manual, str):
+        return {"roles": [manual]}
+    if isinstance(manual, Sequence):
+        return {"roles": list(manual)}
+    return manual or None
 
 
 def _written(value: Any) -> Any:

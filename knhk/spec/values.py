@@ -10,7 +10,7 @@ import enum
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import attrs
 
@@ -52,7 +52,8 @@ class WrittenNumber(float):
     __slots__ = ("spelling",)
     spelling: str
 
-    def __new__(cls, spelling: str) -> WrittenNumber:
+    def __new__(cls, spelling: str) -> Self:
+        """Read a number from its spelling."""
         self = super().__new__(cls, spelling)
         self.spelling = spelling
         return self
@@ -75,7 +76,8 @@ def described(value: object) -> str:
     if isinstance(value, str):
         return f"the text {shown(value)}"
     if isinstance(value, int | float):
-        return "the number " + (repr(value) if isinstance(value, float) or abs(value) < 10**18 else "with too many digits")
+        short = isinstance(value, float) or abs(value) < 10**18
+        return f"the number {value!r}" if short else "the number with too many digits"
     if isinstance(value, Mapping):
         return "a map"
     return "a list" if isinstance(value, Sequence) else f"a Python {type(value).__name__}"

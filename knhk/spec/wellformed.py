@@ -261,7 +261,7 @@ class _NetCheck:
             self._add_to_flow(number, "no flow leads into start", "to")
         if flow.source == END:
             self._add_to_flow(number, "no flow leads out of end", "from")
-        if {flow.source, flow.target} <= self.conditions - self.tasks.keys():
+        if all(each in self.conditions and each not in self.tasks for each in (flow.source, flow.target)):
             self._add_to_flow(number, f"{flow.label} joins two conditions: there must be a task between them")
 
     def _check_choice(self, number: int, flow: Flow) -> None:

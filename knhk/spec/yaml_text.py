@@ -16,7 +16,7 @@ import importlib
 import math
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import attrs
 
@@ -123,7 +123,7 @@ class _Composer:
         where = f"{place}: " if place else ""
         self.report.add(f"line {mark.line + 1}, column {mark.column + 1}", where + message)
 
-    def _stop(self, event: Any, message: str) -> None:
+    def _stop(self, event: Any, message: str) -> NoReturn:
         """A finding after which reading on makes no sense."""
         self._add(event, message)
         raise ParseError(self.report.problems())
@@ -186,7 +186,6 @@ class _Composer:
         anchored = self.anchors[event.anchor]
         if anchored is None:
             self._stop(event, f"the alias {shown(event.anchor)} stands inside of what it stands for")
-            return
         if len(self.frames) + anchored.height > MAX_DEPTH:
             self._stop(event, f"nested deeper than {MAX_DEPTH}")
         self._put(event, anchored.value, anchored.size, anchored.height)

@@ -17,12 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from knhk.stores import open_store
-
 from knhk.engine import Engine, RunningCase
 from knhk.errors import CommandError, DataError, KnhkError
 from knhk.ports import Store
 from knhk.spec import Specification
+from knhk.stores import open_store
 from knhk.testing.clock import ManualClock
 
 _EDGES = {"i": "start", "o": "end"}

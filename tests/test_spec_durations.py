@@ -1,0 +1,83 @@
+"""Durations as text and as milliseconds."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from knhk.spec import format_duration, parse_duration
+from knhk.spec.durations import MAX_DURATION, milliseconds
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("250ms", 250),
+        ("30s", 30_000),
+        ("15m", 900_000),
+        ("2h", 7_200_000),
+        ("3d", 259_200_000),
+        ("1.5h", 5_400_000),
+        ("0.001s", 1),
+        ("0d", 0),
+        ("007s", 7_000),
+        ("36500d", MAX_DURATION),
+    ],
+)
+def test_durations_are_read(text: str, expected: int) -> None:
+    """A number and a unit are so many milliseconds."""
+    assert parse_duration(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "s",
+        "30",
+        "30 s",
+        " 30s",
+        "30s\n",
+        "-1s",
+        "+1s",
+        "1e3s",
+        "1.s",
+        ".5s",
+        "1h30m",
+        "1D",
+        "1S",
+        "0.0001s",
+        "٣s",
+        "36501d",
+    ]
+    + ["9" * 5_000 + "s"],
+)
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """Anything else is refused."""
+    with pytest.raises(ValueError, match="a duration is"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (0, "0ms"),
+        (1, "1ms"),
+        (1_500, "1500ms"),
+        (60_000, "1m"),
+        (90_000, "90s"),
+        (86_400_000, "1d"),
+        (90_000_000, "25h"),
+    ],
+)
+def test_durations_are_written_with_the_largest_exact_unit(length: int, text: str) -> None:
+    """The unit is the largest that leaves a whole number."""
+    assert format_duration(length) == text
+
+
+def test_timedeltas_are_whole_milliseconds() -> None:
+    """A timedelta is converted exactly."""
+    assert milliseconds(timedelta(days=1, milliseconds=1)) == 86_400_001
+    with pytest.raises(ValueError, match="milliseconds"):
+        milliseconds(timedelta(microseconds=999))
