@@ -269,16 +269,18 @@ def _escorts(tables: Tables, producers: _Producers, join: int, arc: Arc) -> int:
 
 def _single_tokens(task: TaskTable) -> Iterator[int]:
     """Yield the conditions one token of which is all that the task needs to start."""
-    alone = len(task.inputs) == 1 if task.join == AND else task.join != PARTIAL or (task.join_cancels and task.required == 1)
+    alone = (
+        len(task.inputs) == 1
+        if task.join == AND
+        else task.join != PARTIAL or (task.join_cancels and task.required == 1)
+    )
     if alone and not task.reads:
         for condition, weight in task.inputs:
             if weight == 1:
                 yield condition
 
 
-def _relevant(
-    tables: Tables, producers: _Producers, join: int
-) -> tuple[set[int], set[int]]:
+def _relevant(tables: Tables, producers: _Producers, join: int) -> tuple[set[int], set[int]]:
     """Close the inputs of the join under all that can help to mark them (R)."""
     conditions = {condition for condition, _ in tables.table[join].inputs}
     tasks: set[int] = set()
@@ -299,6 +301,8 @@ def _relevant(
             todo += sorted(near)
             if swallows(task) or task.join_cancels_tasks:
                 fresh += [
-                    t for t, other in enumerate(tables.table) if number in other.cancels_tasks + other.join_cancels_tasks
+                    t
+                    for t, other in enumerate(tables.table)
+                    if number in other.cancels_tasks + other.join_cancels_tasks
                 ]
     return conditions, tasks

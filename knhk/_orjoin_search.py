@@ -226,8 +226,7 @@ class System:
             not task.reads
             and not task.join_cancels
             and all(
-                not self._emptied_by_others(number, condition)
-                and self._memory.get(condition, (number,))[0] == number
+                not self._emptied_by_others(number, condition) and self._memory.get(condition, (number,))[0] == number
                 for condition, _ in task.inputs
             )
         )
@@ -411,8 +410,8 @@ def _merge(uses: Iterable[Use], reads: Mapping[int, int]) -> tuple[Use, ...]:
     return tuple(merged.values())
 
 
-_Entry = tuple[int, int, int, int, int]
-"""An element's cost, age, the element, its size, and the bits of its atoms."""
+_Entry = tuple[int, int, int, int, int, Iterator[int]]
+"""An element's cost and age, the element, its size, the bits of its atoms, and its predecessors not yet looked at."""
 
 
 class Backward:
@@ -434,9 +433,11 @@ class Backward:
         self._possible = [False] * len(system.rules)
         self._order: list[int] = []
         self._price: list[int] = [0] * system.atoms  # of one more of it; 0: there can never be more
+        self._levels: list[int] = [0] * system.atoms  # how many steps it takes at least, in the closure
         self._rows: list[int] = []  # by atom, what may hold together with it; empty until computed
         self._ever = 0
-        self._sizes: dict[int, set[int]] = {}
+        self._known: set[int] = set()
+        self._sizes: dict[int, list[int]] = {}
         self._heap: list[_Entry] = []
         self._patience = max(_MUTEX_AFTER, _MUTEX_PER_ATOM * system.atoms)
         self._guard = sum(1 << atom * system.width + system.width - 1 for atom in range(system.atoms))
@@ -445,8 +446,8 @@ class Backward:
     def run(self, targets: Iterable[int]) -> int:
         """Return `COVERED`, `EXHAUSTED` or `OUT_OF_BUDGET`."""
         self._close()
-        nothing = (0, 0, 0, 0, 0)
-        if any([self._offer(target, nothing) for target in targets]):
+        nothing: _Entry = (0, 0, 0, 0, 0, iter(()))
+        if any(self._offer(target, nothing) == 0 for target in targets):
             return COVERED
         while self._heap:
             if self._work > self._budget:
@@ -456,51 +457,65 @@ class Backward:
                 self._heap = [entry for entry in self._heap if self._measure(entry[2], nothing)]
                 heapq.heapify(self._heap)
                 continue
+            # Towards what looks nearest: an element waits with its other predecessors as soon as one looks nearer than itself.
             entry = heapq.heappop(self._heap)
-            for rule in self._candidates(entry[2]):
-                if any([self._offer(each, entry) for each in self._step_back(rule, entry[2])]):
+            for earlier in entry[5]:
+                cost = self._offer(earlier, entry)
+                if cost == 0:
                     return COVERED
+                if 0 < cost < entry[0]:
+                    heapq.heappush(self._heap, entry)
+                    break
         return OUT_OF_BUDGET if self._overflow else EXHAUSTED
 
-    def _candidates(self, element: int) -> list[PackedRule]:
-        """List the possible rules that achieve something that this element asks for; the others only ask for more."""
-        width, achievers, possible = self._system.width, self._system.achievers, self._possible
-        found: dict[int, None] = {}
-        while element:
-            atom = ((element & -element).bit_length() - 1) // width
-            element &= ~(self._field << atom * width)
-            for number in achievers[atom]:
-                if possible[number]:
-                    found[number] = None
-        return [self._system.packed[number] for number in found]
-
-    def _offer(self, element: int, later: _Entry) -> bool:
+    def _offer(self, element: int, later: _Entry) -> int:
         """
-        Take an element up from which one step leads to `later`, and say whether the state covers it.
+        Take up an element from which one step leads to `later`; return its cost, 0 if the state covers it.
 
-        It is not taken up if it is impossible, or asks for no less than one that is known.
+        It is not taken up if it is impossible, or asks for no less than one that is known: then return -1.
         """
         self._work += 1
+        if element in self._known:
+            return -1
+        self._known.add(element)
         if element & self._guard:  # more than a count can hold: it is dropped, and with it the right to say "never"
             self._overflow = True
-            return False
+            return -1
         measured = self._measure(element, later)
         if measured is None:
-            return False
+            return -1
         cost, size, held = measured
-        same = self._sizes.setdefault(size, set())
-        if element in same:
-            return False
         raised, guard = element | self._guard, self._guard
         for other, elements in self._sizes.items():
             if other < size:
                 self._work += len(elements) // _COMPARISONS
                 for each in elements:
                     if (raised - each) & guard == guard:
-                        return False
-        same.add(element)
-        heapq.heappush(self._heap, (cost, -self._work, element, size, held))
-        return cost == 0
+                        return -1
+        self._sizes.setdefault(size, []).append(element)
+        heapq.heappush(self._heap, (cost, -self._work, element, size, held, self._steps_to(element)))
+        return cost
+
+    def _steps_to(self, element: int) -> Iterator[int]:
+        """
+        Yield the predecessors, over the possible rules that achieve something asked for; the others only ask for more.
+
+        What comes late comes first, so that two needs that one early transition satisfies meet before it.
+        """
+        width, packed, levels, have = self._system.width, self._system.packed, self._levels, self._have
+        asked: list[tuple[int, int]] = []
+        rest = element
+        while rest:
+            atom = ((rest & -rest).bit_length() - 1) // width
+            count = rest >> atom * width & self._field
+            rest ^= count << atom * width
+            asked.append((levels[atom] if count > have[atom] else 0, atom))
+        done: set[int] = set()
+        for _, atom in sorted(asked, reverse=True):
+            for number in self._system.achievers[atom]:
+                if self._possible[number] and number not in done:
+                    done.add(number)
+                    yield from self._step_back(packed[number], element)
 
     def _measure(self, element: int, later: _Entry) -> tuple[int, int, int] | None:
         """
@@ -510,7 +525,7 @@ class Backward:
         Returns None when the closure or the exclusions show that the element is impossible.
         """
         width, field, have, price, rows = self._system.width, self._field, self._have, self._price, self._rows
-        cost, _, known, size, held = later
+        cost, _, known, size, held, _ = later
         fresh: list[int] = []
         differ = element ^ known
         while differ:
@@ -589,6 +604,9 @@ class Backward:
                 self._possible[number] = True
                 self._order.append(number)
                 for each in system.rules[number].achieved():
+                    self._levels[each] = self._levels[each] or 1 + max(
+                        self._levels[it] for it in system.rules[number].needed()
+                    )
                     self._price[each] = min(self._price[each] or price[number], price[number])
                     if not known[each]:
                         known[each] = True

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import attrs
 
@@ -142,7 +142,7 @@ class Engine:
         self._handlers: dict[str, Handler] = {}
         self._lock = threading.RLock()
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -175,8 +175,8 @@ class Engine:
                 text=specification.to_json(),
             )
         )
-        with self._lock:
-            self._compiled.setdefault(key, _compile(specification))
+        # What runs is the registered text: a journal names tasks by number, and the same content may be written in another order.
+        self._program(*key)
         return Registration(
             spec_id=key[0], version=key[1], content_hash=specification.content_hash, new=key not in stored
         )
@@ -285,6 +285,13 @@ class Engine:
                     loaded.stale = True
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _handler(self, name: str) -> Handler:
+        handler = self._handlers.get(name)
+        if handler is None:
+            message = f"no handler {name!r} is registered"
+            raise LookupError(message)
+        return handler
 
     def _advance(self, case_id: str, at: int) -> int:
         try:
@@ -562,11 +569,7 @@ class RunningCase:
             index=item.instance - 1 if item.instance else None,
         )
         try:
-            handler = engine._handlers.get(name)
-            if handler is None:
-                message = f"no handler {name!r} is registered"
-                raise LookupError(message)
-            output = plain_data(handler(work), f"the result of handler {name!r}")
+            output = plain_data(engine._handler(name)(work), f"the result of handler {name!r}")
             case.complete_task(path, output, at=engine._clock.now())
         except Exception as error:  # noqa: BLE001 - whatever user code raises becomes the item's failure and is raised below
             case.change_item(item.number, "fail", at=engine._clock.now())

@@ -200,9 +200,7 @@ def random_tables(rng: random.Random, *, features: float = 0.25, partial: float 
                 cancels_conditions=some(conditions) if rare() else (),
                 cancels_tasks=some(tasks) if rare() else (),
                 join_cancels=cancelling,
-                join_cancels_conditions=tuple(
-                    sorted({c for c, _ in inputs} | {*(some(conditions) if rare() else ())})
-                )
+                join_cancels_conditions=tuple(sorted({c for c, _ in inputs} | {*(some(conditions) if rare() else ())}))
                 if cancelling
                 else (),
                 join_cancels_tasks=some(tasks) if cancelling and rng.random() < 0.5 else (),

@@ -417,3 +417,10 @@ def test_problems_of_what_was_made_in_python_include_its_form() -> None:
 def test_termination_is_read() -> None:
     """An implicit net is one that says so."""
     assert from_document({"id": "s", "termination": "implicit"}).root.termination is Termination.IMPLICIT
+
+
+def test_the_root_net_comes_first_without_a_name() -> None:
+    """All nets of a specification are at hand by name, the root net first."""
+    specification = from_document({"id": "s", "conditions": ["c"], "subnets": {"b": {}, "a": {}}})
+
+    assert list(specification.nets().items()) == [("", specification.root), ("b", Net()), ("a", Net())]

@@ -1,37 +1,67 @@
-"""Where cases are kept: one file a store, all with the contract of `knhk.ports.Store`."""
+"""
+Where cases are kept: `open_store` chooses by URL.
+
+`memory` is for tests and forgets with the process; `sqlite` is one durable file, which several processes may share.
+Both pass `knhk.testing.store_conformance`, and so must any other.
+"""
 
 from __future__ import annotations
+
+import re
+from typing import Final
 
 from knhk.errors import StoreError
 from knhk.ports import Durability, Store
 from knhk.stores.memory import MemoryStore
 from knhk.stores.sqlite import SqliteStore
 
-_ELSEWHERE = ("redis", "etcd", "postgresql")
+__all__ = ["MemoryStore", "SqliteStore", "open_store"]
+
+_ACCEPTED: Final = '"memory:", a path, or "sqlite:///path" (an absolute path: "sqlite:////path")'
+_NOT_YET: Final = frozenset({"redis", "rediss", "etcd", "postgres", "postgresql"})
+# A scheme has two letters or more: "C:" is a drive.
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 
 def open_store(url: str, *, durability: str = "full") -> Store:
     """
-    Open the store that a URL names: ``memory:``, a path, or ``sqlite:///path``.
+    Open the store that a URL names.
+
+    Args:
+        url: ``"memory:"``, the path of an SQLite file, or ``"sqlite:///path"``.
+        durability: ``full``, ``normal`` or ``off``; a memory store is always ``off``, as its `durability` says.
 
     Raises:
-        StoreError: the URL or the durability is not known, or the store cannot be opened.
+        StoreError: the URL or the durability is not understood, or the file is not a store of this version.
+        StoreUnavailable: the file is locked or cannot be opened.
     """
-    try:
-        level = Durability(durability)
-    except ValueError as error:
-        message = f"durability {durability!r} is not known: full, normal or off"
-        raise StoreError(message) from error
-    scheme, separator, rest = url.partition("://")
+    level = _durability(durability)
     if url == "memory:":
         return MemoryStore()
-    if separator and scheme in _ELSEWHERE:
-        message = f"{scheme}:// stores are not part of this version"
-        raise StoreError(message)
-    if separator and scheme != "sqlite":
-        message = f"no store is known for {url!r}: memory:, a path, or sqlite:///path"
-        raise StoreError(message)
-    return SqliteStore(rest.removeprefix("/") if separator else url, durability=level)
+    return SqliteStore(_path(url), durability=level)
 
 
-__all__ = ("MemoryStore", "SqliteStore", "open_store")
+def _durability(name: str) -> Durability:
+    try:
+        return Durability(name)
+    except ValueError:
+        accepted = ", ".join(each.value for each in Durability)
+        raise StoreError(f"unknown durability {name!r}: it is one of {accepted}") from None
+
+
+def _path(url: str) -> str:
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        if not url:
+            raise StoreError(f"an empty store URL: give {_ACCEPTED}")
+        return url
+    name = scheme[1].lower()
+    if name.partition("+")[0] in _NOT_YET:
+        raise StoreError(f"{name!r} stores are not part of this version: give {_ACCEPTED}")
+    path = url[scheme.end() :].removeprefix("///")
+    if name != "sqlite" or not url.startswith("///", scheme.end()) or not path:
+        # The URL itself may hold a password: only its scheme is shown.
+        raise StoreError(f"a store URL with {scheme[0]!r} is not understood: give {_ACCEPTED}")
+    if "?" in path:
+        raise StoreError(f"a store URL takes no options after '?': give {_ACCEPTED}, and durability by its own name")
+    return path

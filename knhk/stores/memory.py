@@ -1,9 +1,14 @@
-"""A store in memory: for tests, and for cases that may be lost."""
+"""A store in memory, for tests and trials: it keeps every promise of the port but durability."""
 
 from __future__ import annotations
 
+import bisect
+import heapq
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Final
 
 import attrs
 
@@ -12,31 +17,53 @@ from knhk.errors import (
     IdempotencyConflict,
     QuarantinedCase,
     SpecificationConflict,
+    StoreError,
     StoreUnavailable,
     UnknownCase,
     UnknownSpecification,
 )
 from knhk.ports import CaseHeader, Commit, Durability, ItemRow, StoredCase, StoredSpecification
 
+RUNNING: Final = "running"
+"""The state of the cases that have timers and automatic work."""
 
-@attrs.define
-class _Entry:
+
+def refuse_malformed(commit: Commit) -> None:
+    """Raise StoreError for a commit that contradicts itself, which no store may accept."""
+    header = commit.header
+    if commit.expected < 0 or header.version != commit.expected + 1:
+        raise StoreError(
+            f"case {header.case_id!r}: a commit on version {commit.expected} makes version {commit.expected + 1}, "
+            f"its header says {header.version}"
+        )
+    for item in commit.items:
+        if item.case_id != header.case_id:
+            raise StoreError(f"a commit of case {header.case_id!r} holds a work item of case {item.case_id!r}")
+
+
+@attrs.define(eq=False)
+class _Kept:
+    """All that is known of one case."""
+
     header: CaseHeader
     batches: list[bytes] = attrs.field(factory=list)
     snapshot: bytes | None = None
-    snapshot_at: int = 0
+    snapshot_version: int = 0
     items: dict[int, ItemRow] = attrs.field(factory=dict)
 
 
 class MemoryStore:
-    """Cases in dictionaries under one lock; nothing survives the process."""
+    """Keeps cases in dictionaries under one lock; its durability is `OFF`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cases: dict[str, _Entry] = {}
+        self._closed = False
+        self._cases: dict[str, _Kept] = {}
+        self._ids: list[str] = []
+        self._due: dict[str, int] = {}
+        self._runnable: set[str] = set()
         self._keys: dict[str, tuple[str, str]] = {}
         self._specifications: dict[tuple[str, str], StoredSpecification] = {}
-        self._closed = False
 
     @property
     def durability(self) -> Durability:
@@ -45,46 +72,43 @@ class MemoryStore:
 
     def commit(self, commits: Sequence[Commit]) -> None:
         """Store all steps, or none and raise."""
-        with self._lock:
-            self._check_open()
-            for commit in commits:
-                self._check(commit)
+        with self._opened():
+            self._validate(commits)
             for commit in commits:
                 self._apply(commit)
 
     def load(self, case_id: str) -> StoredCase:
-        """Read a case from its last snapshot on."""
-        with self._lock:
-            entry = self._entry(case_id)
-            if entry.header.quarantined:
-                message = f"case {case_id} is set aside: {entry.header.quarantined}"
-                raise QuarantinedCase(message)
+        """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""
+        with self._opened():
+            kept = self._kept(case_id)
+            if kept.header.quarantined:
+                raise QuarantinedCase(f"case {case_id!r} is set aside: {kept.header.quarantined}")
             return StoredCase(
-                header=entry.header, snapshot=entry.snapshot, batches=tuple(entry.batches[entry.snapshot_at :])
+                header=kept.header, snapshot=kept.snapshot, batches=tuple(kept.batches[kept.snapshot_version :])
             )
 
     def history(self, case_id: str) -> tuple[bytes, ...]:
-        """Read all batches of a case."""
-        with self._lock:
-            return tuple(self._entry(case_id).batches)
+        """Read all batches of a case from its creation on."""
+        with self._opened():
+            return tuple(self._kept(case_id).batches)
 
     def header(self, case_id: str) -> CaseHeader:
-        """Read a case's header."""
-        with self._lock:
-            return self._entry(case_id).header
+        """Read a case's header; raises UnknownCase."""
+        with self._opened():
+            return self._kept(case_id).header
 
     def cases(
         self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
     ) -> Sequence[CaseHeader]:
-        """List headers by ascending case id."""
-        with self._lock:
-            self._check_open()
-            found = [
-                entry.header
-                for case_id, entry in sorted(self._cases.items())
-                if case_id > after and spec_id in (None, entry.header.spec_id) and state in (None, entry.header.state)
-            ]
-            return found[:limit]
+        """List headers by ascending case id, from behind `after`."""
+        with self._opened():
+            headers = (self._cases[each].header for each in self._ids[bisect.bisect_right(self._ids, after) :])
+            found = (
+                each
+                for each in headers
+                if (spec_id is None or each.spec_id == spec_id) and (state is None or each.state == state)
+            )
+            return tuple(islice(found, max(limit, 0)))
 
     def items(
         self,
@@ -95,125 +119,146 @@ class MemoryStore:
         limit: int = 100,
         after: tuple[str, int] = ("", 0),
     ) -> Sequence[ItemRow]:
-        """List open worklist rows by (case id, number)."""
-        with self._lock:
-            self._check_open()
-            found = [
-                row
-                for name, entry in sorted(self._cases.items())
-                if case_id in (None, name)
-                for number, row in sorted(entry.items.items())
-                if (name, number) > after and state in (None, row.state) and by in (None, row.by)
-            ]
-            return found[:limit]
+        """List open worklist rows by (case id, number), from behind `after`."""
+        with self._opened():
+            cases = self._ids[bisect.bisect_left(self._ids, after[0]) :]
+            if case_id is not None:
+                cases = [each for each in cases if each == case_id]
+            found = (
+                item
+                for kept in map(self._cases.__getitem__, cases)
+                if not kept.header.quarantined
+                for _, item in sorted(kept.items.items())
+                if (item.case_id, item.number) > after
+                and (state is None or item.state == state)
+                and (by is None or item.by == by)
+            )
+            return tuple(islice(found, max(limit, 0)))
 
     def due(self, now: int, limit: int = 100) -> Sequence[str]:
-        """List running cases whose earliest timer is due, earliest first."""
-        with self._lock:
-            self._check_open()
-            found = sorted(
-                (header.due, header.case_id)
-                for header in (entry.header for entry in self._cases.values())
-                if header.due is not None and header.due <= now and not header.quarantined
-            )
-            return [case_id for _, case_id in found[:limit]]
+        """List running cases whose earliest timer is not after `now`, earliest first."""
+        with self._opened():
+            found = ((due, case_id) for case_id, due in self._due.items() if due <= now)
+            return tuple(case_id for _, case_id in heapq.nsmallest(limit, found))
 
     def runnable(self, after: str = "", limit: int = 100) -> Sequence[str]:
-        """List running cases with automatic work."""
-        with self._lock:
-            self._check_open()
-            found = [
-                case_id
-                for case_id, entry in sorted(self._cases.items())
-                if case_id > after and entry.header.runnable and not entry.header.quarantined
-            ]
-            return found[:limit]
+        """List running cases with automatic work, by ascending id from behind `after`."""
+        with self._opened():
+            return tuple(heapq.nsmallest(limit, (each for each in self._runnable if each > after)))
 
     def find_idempotent(self, key: str) -> tuple[str, str] | None:
-        """Return (case id, digest) stored with this key."""
-        with self._lock:
-            self._check_open()
+        """Return (case id, digest) stored with this key, or None."""
+        with self._opened():
             return self._keys.get(key)
 
     def quarantine(self, case_id: str, reason: str) -> None:
-        """Set a damaged case aside."""
-        with self._lock:
-            entry = self._entry(case_id)
-            entry.header = attrs.evolve(entry.header, quarantined=reason)
+        """Set a damaged case aside; the first reason stays."""
+        with self._opened():
+            kept = self._kept(case_id)
+            if not kept.header.quarantined:
+                kept.header = attrs.evolve(kept.header, quarantined=reason or "no reason was given")
+                self._index(kept.header)
 
     def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration."""
-        with self._lock:
-            self._check_open()
+        """Store a registration; the same again does nothing."""
+        with self._opened():
             key = (specification.spec_id, specification.version)
-            known = self._specifications.setdefault(key, specification)
-            if known.content_hash != specification.content_hash:
-                message = f"{key[0]} version {key[1]} is registered with other content: give this one a new version"
-                raise SpecificationConflict(message)
+            stored = self._specifications.setdefault(key, specification)
+            if stored.content_hash != specification.content_hash:
+                raise SpecificationConflict(
+                    f"specification {key[0]!r} version {key[1]!r} is registered with other content: "
+                    "give the new content a new version"
+                )
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
-        """Read a specification, the latest registered without a version."""
-        with self._lock:
-            self._check_open()
-            found = [
-                each
-                for each in self._specifications.values()
-                if each.spec_id == spec_id and version in (None, each.version)
-            ]
-            if not found:
-                message = f"no specification {spec_id!r}" + (f" version {version!r}" if version else "")
-                raise UnknownSpecification(message)
-            return found[-1]
+        """Read one (the latest registered without a version); raises UnknownSpecification."""
+        with self._opened():
+            for stored in reversed(self._specifications.values()):
+                if stored.spec_id == spec_id and version in {None, stored.version}:
+                    return stored
+        named = "" if version is None else f" version {version!r}"
+        raise UnknownSpecification(f"specification {spec_id!r}{named} is not registered")
 
     def specifications(self) -> Sequence[StoredSpecification]:
         """List all, in the order of registration."""
-        with self._lock:
-            self._check_open()
-            return list(self._specifications.values())
+        with self._opened():
+            return tuple(self._specifications.values())
 
     def close(self) -> None:
-        """Refuse further calls."""
-        self._closed = True
+        """Forget everything; a closed store refuses further calls."""
+        with self._lock:
+            self._closed = True
+            for each in (self._cases, self._ids, self._due, self._runnable, self._keys, self._specifications):
+                each.clear()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            message = "the store is closed"
-            raise StoreUnavailable(message)
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailable("the store is closed")
+            yield
 
-    def _entry(self, case_id: str) -> _Entry:
-        self._check_open()
-        entry = self._cases.get(case_id)
-        if entry is None:
-            message = f"no case {case_id!r}"
-            raise UnknownCase(message)
-        return entry
+    def _kept(self, case_id: str) -> _Kept:
+        kept = self._cases.get(case_id)
+        if kept is None:
+            raise UnknownCase(f"case {case_id!r} is not in the store")
+        return kept
 
-    def _check(self, commit: Commit) -> None:
-        case_id = commit.header.case_id
-        entry = self._cases.get(case_id)
-        stored = 0 if entry is None else entry.header.version
-        if entry is None and commit.expected:
-            message = f"no case {case_id!r}"
-            raise UnknownCase(message)
-        if stored != commit.expected:
-            message = f"case {case_id} is at version {stored}, not {commit.expected}: reload it and try again"
-            raise ConcurrentUpdate(message)
-        if commit.idempotency is not None and commit.idempotency[0] in self._keys:
-            message = f"idempotency key {commit.idempotency[0]!r} is taken"
-            raise IdempotencyConflict(message)
+    def _validate(self, commits: Sequence[Commit]) -> None:
+        """Raise if any of the commits cannot be applied after those before it; after this, applying cannot fail."""
+        versions: dict[str, int] = {}
+        keys: set[str] = set()
+        aside: set[str] = set()
+        for commit in commits:
+            refuse_malformed(commit)
+            header = commit.header
+            case_id = header.case_id
+            if (header.spec_id, header.spec_version) not in self._specifications:
+                raise UnknownSpecification(
+                    f"specification {header.spec_id!r} version {header.spec_version!r} is not registered"
+                )
+            if commit.idempotency is not None:
+                key = commit.idempotency[0]
+                if key in self._keys or key in keys:
+                    raise IdempotencyConflict(f"idempotency key {key!r} was used before")
+                keys.add(key)
+            kept = self._cases.get(case_id)
+            stored = versions.get(case_id, kept.header.version if kept is not None else 0)
+            if not stored and commit.expected:
+                raise UnknownCase(f"case {case_id!r} is not in the store")
+            if case_id in aside or (kept is not None and kept.header.quarantined):
+                raise QuarantinedCase(f"case {case_id!r} is set aside")
+            if stored != commit.expected:
+                raise ConcurrentUpdate(f"case {case_id!r} is at version {stored}, not {commit.expected}: reload it")
+            versions[case_id] = header.version
+            if header.quarantined:
+                aside.add(case_id)
 
     def _apply(self, commit: Commit) -> None:
         header = commit.header
-        entry = self._cases.get(header.case_id)
-        if entry is None:
-            entry = self._cases[header.case_id] = _Entry(header)
-        entry.header = attrs.evolve(header, quarantined=entry.header.quarantined)
-        entry.batches.append(commit.batch)
+        kept = self._cases.get(header.case_id)
+        if kept is None:
+            kept = self._cases[header.case_id] = _Kept(header)
+            bisect.insort(self._ids, header.case_id)
+        kept.header = header
+        kept.batches.append(commit.batch)
         if commit.snapshot is not None:
-            entry.snapshot, entry.snapshot_at = commit.snapshot, len(entry.batches)
-        for row in commit.items:
-            entry.items[row.number] = row
+            kept.snapshot, kept.snapshot_version = commit.snapshot, header.version
+        kept.items.update((each.number, each) for each in commit.items)
         for number in commit.closed_items:
-            entry.items.pop(number, None)
+            kept.items.pop(number, None)
         if commit.idempotency is not None:
-            self._keys[commit.idempotency[0]] = (header.case_id, commit.idempotency[1])
+            key, digest = commit.idempotency
+            self._keys[key] = (header.case_id, digest)
+        self._index(header)
+
+    def _index(self, header: CaseHeader) -> None:
+        works = header.state == RUNNING and not header.quarantined
+        if works and header.due is not None:
+            self._due[header.case_id] = header.due
+        else:
+            self._due.pop(header.case_id, None)
+        if works and header.runnable:
+            self._runnable.add(header.case_id)
+        else:
+            self._runnable.discard(header.case_id)

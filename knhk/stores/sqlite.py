@@ -1,24 +1,26 @@
-"""The embedded default: one SQLite file in WAL mode, no server.
+"""
+The store in one SQLite file, which several processes may share.
 
-Tables, compact on purpose (a case of a dozen commits costs about a kilobyte):
+One connection writes and one reads, each behind its lock, so that reading never waits for a commit's fsync.
+Compare-and-swap happens inside the writing transaction, which is `IMMEDIATE`: it has the write lock before it looks.
+After an error that casts doubt on a connection (an fsync that failed may report success when it is retried) the connection
+is closed, and the next use opens the file anew and reads back what it really holds.
+The tables and why they are so: `knhk.stores.migrations`.
 
-- ``cases``: one row a case, with what can be asked without loading it; partial indexes on due timers and waiting work
-- ``journal``: one row a commit, the bytes that `knhk.journal` made
-- ``snapshots``: the last snapshot of a case
-- ``items``: the worklist, open items only
-- ``idempotency``, ``specifications``
-
-A commit is one transaction; the compare-and-swap on the version is its first statement.
-WAL mode and ``synchronous`` are set and read back: a file system that cannot give them is refused at the start.
+Outcomes of every call: its result, a CommandError of the port, StoreFull (no space), StoreUnavailable (locked, read-only,
+out of reach, an I/O error, closed), QuarantinedCase, or StoreError (damaged, not a store of this version, a value that
+SQLite cannot hold); any other exception is our bug.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,150 +36,169 @@ from knhk.errors import (
     UnknownSpecification,
 )
 from knhk.ports import CaseHeader, Commit, Durability, ItemRow, StoredCase, StoredSpecification
-
-SCHEMA_VERSION: Final = 1
-
-_SCHEMA: Final = """
-CREATE TABLE specifications (
-  id INTEGER PRIMARY KEY, spec_id TEXT NOT NULL, version TEXT NOT NULL, content_hash TEXT NOT NULL, text TEXT NOT NULL,
-  UNIQUE (spec_id, version));
-CREATE TABLE cases (
-  id INTEGER PRIMARY KEY, case_id TEXT NOT NULL UNIQUE, spec INTEGER NOT NULL REFERENCES specifications (id),
-  state TEXT NOT NULL, version INTEGER NOT NULL, due INTEGER, runnable INTEGER, quarantined TEXT);
-CREATE INDEX cases_due ON cases (due) WHERE due IS NOT NULL;
-CREATE INDEX cases_runnable ON cases (case_id) WHERE runnable IS NOT NULL;
-CREATE TABLE journal (
-  case_row INTEGER NOT NULL, version INTEGER NOT NULL, batch BLOB NOT NULL, PRIMARY KEY (case_row, version)) WITHOUT ROWID;
-CREATE TABLE snapshots (case_row INTEGER PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE items (
-  case_row INTEGER NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, participant TEXT NOT NULL,
-  roles TEXT NOT NULL, topic TEXT NOT NULL, PRIMARY KEY (case_row, number)) WITHOUT ROWID;
-CREATE TABLE idempotency (key TEXT PRIMARY KEY, digest TEXT NOT NULL, case_row INTEGER NOT NULL) WITHOUT ROWID;
-"""
+from knhk.stores.memory import refuse_malformed
+from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 
 _SYNCHRONOUS: Final = {Durability.FULL: 2, Durability.NORMAL: 1, Durability.OFF: 0}
-_HEADER: Final = """SELECT c.case_id, s.spec_id, s.version, c.state, c.due, c.runnable, c.version, c.quarantined, c.id
- FROM cases c JOIN specifications s ON s.id = c.spec"""
+_MAX_INTEGER: Final = 2**63 - 1
+_UNAVAILABLE: Final = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# After these a connection is as good as before; after all others it is replaced.
+_HARMLESS: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_TOOBIG,
+    }
+)
+
+_FIND_SPECIFICATION: Final = "SELECT id FROM specifications WHERE spec_id = ? AND version = ?"
+_FIND_KEY: Final = (
+    "SELECT cases.case_id, digest FROM idempotency JOIN cases ON cases.id = idempotency.case_row WHERE key = ?"
+)
+_CREATE: Final = (
+    "INSERT INTO cases (case_id, spec, state, version, due, runnable, quarantined) VALUES (?, ?, ?, 1, ?, ?, ?)"
+    " ON CONFLICT (case_id) DO NOTHING"
+)
+_ADVANCE: Final = (
+    "UPDATE cases SET spec = ?, state = ?, version = ?, due = ?, runnable = ?, quarantined = ?"
+    " WHERE case_id = ? AND version = ? AND quarantined IS NULL"
+)
+_JOURNAL: Final = "INSERT INTO journal (case_row, version, batch) SELECT id, version, ? FROM cases WHERE case_id = ?"
+_SNAPSHOT: Final = (
+    "INSERT OR REPLACE INTO snapshots (case_row, version, state) SELECT id, version, ? FROM cases WHERE case_id = ?"
+)
+_KEY: Final = "INSERT INTO idempotency (key, digest, case_row) SELECT ?, ?, id FROM cases WHERE case_id = ?"
+_PUT_ITEM: Final = (
+    "INSERT OR REPLACE INTO items (case_id, number, path, state, by, roles, topic) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_CLOSE_ITEM: Final = "DELETE FROM items WHERE case_id = ? AND number = ?"
+
+_HEADERS: Final = (
+    "SELECT case_id, spec_id, specifications.version, state, due, runnable, cases.version, quarantined, cases.id"
+    " FROM cases JOIN specifications ON specifications.id = cases.spec"
+)
+_HEADER: Final = f"{_HEADERS} WHERE case_id = ?"
+_CASES: Final = (
+    # CROSS JOIN fixes the order of the loops: the cases by id, so that a page costs a page.
+    _HEADERS.replace(" JOIN ", " CROSS JOIN ")
+    + " WHERE case_id > ?1 AND (?2 IS NULL OR spec_id = ?2) AND (?3 IS NULL OR state = ?3) ORDER BY case_id LIMIT ?4"
+)
+_LAST_SNAPSHOT: Final = "SELECT version, state FROM snapshots WHERE case_row = ?"
+_BATCHES: Final = "SELECT batch FROM journal WHERE case_row = ? AND version > ? ORDER BY version"
+_QUARANTINE: Final = "UPDATE cases SET quarantined = ? WHERE case_id = ? AND quarantined IS NULL"
+_ITEMS: Final = (
+    "SELECT case_id, number, path, state, by, roles, topic FROM items"
+    " WHERE {} (case_id, number) > (?1, ?2) AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR by = ?4)"
+    " AND (?5 IS NULL OR case_id = ?5)"
+    " AND case_id NOT IN (SELECT cases.case_id FROM cases WHERE quarantined IS NOT NULL)"
+    " ORDER BY case_id, number LIMIT ?6"
+)
+_ITEMS_OF_ALL: Final = _ITEMS.format("")
+_ITEMS_OF_CASE: Final = _ITEMS.format("case_id = ?5 AND")
+_ITEMS_OF_PERSON: Final = _ITEMS.format("by = ?4 AND by <> '' AND")
+_DUE: Final = (
+    "SELECT case_id FROM cases WHERE due IS NOT NULL AND state = 'running' AND quarantined IS NULL AND due <= ?"
+    " ORDER BY due, case_id LIMIT ?"
+)
+_RUNNABLE: Final = (
+    "SELECT case_id FROM cases WHERE runnable AND state = 'running' AND quarantined IS NULL AND case_id > ?"
+    " ORDER BY case_id LIMIT ?"
+)
+_PUT_SPECIFICATION: Final = (
+    "INSERT INTO specifications (spec_id, version, content_hash, text) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (spec_id, version) DO NOTHING"
+)
+_SPECIFICATIONS: Final = "SELECT spec_id, version, content_hash, text FROM specifications"
+_ALL_SPECIFICATIONS: Final = f"{_SPECIFICATIONS} ORDER BY id"
+_SPECIFICATION: Final = f"{_SPECIFICATIONS} WHERE spec_id = ? AND version = ?"
+_LATEST_SPECIFICATION: Final = f"{_SPECIFICATIONS} WHERE spec_id = ? ORDER BY id DESC LIMIT 1"
 
 
 class SqliteStore:
     """
-    Cases in one SQLite file; several processes may open the same one.
+    Keeps cases in one SQLite file in WAL mode.
 
     Args:
-        path: the file; its folder must exist.
-        durability: what an acknowledged commit survives.
-        busy_timeout_ms: how long to wait for another process's transaction.
+        path: the file; made if it does not exist, in a directory that does.
+        durability: what an acknowledged commit survives (``PRAGMA synchronous``, set and read back).
+        busy_timeout_ms: how long a call waits for another process that writes.
 
     Raises:
-        StoreUnavailable: the file cannot be opened or written.
-        StoreError: it is damaged, newer than this code, or cannot give the durability asked for.
+        StoreError: the file is damaged, not KNHK's, newer than this version, or the durability cannot be had there.
+        StoreUnavailable: it is locked or cannot be opened.
+        StoreFull: there is no space to create it.
     """
 
     def __init__(
-        self, path: str | Path, *, durability: Durability = Durability.FULL, busy_timeout_ms: int = 5_000
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = Durability.FULL,
+        busy_timeout_ms: int = 5000,
     ) -> None:
-        self._path = Path(path)
+        self._path = _checked_path(os.fspath(path))
         self._durability = durability
-        self._timeout = busy_timeout_ms
-        self._lock = threading.RLock()
-        self._closed = False
-        self._connection: sqlite3.Connection | None = None
-        if str(path) in ("", ":memory:") or not self._path.parent.is_dir():
-            message = f"cannot open {str(path)!r}: its folder does not exist, or it names no file"
-            raise StoreUnavailable(message)
-        with self._using():
-            pass
+        self._timeout_ms = busy_timeout_ms
+        self._spec_rows: dict[tuple[str, str], int] = {}
+        self._opened = False
+        self._writer = _Line(self._path, self._open_writer)
+        try:
+            self._reader = _Line(self._path, self._open_reader)
+        except BaseException:
+            self._writer.close()
+            raise
 
     @property
     def durability(self) -> Durability:
         """What an acknowledged commit survives."""
         return self._durability
 
-    # --- writing ------------------------------------------------------------------------------------------------------
-
     def commit(self, commits: Sequence[Commit]) -> None:
         """Store all steps in one transaction, or none and raise."""
-        with self._using() as connection, _transaction(connection):
+        for commit in commits:
+            refuse_malformed(commit)
+        with self._writer.transaction("BEGIN IMMEDIATE") as connection:
             for commit in commits:
-                self._apply(connection, commit)
-
-    def quarantine(self, case_id: str, reason: str) -> None:
-        """Set a damaged case aside."""
-        with self._using() as connection, _transaction(connection):
-            row = self._row(connection, case_id)
-            connection.execute("UPDATE cases SET quarantined = ? WHERE id = ?", (reason, row))
-
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; other content under the same version is refused."""
-        each = specification
-        with self._using() as connection, _transaction(connection):
-            found = connection.execute(
-                "SELECT content_hash FROM specifications WHERE spec_id = ? AND version = ?",
-                (each.spec_id, each.version),
-            ).fetchone()
-            if found is None:
-                connection.execute(
-                    "INSERT INTO specifications (spec_id, version, content_hash, text) VALUES (?, ?, ?, ?)",
-                    (each.spec_id, each.version, each.content_hash, each.text),
-                )
-            elif found[0] != each.content_hash:
-                message = f"{each.spec_id} version {each.version} is registered with other content: give this one a new version"
-                raise SpecificationConflict(message)
-
-    def close(self) -> None:
-        """Close the file; further calls are refused."""
-        with self._lock:
-            self._closed = True
-            self._disconnect()
-
-    # --- reading ------------------------------------------------------------------------------------------------------
+                self._store_step(connection, commit)
 
     def load(self, case_id: str) -> StoredCase:
-        """Read a case: its header, last snapshot and the batches since, as of one moment."""
-        with self._using() as connection, _transaction(connection, write=False):
-            row = connection.execute(f"{_HEADER} WHERE c.case_id = ?", (case_id,)).fetchone()
-            if row is None:
-                raise _unknown(case_id)
-            header = _header(row)
+        """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""
+        with self._reader.transaction("BEGIN") as connection:
+            header, row = _find(connection, case_id)
             if header.quarantined:
-                message = f"case {case_id} is set aside: {header.quarantined}"
-                raise QuarantinedCase(message)
-            snapshot = connection.execute(
-                "SELECT version, body FROM snapshots WHERE case_row = ?", (row[8],)
-            ).fetchone()
-            since, body = (0, None) if snapshot is None else snapshot
-            batches = connection.execute(
-                "SELECT batch FROM journal WHERE case_row = ? AND version > ? ORDER BY version", (row[8], since)
-            ).fetchall()
-            return StoredCase(header=header, snapshot=body, batches=tuple(batch for (batch,) in batches))
+                raise QuarantinedCase(f"case {case_id!r} is set aside: {header.quarantined}")
+            version, snapshot = connection.execute(_LAST_SNAPSHOT, (row,)).fetchone() or (0, None)
+            return StoredCase(header=header, snapshot=snapshot, batches=_batches(connection, row, version))
 
     def history(self, case_id: str) -> tuple[bytes, ...]:
         """Read all batches of a case from its creation on."""
-        with self._using() as connection:
-            row = self._row(connection, case_id)
-            found = connection.execute("SELECT batch FROM journal WHERE case_row = ? ORDER BY version", (row,))
-            return tuple(batch for (batch,) in found)
+        with self._reader.transaction("BEGIN") as connection:
+            return _batches(connection, _find(connection, case_id)[1], 0)
 
     def header(self, case_id: str) -> CaseHeader:
-        """Read a case's header."""
-        with self._using() as connection:
-            row = connection.execute(f"{_HEADER} WHERE c.case_id = ?", (case_id,)).fetchone()
-            if row is None:
-                raise _unknown(case_id)
-            return _header(row)
+        """Read a case's header; raises UnknownCase."""
+        with self._reader.transaction("BEGIN") as connection:
+            return _find(connection, case_id)[0]
 
     def cases(
         self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
     ) -> Sequence[CaseHeader]:
-        """List headers by ascending case id."""
-        with self._using() as connection:
-            found = connection.execute(
-                f"{_HEADER} WHERE c.case_id > ?1 AND (?2 IS NULL OR s.spec_id = ?2) AND (?3 IS NULL OR c.state = ?3)"
-                " ORDER BY c.case_id LIMIT ?4",
-                (after, spec_id, state, limit),
-            )
-            return [_header(row) for row in found]
+        """List headers by ascending case id, from behind `after`."""
+        return tuple(map(_header, self._read(_CASES, (after, spec_id, state, _limit(limit)))))
 
     def items(
         self,
@@ -188,228 +209,326 @@ class SqliteStore:
         limit: int = 100,
         after: tuple[str, int] = ("", 0),
     ) -> Sequence[ItemRow]:
-        """List open worklist rows by (case id, number)."""
-        with self._using() as connection:
-            found = connection.execute(
-                "SELECT c.case_id, i.number, i.path, i.state, i.participant, i.roles, i.topic"
-                " FROM items i JOIN cases c ON c.id = i.case_row WHERE (c.case_id, i.number) > (?1, ?2)"
-                " AND (?3 IS NULL OR c.case_id = ?3) AND (?4 IS NULL OR i.state = ?4) AND (?5 IS NULL OR i.participant = ?5)"
-                " ORDER BY c.case_id, i.number LIMIT ?6",
-                (*after, case_id, state, by, limit),
-            )
-            return [
-                ItemRow(case_id=c, number=n, path=p, state=s, by=b, roles=tuple(json.loads(r)), topic=t)
-                for c, n, p, s, b, r, t in found
-            ]
+        """List open worklist rows by (case id, number), from behind `after`."""
+        query = _ITEMS_OF_CASE if case_id is not None else _ITEMS_OF_PERSON if by else _ITEMS_OF_ALL
+        return tuple(map(_item, self._read(query, (*after, state, by, case_id, _limit(limit)))))
 
     def due(self, now: int, limit: int = 100) -> Sequence[str]:
-        """List running cases whose earliest timer is due, earliest first."""
-        with self._using() as connection:
-            found = connection.execute(
-                "SELECT case_id FROM cases WHERE due IS NOT NULL AND due <= ? AND quarantined IS NULL"
-                " ORDER BY due, case_id LIMIT ?",
-                (now, limit),
-            )
-            return [case_id for (case_id,) in found]
+        """List running cases whose earliest timer is not after `now`, earliest first."""
+        return tuple(row[0] for row in self._read(_DUE, (now, _limit(limit))))
 
     def runnable(self, after: str = "", limit: int = 100) -> Sequence[str]:
-        """List running cases with automatic work."""
-        with self._using() as connection:
-            found = connection.execute(
-                "SELECT case_id FROM cases WHERE runnable IS NOT NULL AND case_id > ? AND quarantined IS NULL"
-                " ORDER BY case_id LIMIT ?",
-                (after, limit),
-            )
-            return [case_id for (case_id,) in found]
+        """List running cases with automatic work, by ascending id from behind `after`."""
+        return tuple(row[0] for row in self._read(_RUNNABLE, (after, _limit(limit))))
 
     def find_idempotent(self, key: str) -> tuple[str, str] | None:
-        """Return (case id, digest) stored with this key."""
-        with self._using() as connection:
-            found: tuple[str, str] | None = connection.execute(
-                "SELECT c.case_id, i.digest FROM idempotency i JOIN cases c ON c.id = i.case_row WHERE i.key = ?",
-                (key,),
-            ).fetchone()
-            return found
+        """Return (case id, digest) stored with this key, or None."""
+        found = self._read(_FIND_KEY, (key,))
+        return (found[0][0], found[0][1]) if found else None
+
+    def quarantine(self, case_id: str, reason: str) -> None:
+        """Set a damaged case aside; the first reason stays."""
+        with self._writer.transaction("BEGIN IMMEDIATE") as connection:
+            _find(connection, case_id)
+            connection.execute(_QUARANTINE, (reason or "no reason was given", case_id))
+
+    def put_specification(self, specification: StoredSpecification) -> None:
+        """Store a registration; the same again does nothing."""
+        spec_id, version, content_hash = specification.spec_id, specification.version, specification.content_hash
+        stored = self._read(_SPECIFICATION, (spec_id, version))
+        if not stored:
+            with self._writer.transaction("BEGIN IMMEDIATE") as connection:
+                connection.execute(_PUT_SPECIFICATION, (spec_id, version, content_hash, specification.text))
+                stored = connection.execute(_SPECIFICATION, (spec_id, version)).fetchall()
+        if stored[0][2] != content_hash:
+            raise SpecificationConflict(
+                f"specification {spec_id!r} version {version!r} is registered with other content: "
+                "give the new content a new version"
+            )
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
-        """Read a specification, the latest registered without a version."""
-        with self._using() as connection:
-            row = connection.execute(
-                "SELECT spec_id, version, content_hash, text FROM specifications"
-                " WHERE spec_id = ?1 AND (?2 IS NULL OR version = ?2) ORDER BY id DESC LIMIT 1",
-                (spec_id, version),
-            ).fetchone()
-        if row is None:
-            message = f"no specification {spec_id!r}" + (f" version {version!r}" if version else "")
-            raise UnknownSpecification(message)
-        return StoredSpecification(spec_id=row[0], version=row[1], content_hash=row[2], text=row[3])
+        """Read one (the latest registered without a version); raises UnknownSpecification."""
+        if version is None:
+            rows, named = self._read(_LATEST_SPECIFICATION, (spec_id,)), ""
+        else:
+            rows, named = self._read(_SPECIFICATION, (spec_id, version)), f" version {version!r}"
+        if not rows:
+            raise UnknownSpecification(f"specification {spec_id!r}{named} is not registered")
+        return _specification(rows[0])
 
     def specifications(self) -> Sequence[StoredSpecification]:
         """List all, in the order of registration."""
-        with self._using() as connection:
-            found = connection.execute("SELECT spec_id, version, content_hash, text FROM specifications ORDER BY id")
-            return [StoredSpecification(spec_id=i, version=v, content_hash=h, text=t) for i, v, h, t in found]
+        return tuple(map(_specification, self._read(_ALL_SPECIFICATIONS, ())))
+
+    def close(self) -> None:
+        """Close the file; a closed store refuses further calls."""
+        self._reader.close()
+        self._writer.close()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection under the lock; speak of SQLite's errors in the store's words."""
-        with self._lock:
-            if self._closed:
-                message = "the store is closed"
-                raise StoreUnavailable(message)
-            try:
-                if self._connection is None:
-                    self._connection = self._connect()
-                yield self._connection
-            except sqlite3.Error as error:
-                translated = _translate(error, self._path)
-                if not isinstance(translated, StoreFull):
-                    # After an error of the file a retried sync may claim success for lost data: open it again.
-                    self._disconnect()
-                raise translated from error
+    def _store_step(self, connection: sqlite3.Connection, commit: Commit) -> None:
+        header = commit.header
+        case_id, version = header.case_id, header.version
+        spec = self._spec_row(connection, header.spec_id, header.spec_version)
+        runnable, aside = int(header.runnable), header.quarantined or None
+        if commit.idempotency is not None:
+            key, digest = commit.idempotency
+            if connection.execute(_FIND_KEY, (key,)).fetchone() is not None:
+                raise IdempotencyConflict(f"idempotency key {key!r} was used before")
+        if commit.expected:
+            done = connection.execute(
+                _ADVANCE, (spec, header.state, version, header.due, runnable, aside, case_id, commit.expected)
+            )
+        else:
+            done = connection.execute(_CREATE, (case_id, spec, header.state, header.due, runnable, aside))
+        if done.rowcount != 1:
+            _refuse_step(connection, commit)
+        connection.execute(_JOURNAL, (commit.batch, case_id))
+        if commit.idempotency is not None:
+            connection.execute(_KEY, (key, digest, case_id))
+        if commit.snapshot is not None:
+            connection.execute(_SNAPSHOT, (commit.snapshot, case_id))
+        for each in commit.items:
+            roles = json.dumps(each.roles) if each.roles else ""
+            connection.execute(_PUT_ITEM, (case_id, each.number, each.path, each.state, each.by, roles, each.topic))
+        for number in commit.closed_items:
+            connection.execute(_CLOSE_ITEM, (case_id, number))
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=self._timeout / 1000, isolation_level=None, check_same_thread=False
-        )
+    def _spec_row(self, connection: sqlite3.Connection, spec_id: str, version: str) -> int:
+        # Registrations are never deleted, so a row once read stays right.
+        row = self._spec_rows.get((spec_id, version))
+        if row is None:
+            found = connection.execute(_FIND_SPECIFICATION, (spec_id, version)).fetchone()
+            if found is None:
+                raise UnknownSpecification(f"specification {spec_id!r} version {version!r} is not registered")
+            row = self._spec_rows[spec_id, version] = int(found[0])
+        return row
+
+    def _read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
+        with self._reader.transaction(None) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def _open_writer(self) -> sqlite3.Connection:
+        # Only the first time may a file be made or migrated: one that vanished later must not come back empty.
+        connection = self._connect("rw" if self._opened else "rwc")
         try:
-            self._configure(connection)
-            self._migrate(connection)
+            version = _stored_version(connection, self._path)
+            if self._opened and version != SCHEMA_VERSION:
+                raise StoreError(f"{self._path} was replaced while it was open: it has schema version {version}")
+            self._set_journal_mode(connection)
+            _set(connection, self._path, "synchronous", _SYNCHRONOUS[self._durability])
+            # NOTE: macOS needs it, there fsync alone leaves data in the drive's cache; elsewhere it changes nothing.
+            _set(connection, self._path, "fullfsync", int(self._durability is Durability.FULL))
+            if version < SCHEMA_VERSION:
+                migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._opened = True
+        return connection
+
+    def _open_reader(self) -> sqlite3.Connection:
+        connection = self._connect("rw")
+        try:
+            _set(connection, self._path, "query_only", 1)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _configure(self, connection: sqlite3.Connection) -> None:
-        wanted = _SYNCHRONOUS[self._durability]
-        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        connection.execute(f"PRAGMA synchronous = {wanted}")
-        level = connection.execute("PRAGMA synchronous").fetchone()[0]
-        if mode != "wal" or level != wanted:
-            message = f"{self._path}: journal_mode is {mode} and synchronous {level}; wal and {wanted} are needed"
-            raise StoreError(message)
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        # The locks of `_Line` keep threads apart; transactions are begun and ended by name, never by the driver.
+        return sqlite3.connect(
+            f"{Path(self._path).as_uri()}?mode={mode}",
+            uri=True,
+            timeout=self._timeout_ms / 1000,
+            isolation_level=None,
+            check_same_thread=False,
+        )
 
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            message = (
-                f"{self._path} has schema {version}, which is newer than this KNHK ({SCHEMA_VERSION}): upgrade KNHK"
-            )
-            raise StoreError(message)
-        if version == SCHEMA_VERSION:
-            return
-        with _transaction(connection):
-            if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
+    def _set_journal_mode(self, connection: sqlite3.Connection) -> None:
+        # The change to WAL does not wait as other statements do, and two processes may create the file together.
+        deadline = time.monotonic() + self._timeout_ms / 1000
+        while True:
+            try:
+                _set(connection, self._path, "journal_mode", "wal")
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.005)
+            else:
                 return
-            for statement in _SCHEMA.split(";"):
-                if statement.strip():
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.close()
 
-    def _row(self, connection: sqlite3.Connection, case_id: str) -> int:
-        row = connection.execute("SELECT id FROM cases WHERE case_id = ?", (case_id,)).fetchone()
-        if row is None:
-            raise _unknown(case_id)
-        return int(row[0])
+class _Line:
+    """
+    One connection, its lock, and the judgement whether it can still be trusted.
 
-    def _apply(self, connection: sqlite3.Connection, commit: Commit) -> None:
-        row = self._put_header(connection, commit)
-        version = commit.expected + 1
-        connection.execute("INSERT INTO journal VALUES (?, ?, ?)", (row, version, commit.batch))
-        if commit.snapshot is not None:
-            connection.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", (row, version, commit.snapshot))
-        if commit.items:
-            connection.executemany(
-                "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(row, i.number, i.path, i.state, i.by, json.dumps(i.roles), i.topic) for i in commit.items],
-            )
-        if commit.closed_items:
-            connection.executemany(
-                "DELETE FROM items WHERE case_row = ? AND number = ?", [(row, number) for number in commit.closed_items]
-            )
-        if commit.idempotency is not None:
+    Args:
+        path: for messages.
+        opening: opens the connection; called again after an error that casts doubt on it.
+    """
+
+    def __init__(self, path: str, opening: Callable[[], sqlite3.Connection]) -> None:
+        self._path = path
+        self._opening = opening
+        self._lock = threading.Lock()
+        self._closed = False
+        self._connection: sqlite3.Connection | None = None
+        with self.transaction(None):
+            pass
+
+    @contextmanager
+    def transaction(self, begin: str | None) -> Iterator[sqlite3.Connection]:
+        """Give the connection inside a transaction (None: each statement by itself), and translate what goes wrong."""
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailable(f"the store {self._path} is closed")
             try:
-                connection.execute("INSERT INTO idempotency VALUES (?, ?, ?)", (*commit.idempotency, row))
-            except sqlite3.IntegrityError as error:
-                message = f"idempotency key {commit.idempotency[0]!r} is taken"
-                raise IdempotencyConflict(message) from error
+                if self._connection is None:
+                    self._connection = self._opening()
+                connection = self._connection
+                if begin is not None:
+                    connection.execute(begin)
+                yield connection
+                if begin is not None:
+                    connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._undo(doubtful=_code(error) not in _HARMLESS)
+                raise _translated(error, self._path) from error
+            except (UnicodeEncodeError, OverflowError) as error:
+                self._undo(doubtful=False)
+                raise StoreError(f"a value cannot be stored: {error}") from error
+            except BaseException:
+                self._undo(doubtful=False)
+                raise
 
-    def _put_header(self, connection: sqlite3.Connection, commit: Commit) -> int:
-        """Compare and swap the case's row; return its number."""
-        header = commit.header
-        values = (header.state, commit.expected + 1, header.due, 1 if header.runnable else None)
-        if commit.expected == 0:
-            spec = connection.execute(
-                "SELECT id FROM specifications WHERE spec_id = ? AND version = ?", (header.spec_id, header.spec_version)
-            ).fetchone()
-            if spec is None:
-                message = f"no specification {header.spec_id!r} version {header.spec_version!r}"
-                raise UnknownSpecification(message)
-            try:
-                cursor = connection.execute(
-                    "INSERT INTO cases (state, version, due, runnable, case_id, spec) VALUES (?, ?, ?, ?, ?, ?)",
-                    (*values, header.case_id, spec[0]),
-                )
-            except sqlite3.IntegrityError as error:
-                message = f"case {header.case_id} exists already"
-                raise ConcurrentUpdate(message) from error
-            return int(cursor.lastrowid or 0)
-        row = self._row(connection, header.case_id)
-        changed = connection.execute(
-            "UPDATE cases SET state = ?, version = ?, due = ?, runnable = ? WHERE id = ? AND version = ?",
-            (*values, row, commit.expected),
-        ).rowcount
-        if not changed:
-            message = f"case {header.case_id} is no longer at version {commit.expected}: reload it and try again"
-            raise ConcurrentUpdate(message)
-        return row
+    def close(self) -> None:
+        """Close the connection for good."""
+        with self._lock:
+            self._closed = True
+            self._drop()
 
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection, *, write: bool = True) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
+    def _undo(self, *, doubtful: bool) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        raise
+        except sqlite3.Error:
+            doubtful = True
+        if doubtful:
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
 
 
-def _header(row: tuple[Any, ...]) -> CaseHeader:
+def _checked_path(path: str) -> str:
+    if path in {"", ":memory:"}:
+        raise StoreError(f'{path!r} is not the path of a file: for a store in memory, give "memory:"')
+    if "\0" in path:
+        raise StoreError(f"{path!r} is not the path of a file")
+    # The absolute path: connections are opened again later, when the working directory may be another.
+    absolute = Path(path).absolute()
+    if not absolute.parent.is_dir():
+        raise StoreError(f"cannot open {absolute}: the directory {absolute.parent} does not exist; create it first")
+    if absolute.is_dir():
+        raise StoreError(f"cannot open {absolute}: it is a directory")
+    return str(absolute)
+
+
+def _stored_version(connection: sqlite3.Connection, path: str) -> int:
+    """Return how many migrations the file has seen; refuse what is not a store of this version or an older one."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION_ID:
+        if application or version or connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+            # Somebody else may just have created it between our questions.
+            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise StoreError(f"{path} is an SQLite database of another program: give another path")
+            return _stored_version(connection, path)
+        return 0
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has schema version {version}, this version of KNHK reads up to {SCHEMA_VERSION}: "
+            "it was written by a newer KNHK; upgrade this one"
+        )
+    return version
+
+
+def _set(connection: sqlite3.Connection, path: str, pragma: str, value: str | int) -> None:
+    """Set a pragma and read it back: SQLite ignores what it cannot do, and we promise what it says."""
+    connection.execute(f"PRAGMA {pragma} = {value}").fetchall()
+    actual = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+    if actual != value:
+        raise StoreError(f"cannot use {path}: PRAGMA {pragma} is {actual!r} after it was set to {value!r}")
+
+
+def _refuse_step(connection: sqlite3.Connection, commit: Commit) -> None:
+    """Say why a step found no row to change."""
+    case_id = commit.header.case_id
+    header, _ = _find(connection, case_id)
+    if header.quarantined:
+        raise QuarantinedCase(f"case {case_id!r} is set aside: {header.quarantined}")
+    raise ConcurrentUpdate(f"case {case_id!r} is at version {header.version}, not {commit.expected}: reload it")
+
+
+def _find(connection: sqlite3.Connection, case_id: str) -> tuple[CaseHeader, int]:
+    row = connection.execute(_HEADER, (case_id,)).fetchone()
+    if row is None:
+        raise UnknownCase(f"case {case_id!r} is not in the store")
+    return _header(row), row[8]
+
+
+def _batches(connection: sqlite3.Connection, case_row: int, behind: int) -> tuple[bytes, ...]:
+    return tuple(row[0] for row in connection.execute(_BATCHES, (case_row, behind)))
+
+
+def _header(row: Sequence[Any]) -> CaseHeader:
     return CaseHeader(
         case_id=row[0],
         spec_id=row[1],
         spec_version=row[2],
         state=row[3],
         due=row[4],
-        runnable=row[5] is not None,
+        runnable=bool(row[5]),
         version=row[6],
         quarantined=row[7] or "",
     )
 
 
-def _unknown(case_id: str) -> UnknownCase:
-    message = f"no case {case_id!r}"
-    return UnknownCase(message)
+def _item(row: Sequence[Any]) -> ItemRow:
+    roles = tuple(json.loads(row[5])) if row[5] else ()
+    return ItemRow(case_id=row[0], number=row[1], path=row[2], state=row[3], by=row[4], roles=roles, topic=row[6])
 
 
-def _translate(error: sqlite3.Error, path: Path) -> StoreError:
-    """Say what SQLite's error means for the caller."""
-    name = getattr(error, "sqlite_errorname", "") or ""
-    message = f"{path}: {error}" + (f" ({name})" if name else "")
-    if name.startswith("SQLITE_FULL"):
-        return StoreFull(message)
-    unavailable = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")
-    if name.startswith(unavailable):
-        return StoreUnavailable(message)
-    return StoreError(message)
+def _specification(row: Sequence[Any]) -> StoredSpecification:
+    return StoredSpecification(spec_id=row[0], version=row[1], content_hash=row[2], text=row[3])
+
+
+def _limit(limit: int) -> int:
+    # To SQLite a negative limit is none.
+    return min(max(limit, 0), _MAX_INTEGER)
+
+
+def _code(error: sqlite3.Error) -> int:
+    # The low byte is the kind, the rest its details; the driver's own errors have none.
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
+def _translated(error: sqlite3.Error, path: str) -> StoreError:
+    code = _code(error)
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    if code == sqlite3.SQLITE_FULL:
+        return StoreFull(f"no space is left for {path}: {error} ({name}); nothing was written, reading goes on")
+    if code in _UNAVAILABLE:
+        return StoreUnavailable(f"{path} is not available: {error} ({name}); nothing was written, try again later")
+    if code in _DAMAGED:
+        return StoreError(f"{path} is damaged or not an SQLite database: {error} ({name}); restore it from a backup")
+    return StoreError(f"{path}: {error} ({name})")

@@ -1,0 +1,115 @@
+"""
+The schema of the SQLite store, and how an older file becomes a current one.
+
+A case is known by its id, a text, outside; inside by the integer `cases.id`, so that what is stored twelve times per case
+(its journal) does not repeat the text.
+`cases` holds what can be asked without loading: one row per case, changed by every commit, and it is where compare-and-swap
+happens (`version`).
+Its partial indexes hold only the cases that have a timer, have automatic work, or are set aside: the thousands of
+finished ones cost nothing there.
+`journal` holds every batch of every case from its creation on, and is only ever added to; `snapshots` holds at most one
+state per case, which makes the batches up to its version unnecessary for loading, though not for history.
+`items` is the worklist: rows come and go, and it is the one table that repeats the case's id, because it is read in the
+order of (case id, number) over all cases.
+`idempotency` maps the key of a request to the case it created.
+`specifications` holds the registrations in order; nothing is ever deleted from it.
+
+`PRAGMA application_id` says that a file is KNHK's, `PRAGMA user_version` the number of migrations it has seen.
+Each migration is one transaction together with its number: a process killed in it leaves the file as it was before.
+A published migration is never changed; a new one is added at the end.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sqlite3
+from collections.abc import Callable
+from typing import Any, Final
+
+APPLICATION_ID: Final = 0x4B4E484B
+"""``KNHK`` in ASCII."""
+
+_FIRST: Final = (
+    """CREATE TABLE specifications (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        spec_id TEXT NOT NULL,
+        version TEXT NOT NULL,
+        content_hash TEXT NOT NULL,
+        text TEXT NOT NULL,
+        UNIQUE (spec_id, version))""",
+    """CREATE TABLE cases (
+        id INTEGER PRIMARY KEY,
+        case_id TEXT NOT NULL UNIQUE,
+        spec INTEGER NOT NULL REFERENCES specifications (id),
+        state TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        due INTEGER,
+        runnable INTEGER NOT NULL,
+        quarantined TEXT)""",
+    """CREATE INDEX cases_due ON cases (due, case_id)
+        WHERE due IS NOT NULL AND state = 'running' AND quarantined IS NULL""",
+    """CREATE INDEX cases_runnable ON cases (case_id)
+        WHERE runnable AND state = 'running' AND quarantined IS NULL""",
+    """CREATE INDEX cases_quarantined ON cases (case_id) WHERE quarantined IS NOT NULL""",
+    """CREATE TABLE journal (
+        case_row INTEGER NOT NULL REFERENCES cases (id),
+        version INTEGER NOT NULL,
+        batch BLOB NOT NULL,
+        PRIMARY KEY (case_row, version)) WITHOUT ROWID""",
+    """CREATE TABLE snapshots (
+        case_row INTEGER PRIMARY KEY REFERENCES cases (id),
+        version INTEGER NOT NULL,
+        state BLOB NOT NULL)""",
+    """CREATE TABLE items (
+        case_id TEXT NOT NULL REFERENCES cases (case_id),
+        number INTEGER NOT NULL,
+        path TEXT NOT NULL,
+        state TEXT NOT NULL,
+        by TEXT NOT NULL,
+        roles TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        PRIMARY KEY (case_id, number)) WITHOUT ROWID""",
+    "CREATE INDEX items_by ON items (by, case_id, number) WHERE by <> ''",
+    """CREATE TABLE idempotency (
+        key TEXT NOT NULL PRIMARY KEY,
+        digest TEXT NOT NULL,
+        case_row INTEGER NOT NULL REFERENCES cases (id)) WITHOUT ROWID""",
+)
+
+
+def _create(database: Any) -> None:
+    for statement in _FIRST:
+        database.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (_create,)
+"""Each takes a `sqlite_utils.Database` inside a transaction; the n-th makes version n."""
+
+SCHEMA_VERSION: Final = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a file up to `SCHEMA_VERSION`, one transaction each; another process may be doing the same."""
+    # PERF: imported here, where a file is new or old, because importing it takes 0.4 s and most starts find a current file.
+    database = importlib.import_module("sqlite_utils").Database(
+        connection, recursive_triggers=False, execute_plugins=False
+    )
+    while _migrate_once(connection, database):
+        pass
+
+
+def _migrate_once(connection: sqlite3.Connection, database: Any) -> bool:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Read inside the transaction: whoever held the lock before us may have migrated.
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version < SCHEMA_VERSION:
+            MIGRATIONS[version](database)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {version + 1}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return version < SCHEMA_VERSION
