@@ -1,77 +1,100 @@
 """When is an OR-join enabled?  The one place where the semantics of the engine is an algorithm.
 
-Definition (rule 2, WCP-38; Wynn, Edmond, van der Aalst & ter Hofstede 2005, "Achieving a general, formal and decidable approach to
-the OR-join in workflow using reset nets").  Let J be an OR-join and s the state of its net instance.
-An input is marked when its condition holds the weight of its arc.
-J is enabled iff some input is marked and there is no unmarked input q such that from s, without ever starting J, a state can
-be reached that marks all inputs marked in s, and q.  In that search
+Definition (rule 2, WCP-38; Wynn, Edmond, van der Aalst & ter Hofstede 2005, "Achieving a general, formal and
+decidable approach to the OR-join in workflow using reset nets").  Let J be an OR-join and s the state of its net.
+An input is marked when its condition holds at least the weight of its arc.
+J is enabled iff some input is marked and there is no unmarked input q such that from s, without ever starting J, a
+state can be reached that marks all inputs marked in s, and q.  In that search
 
-- a task is started (takes) and completed (cancels, then puts) at two moments, and runs in between, once at a time;
+- a task is started (takes) and completed (cancels, then puts) at two moments; in between it runs, once at a time;
 - XOR-joins and *other OR-joins* take from any one marked input, whichever suits; splits put as suits;
-- predicates, instance numbers, timers, triggers and subnets are left out: what runs may complete;
+- predicates, numbers of instances, timers, triggers and subnets are left out: what runs may complete;
 - the output condition is a place like any other.
 
-The question whether such a state can be reached is a *coverability* question, hence decidable for monotone systems (well-structured
-transition systems: Finkel & Schnoebelen 2001) though not in any reasonable time: reset nets are beyond primitive recursion.
+Whether such a state can be reached is a question of *coverability*: decidable, since the system can be made monotone
+(well-structured transition systems: Finkel & Schnoebelen 2001), though not in any reasonable time.
 So `OrJoinAnalysis` answers `UNDECIDED` when a fixed amount of work was not enough, and never guesses.
 
-How it is decided, each step only for what the steps before left open:
+It goes by steps, each for what the steps before have left open:
 
-1. *Memory*, by the part of the state that matters for J.
-2. *Upstream*.  An unmarked q cannot come if no condition and no running task from which a path leads to q (not through J) is
-   marked: a path into q starts with what is there.  If no q can come, J is enabled.
-3. *Escort*.  J waits if a single token can walk to some q by itself: from a marked condition or a running task, by tasks that need
-   that one token only, read nothing, and neither take from an input of J nor empty one.  Walk: if a task on the way runs, begin with the
-   last that does, by completing it; the tasks behind it are idle, or drain and can be.  Conditions that feed non-cancelling
-   partial joins are no way (the token might be swallowed), nor is there an escort when an input of J is one of them.
-4. *Backward search* (`_orjoin_search.Backward`): what must hold now so that the target is covered later?
-   An element asks for tokens on conditions and for some tasks to run; it stands for all states that hold as much.
-   Stepping back over every transition that achieves something the element asks for, and dropping elements that ask for no less than
-   a known one, ends (Dickson), with all states from which the target can be covered.  It steps back the textbook way: what a
-   transition empties and then puts, it may owe entirely to itself (YAWL differs: it keeps that token in the predecessor).
-   *Closure*: only what can hold when nothing is ever lost is asked for, and no more of it than there is where nothing can put any.
-   *Exclusions* (X): only two things that can hold together are asked for together.  Least fixpoint over pairs: a transition
-   whose premises can hold pairwise may fire beside all that can hold together with each of them, and is not emptied by it.
-5. *Forward search* (`_orjoin_search.Forward`) for joins that step 4 covers only by a relaxation, see (P).
+1. *Upstream*.  An unmarked q cannot come if nothing is there from which a path leads to q, not through J: no token, no
+   running task.  (What puts a token somewhere has taken one upstream of it.)  If no q can come, J is enabled.
+2. *Escort*.  J waits if a single token can walk to some q by itself: from a marked condition or a running task, by
+   tasks that need that one token only, read nothing, and neither take from an input of J nor empty one.  If tasks on
+   the way run, the walk begins with the last of them, by completing it; those behind it are idle, or drain and can be.
+   No way leads over a condition that feeds a non-cancelling partial join: it might swallow the token.  And there is no
+   escort at all where J's own inputs feed one.
+3. *Memory*, by the part of the state that matters for J (R).
+4. *Backward search* (`Backward`): what must hold now so that the target is covered later?  An element asks for tokens
+   on conditions and for some tasks to run, and stands for all states that hold as much.  Stepping back over every
+   transition that achieves something asked for, and dropping elements that ask for no less than a known one, comes to
+   an end (Dickson), with all states from which the target can be covered.  Each step is the textbook one: what a
+   transition empties and then puts, it may owe wholly to itself (YAWL keeps such a token in the predecessor).
+   *Closure*: what cannot hold even if nothing is ever lost is not asked for, nor more than there is of what none puts.
+   (X) *Exclusions*: two things that cannot hold together are not asked for together.  Least fixpoint over pairs: if the
+   premises of a transition can hold pairwise, it may fire, beside all that can hold together with each of them and
+   that it does not take, empty or end; what is there twice is a pair with itself.
+5. *Forward search* (`Forward`) over concrete states, where step 4 only has a relaxation (P).
 
-Why step 4 is right.  Order states by s <= s' when s' has as many tokens everywhere, runs all tasks that s runs, and each
-partial join has in s' either seen nothing, or fired as in s and seen as much.
+Why step 4 is right.  Order states by s <= s' when s' has as many tokens everywhere, runs all tasks that s runs, and
+each partial join has in s' either seen nothing, or fired as in s and seen as much.
 
-(S) Whatever s does, s' can do so that the order holds again.  Taking, emptying, putting and aborting keep an order of tokens.  If s starts a
-    task that s' runs already, s' does nothing: it has the tokens that s took.  So *idle need not be asked for*.
-    The exception is a start that resets a partial join, which s' must not miss: there idle is asked for, and order means equality.
-(D) Draining counts as idle: it only forbids to start, may end at any time, and nothing asks for it.
-(R) Tasks from which no path leads to an input of J are left out: without them there are never fewer tokens or running tasks (S).  Kept
-    besides: partial joins that swallow from a kept condition, and tasks that reset those, or abort those that reset (the exception of S).
-(O) An OR-split puts on all its outputs: that covers what any subset does (S).  XOR-splits are one transition an output.
-(F) A task is *one* transition, start and completion at once, if either (a) its completion cancels nothing relevant, and nobody else
-    empties its outputs: then completing at once is as good as later; or (b) it reads nothing, cancels nothing at its start, and
-    nobody else empties its inputs or has them swallowed: then starting just before completing is as good as earlier.  (A task that another
-    one aborts meanwhile never completes: starting it was of no use.)  A task that runs now keeps its completion as a transition of its own.
-(P) Non-cancelling partial joins are not monotone as they stand: more tokens, more are taken and swallowed.  They become so when tokens
-    and memory are counted together: v(c) = tokens on c, plus the weight of the arc if c has been seen in this round, and a flag
-    whether the join has fired.  As the join takes and swallows whatever it can, c has been seen iff the flag is up and v(c) >=
-    weight.  Firing then changes the flag and no v; the end of a round takes the weights and lowers the flag (when it likes: what
-    is possible before is possible after); emptying c leaves v(c) at the weight if seen; resetting the join takes the weight where
-    seen; others find v(c) - weight tokens if seen.  All these are monotone in v for a given flag, if the weight is 1, or if nobody
-    else looks at c and nobody resets the join; and if no other such join swallows from c.  Such joins are *flagged*.
-    For others step 4 uses a relaxation: they take any `required` inputs, swallow and remember nothing, which leaves more tokens
-    than truth: if even that covers nothing J is enabled; else step 5 searches the concrete states of the whole net.
-    Cancelling partial joins need no such care: they empty all their inputs, like any transition with a cancellation set.
+(S) Whatever s does, s' can do so that s <= s' holds again.  Taking, emptying, putting and aborting keep an order of
+    tokens.  If s starts a task that s' runs already, s' does nothing: it keeps the tokens that s took.  Hence *idle
+    need not be asked for*.  The exception is a start that resets a partial join, which s' must not miss: for such tasks
+    idle is asked for, and s <= s' means that both run them or neither does.
+(D) Draining is idle: it only forbids to start, may end at any time, and nothing asks for it.
+(O) An OR-split puts on all its outputs, which covers what any part of them does (S).  An XOR-split is a transition for
+    each output.
+(R) Tasks from which no path leads to an input of J are left out: without their moves there are never fewer tokens or
+    running tasks (S).  Kept besides: partial joins that swallow from a kept condition, and the tasks that reset those,
+    or that abort one that does so at its start (the exception in S).
+(F) A task is *one* transition, start and completion at once, in two cases.  (a) Its completion cancels nothing
+    relevant and nobody else empties its outputs: completing at once is as good as later.  (b) It reads nothing and
+    cancels nothing at its start, and nobody else empties its inputs or takes them without being asked to (a partial
+    join): starting just before completing is as good as earlier.  (A task that is aborted in between was started for
+    nothing.)  For the task that runs now its completion is a transition of its own.
+(P) Non-cancelling partial joins are not monotone as they stand: of more tokens, more are taken and swallowed.  They
+    become so when tokens and memory are counted together: v(c) = the tokens on c, plus the weight of the arc if c has
+    been seen in this round; and a flag says whether the join has fired.  As it takes and swallows whatever it can, c
+    has been seen iff the flag is up and v(c) >= weight.  So firing raises the flag and changes no v.  The end of a
+    round takes the weights and lowers the flag, whenever it likes (what is possible before is possible after).
+    Emptying c leaves the weight if seen.  Resetting the join takes the weight where seen.  Others find v(c) - weight if
+    seen.
+    For a given flag all these are monotone in v, if the weight is 1, or if nobody else looks at c and nobody resets the
+    join; and if no other such join swallows from c.  Such joins are *flagged*.
+    For the others step 4 has a relaxation: they take any `required` inputs, remember and swallow nothing, which leaves
+    more than the truth.  If even that covers nothing, J is enabled; if not, step 5 searches the whole net.
+    Cancelling partial joins need no such care: they empty all their inputs, like any cancellation set.
 
-The state must be settled: a fired join has swallowed what it could, a detached task is never busy.
-Every task has an input, no task has two arcs from the same condition.
+The state must be settled: a fired join has swallowed what it can, a detached task is never busy.
+Every task has an input, no task has two arcs from one condition, a cancelling partial join cancels its own inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress, product
 from operator import itemgetter
 from typing import Final
 
-from knhk._orjoin_search import COVERED, EXHAUSTED, Backward, Forward, System, swallows
-from knhk._tables import AND, OR, PARTIAL, Arc, Tables, TaskTable
+import attrs
+
+from knhk._orjoin_search import (
+    CAP,
+    COVERED,
+    DROP,
+    EXHAUSTED,
+    ZERO,
+    Backward,
+    Forward,
+    Monotone,
+    Rule,
+    Use,
+    swallows,
+)
+from knhk._tables import AND, OR, PARTIAL, XOR, Arc, Tables, TaskTable
 from knhk.errors import InternalError
 
 ENABLED: Final = 1
@@ -81,6 +104,15 @@ UNDECIDED: Final = 2
 DEFAULT_BUDGET: Final = 10_000
 """Units of work for one decision; a unit is roughly one element looked at."""
 
+# The kinds of atoms: what an element of the backward search may ask for.
+_TOKENS: Final = 0  # tokens on a condition, and those that a flagged partial join remembers from it (P)
+_BUSY: Final = 1  # the task runs
+_IDLE: Final = 2  # the task does not run; asked for only where (S) fails
+_UNFIRED: Final = 3  # the flagged partial join has seen nothing in this round
+_FIRED: Final = 4  # it has fired and swallows
+
+_FUSED_VARIANTS: Final = 64  # a task with more ways through it keeps start and completion apart: a sum, not a product
+_FLAGS_MET: Final = 5  # a task that meets more flagged joins would need more than 2 ** 5 variants: they stay unflagged
 _REMEMBERED: Final = 1_024  # answers kept for each OR-join; forgetting costs time only
 
 
@@ -114,7 +146,7 @@ class OrJoinAnalysis:
             join: the number of the task with the OR-join.
             marking: by condition, how many tokens it holds.
             status: by task, 0 idle, 1 busy, 2 draining.
-            seen: by non-cancelling partial join in the middle of a round, the bit mask of input positions that have come.
+            seen: by non-cancelling partial join in the middle of a round, the bit mask of inputs that have come.
 
         Returns:
             `ENABLED`, `WAITING`, or `UNDECIDED` when the budget was not enough.
@@ -134,15 +166,15 @@ class OrJoinAnalysis:
                 suspects.append(arc)
         if not suspects:
             return ENABLED
-        search = view.search or view.prepare(self._tables, self._producers)
-        key = search.key(marking, status, seen)
-        answer = search.memory.get(key)
+        region = view.region or view.explore(self._tables, self._producers)
+        key = region.key(marking, status, seen)
+        answer = region.answers.get(key)
         if answer is None:
             goals = [[*marked, suspect] for suspect in suspects]
-            answer = self._search(search.system, goals, marking, status, seen)
-            if len(search.memory) >= _REMEMBERED:
-                search.memory.clear()
-            search.memory[key] = answer
+            answer = self._search(view.join, region.translation, goals, marking, status, seen)
+            if len(region.answers) >= _REMEMBERED:
+                region.answers.clear()
+            region.answers[key] = answer
         return answer
 
     def _held(self, marking: Sequence[int], status: Sequence[int]) -> int:
@@ -152,16 +184,18 @@ class OrJoinAnalysis:
 
     def _search(
         self,
-        system: System,
+        join: int,
+        translation: _Translation,
         goals: Sequence[Sequence[Arc]],
         marking: Sequence[int],
         status: Sequence[int],
         seen: Mapping[int, int],
     ) -> int:
-        targets = [target for goal in goals for target in system.targets(goal)]
-        outcome = Backward(system, system.state(marking, status, seen), self._budget).run(targets)
-        if outcome != EXHAUSTED and not system.exact:
-            outcome = Forward(self._tables, system.join, goals, self._budget).run(marking, status, seen)
+        targets = [target for goal in goals for target in translation.targets(goal)]
+        have = translation.state(marking, status, seen)
+        outcome = Backward(translation.system, have, self._budget).run(targets)
+        if outcome != EXHAUSTED and not translation.exact:
+            outcome = Forward(self._tables, join, goals, self._budget).run(marking, status, seen)
         if outcome == EXHAUSTED:
             return ENABLED
         return WAITING if outcome == COVERED else UNDECIDED
@@ -179,12 +213,12 @@ class _View:
 
     Attributes:
         inputs: the arcs of the join.
-        upstream: by input position, the bits of what it can be reached from (step 2).
-        escorts: by input position, the bits of that from where a single token suffices (step 3).
-        search: what steps 1, 4 and 5 need; made when first needed.
+        upstream: by input position, the bits of what it can be reached from (step 1).
+        escorts: by input position, the bits of that from where a single token suffices (step 2).
+        region: what steps 3 to 5 need; made when first needed.
     """
 
-    __slots__ = ("escorts", "inputs", "join", "search", "upstream")
+    __slots__ = ("escorts", "inputs", "join", "region", "upstream")
 
     def __init__(self, tables: Tables, producers: _Producers, join: int) -> None:
         if tables.table[join].join != OR:
@@ -193,34 +227,34 @@ class _View:
         self.inputs = tables.table[join].inputs
         self.upstream = [_upstream(tables, producers, join, condition) for condition, _ in self.inputs]
         self.escorts = [_escorts(tables, producers, join, arc) for arc in self.inputs]
-        self.search: _Search | None = None
+        self.region: _Region | None = None
 
-    def prepare(self, tables: Tables, producers: _Producers) -> _Search:
-        """Make what the searches need."""
-        self.search = _Search(tables, producers, self.join)
-        return self.search
+    def explore(self, tables: Tables, producers: _Producers) -> _Region:
+        """Make the region."""
+        self.region = _Region(tables, producers, self.join)
+        return self.region
 
 
-class _Search:
+class _Region:
     """
-    The part of the net that is searched for one OR-join, and what was found.
+    The part of the net that is searched for one OR-join.
 
     Attributes:
-        system: the monotone system.
-        memory: the answers by what matters of the state.
+        translation: the monotone system.
+        answers: what was found, by what matters of the state.
     """
 
-    __slots__ = ("_partials", "_status", "_tokens", "memory", "system")
+    __slots__ = ("_partials", "_status", "_tokens", "answers", "translation")
 
     def __init__(self, tables: Tables, producers: _Producers, join: int) -> None:
         conditions, tasks = _relevant(tables, producers, join)
-        self.system = System(tables, join, frozenset(conditions), frozenset(tasks))
-        if not self.system.exact:
+        self.translation = _Translation(tables, join, conditions, tasks)
+        if not self.translation.exact:  # step 5 looks at everything
             conditions, tasks = set(range(len(tables.conditions))), set(range(len(tables.table)))
         self._tokens = itemgetter(*sorted(conditions))
         self._status = itemgetter(*sorted(tasks | {join}))
         self._partials = [t for t in sorted(tasks) if swallows(tables.table[t])]
-        self.memory: dict[_Key, int] = {}
+        self.answers: dict[_Key, int] = {}
 
     def key(self, marking: Sequence[int], status: Sequence[int], seen: Mapping[int, int]) -> _Key:
         """Return what matters of the state."""
@@ -306,3 +340,267 @@ def _relevant(tables: Tables, producers: _Producers, join: int) -> tuple[set[int
                     if number in other.cancels_tasks + other.join_cancels_tasks
                 ]
     return conditions, tasks
+
+
+class _Translation:
+    """
+    The part of a net that matters for one OR-join, as a monotone system.
+
+    Args:
+        tables: the net.
+        join: the OR-join.
+        conditions, tasks: the relevant ones, from `_relevant`.
+
+    Attributes:
+        system: the result.
+        exact: whether it is the net's own, not just a relaxation of it: every partial join is flagged (P).
+    """
+
+    def __init__(self, tables: Tables, join: int, conditions: set[int], tasks: set[int]) -> None:
+        self._join = join
+        self._table = tables.table
+        self._tasks = tasks
+        self._number: dict[tuple[int, int], int] = {(_TOKENS, c): atom for atom, c in enumerate(sorted(conditions))}
+        partial = {t for t in tasks if swallows(tables.table[t])}
+        self._flagged = self._choose_flagged(tables, partial)
+        self.exact = self._flagged == partial
+        self._memory = {
+            condition: (t, position, weight)
+            for t in sorted(self._flagged)
+            for position, (condition, weight) in enumerate(tables.table[t].inputs)
+        }
+        # (S) fails for these when they stay apart: their start may wake up a flagged join.
+        self._special = {t for t in tasks if not self._flagged.isdisjoint(tables.table[t].join_cancels_tasks)}
+        self._emptiers = self._find_emptiers()
+        rules = [rule for t in sorted(tasks) for rule in self._rules_of(t) if rule.gives or rule.after]
+        rules += [self._reset_rule(t) for t in sorted(self._flagged)]
+        heaviest = max(weight for task in self._table for _, weight in task.inputs + task.outputs)
+        self.system = Monotone(len(self._number), rules, heaviest)
+
+    # -- which partial joins can be carried exactly (P) --
+
+    def _choose_flagged(self, tables: Tables, partial: set[int]) -> set[int]:
+        flagged = {t for t in partial if self._can_be_flagged(tables, t)}
+        crowded: set[int] = set()
+        for number in self._tasks | {self._join}:
+            task = self._table[number]
+            near = {*(condition for condition, _ in task.inputs), *task.reads, *_emptied(task)}
+            met = {t for condition in near for t, _ in tables.swallowers[condition]}.union(_aborted(task)) & flagged
+            if len(met) > _FLAGS_MET:
+                crowded |= met
+        return flagged - crowded
+
+    def _can_be_flagged(self, tables: Tables, number: int) -> bool:
+        cancelled = any(number in _aborted(self._table[t]) for t in self._tasks)
+        for condition, weight in self._table[number].inputs:
+            observers = [t for t in tables.consumers[condition] if t != number and t in self._tasks | {self._join}]
+            if len(tables.swallowers[condition]) > 1 or (weight > 1 and (cancelled or observers)):
+                return False
+        return True
+
+    # -- which tasks are one transition instead of two (F) --
+
+    def _find_emptiers(self) -> dict[int, set[int]]:
+        emptiers: dict[int, set[int]] = {}
+        for t in self._tasks:
+            forgotten = [self._table[other].inputs for other in self._flagged.intersection(_aborted(self._table[t]))]
+            for condition in (*_emptied(self._table[t]), *(c for arcs in forgotten for c, _ in arcs)):
+                emptiers.setdefault(condition, set()).add(t)
+        return emptiers
+
+    def _fuses(self, number: int) -> bool:
+        task = self._table[number]
+        ways_in = 1 if task.join in (AND, PARTIAL) else len(task.inputs)
+        ways_out = len(task.outputs) if task.split == XOR else 1
+        if task.detached or ways_in * ways_out > _FUSED_VARIANTS:
+            return task.detached
+        harmless = (
+            not any((_TOKENS, condition) in self._number for condition in task.cancels_conditions)
+            and self._tasks.isdisjoint({*task.cancels_tasks} - {number})
+            and not (number in self._flagged and number in task.cancels_tasks)
+        )
+        if harmless and not any(self._emptied_by_others(number, condition) for condition, _ in task.outputs):
+            return True
+        return (
+            not task.reads
+            and not task.join_cancels
+            and all(
+                not self._emptied_by_others(number, condition) and self._memory.get(condition, (number,))[0] == number
+                for condition, _ in task.inputs
+            )
+        )
+
+    def _emptied_by_others(self, number: int, condition: int) -> bool:
+        return not self._emptiers.get(condition, set()) <= {number}
+
+    # -- the transitions --
+
+    def _atom(self, kind: int, number: int) -> int:
+        return self._number.setdefault((kind, number), len(self._number))
+
+    def _rules_of(self, number: int) -> Iterator[Rule]:
+        if number == self._join:
+            yield from self._variants(number, starts=False, completes=True)
+        elif self._fuses(number):
+            yield from self._variants(number, starts=True, completes=True)
+            if not self._table[number].detached:
+                yield from self._variants(number, starts=False, completes=True)
+        else:
+            yield from self._variants(number, starts=True, completes=False)
+            yield from self._variants(number, starts=False, completes=True)
+
+    def _variants(self, number: int, *, starts: bool, completes: bool) -> Iterator[Rule]:
+        task = self._table[number]
+        met: set[int] = set()
+        if starts:
+            near = (*(condition for condition, _ in task.inputs), *task.reads, *task.join_cancels_conditions)
+            met |= self._met(near, task.join_cancels_tasks)
+        if completes:
+            met |= self._met(task.cancels_conditions, task.cancels_tasks)
+        if starts and number in self._flagged:
+            met.add(number)
+        for values in product((False, True), repeat=len(met)):
+            fired = dict(zip(sorted(met), values, strict=True))
+            if starts and fired.get(number):
+                continue  # a partial join starts only when it has seen nothing
+            yield from self._variants_in(number, fired, starts=starts, completes=completes)
+
+    def _variants_in(self, number: int, fired: dict[int, bool], *, starts: bool, completes: bool) -> Iterator[Rule]:
+        """Yield the transitions of this task where the flags of the joins that it meets are `fired` beforehand."""
+        task = self._table[number]
+        takes = list(self._takes(number, fired)) if starts else [Rule()]
+        gives = list(self._gives(task)) if completes else [()]
+        flags = dict(fired)
+        edits: list[Use] = []
+        if starts:
+            flags.update({number: True} if number in self._flagged else {})
+            edits += self._edits(task.join_cancels_conditions, task.join_cancels_tasks, flags)
+        if completes:
+            edits += self._edits(task.cancels_conditions, task.cancels_tasks, flags)
+        before, after, breaks = self._control(number, starts=starts, completes=completes)
+        for t, was in fired.items():
+            before.append(self._atom(_FIRED if was else _UNFIRED, t))
+            breaks.append(self._atom(_UNFIRED if flags[t] else _FIRED, t))
+            if flags[t] != was:
+                after.append(self._atom(_FIRED if flags[t] else _UNFIRED, t))
+        rest = Rule(edits=tuple(edits), before=tuple(before), after=tuple(after), breaks=tuple(breaks))
+        for take, give in product(takes, gives):
+            yield attrs.evolve(rest, uses=take.uses, least=take.least, among=take.among, gives=give)
+
+    def _control(self, number: int, *, starts: bool, completes: bool) -> tuple[list[int], list[int], list[int]]:
+        """List what a transition of this task does to the tasks: what it needs, what it makes so, what it ends."""
+        task = self._table[number]
+        before: list[int] = []
+        after: list[int] = []
+        aborted = {*(task.join_cancels_tasks if starts else ()), *(task.cancels_tasks if completes else ())}
+        ended = (aborted & self._tasks) - {number}
+        if completes:
+            ended.add(number)
+        else:
+            after.append(self._atom(_BUSY, number))
+        if not starts:
+            before.append(self._atom(_BUSY, number))
+        elif number in self._special and not completes:
+            before.append(self._atom(_IDLE, number))
+        breaks = [self._atom(_BUSY, t) for t in sorted(ended)]
+        after += [self._atom(_IDLE, t) for t in sorted(ended & self._special)]
+        return before, after, breaks
+
+    def _met(self, conditions: Iterable[int], tasks: Iterable[int]) -> set[int]:
+        """Find the flagged joins whose flag matters to who touches these conditions and aborts these tasks."""
+        return {self._memory[each][0] for each in conditions if each in self._memory}.union(self._flagged & {*tasks})
+
+    def _need(self, condition: int, count: int, fired: Mapping[int, bool]) -> int:
+        """Say how many there must be for `count` to be on the condition, besides what a fired join has seen."""
+        join, _, weight = self._memory.get(condition, (-1, 0, 0))
+        return count + weight if fired.get(join) else count
+
+    def _takes(self, number: int, fired: Mapping[int, bool]) -> Iterator[Rule]:
+        """Yield the ways to start: the first half of a rule, each."""
+        task = self._table[number]
+        reads = {self._atom(_TOKENS, condition): self._need(condition, 1, fired) for condition in task.reads}
+        uses = [
+            (self._atom(_TOKENS, condition), self._need(condition, weight, fired), weight)
+            for condition, weight in task.inputs
+        ]
+        if task.join == AND:
+            yield Rule(uses=_merge(uses, reads))
+        elif task.join == PARTIAL:
+            # Flagged: its tokens change hands, from the condition to its memory, and none is lost (P).
+            # Cancelling: it takes what it empties anyway. Otherwise: the relaxation takes as little as it can.
+            kept = number in self._flagged or task.join_cancels
+            among = tuple((atom, need, 0 if kept else weight) for atom, need, weight in uses)
+            yield Rule(uses=_merge([], reads), least=task.required, among=among)
+        else:
+            for use in uses:
+                yield Rule(uses=_merge([use], reads))
+
+    def _gives(self, task: TaskTable) -> Iterator[tuple[Arc, ...]]:
+        """Yield the ways to complete (O)."""
+        counts: Counter[int] = Counter()
+        for condition, weight in task.outputs:
+            if (_TOKENS, condition) in self._number:
+                counts[self._atom(_TOKENS, condition)] += weight
+        if task.split == XOR and counts:
+            yield from ((arc,) for arc in counts.items())
+        else:
+            yield tuple(counts.items())
+
+    def _edits(self, conditions: Iterable[int], tasks: Iterable[int], flags: dict[int, bool]) -> Iterator[Use]:
+        """Yield what a cancellation does to the tokens, and lower the flags of the joins that it resets."""
+        emptied = {condition for condition in conditions if (_TOKENS, condition) in self._number}
+        for t in sorted(self._flagged & {*tasks}):
+            if flags[t]:
+                flags[t] = False
+                for condition, _ in self._table[t].inputs:
+                    if condition not in emptied:
+                        yield self._atom(_TOKENS, condition), DROP, 1
+        for condition in sorted(emptied):
+            join, _, weight = self._memory.get(condition, (-1, 0, 0))
+            yield self._atom(_TOKENS, condition), CAP if flags.get(join) else ZERO, weight
+
+    def _reset_rule(self, number: int) -> Rule:
+        """Return the end of a flagged join's round: each input has delivered once."""
+        unfired, fired = self._atom(_UNFIRED, number), self._atom(_FIRED, number)
+        uses = tuple((self._atom(_TOKENS, c), weight, weight) for c, weight in self._table[number].inputs)
+        return Rule(uses=uses, before=(fired,), after=(unfired,), breaks=(fired,))
+
+    # -- questions --
+
+    def state(self, marking: Sequence[int], status: Sequence[int], seen: Mapping[int, int]) -> list[int]:
+        """Return how often each atom holds in this state."""
+        have = [0] * self.system.atoms
+        for (kind, number), atom in self._number.items():
+            if kind == _TOKENS:
+                join, position, weight = self._memory.get(number, (-1, 0, 0))
+                have[atom] = marking[number] + (weight if seen.get(join, 0) >> position & 1 else 0)
+            elif kind in (_BUSY, _IDLE):
+                have[atom] = int((status[number] == 1) == (kind == _BUSY))
+            else:
+                have[atom] = int((seen.get(number, 0) != 0) == (kind == _FIRED))
+        return have
+
+    def targets(self, conditions: Sequence[Arc]) -> Iterator[int]:
+        """Yield the elements that ask for all these conditions to be marked, by these weights."""
+        met = sorted(self._met((condition for condition, _ in conditions), ()))
+        for values in product((False, True), repeat=len(met)):
+            fired = dict(zip(met, values, strict=True))
+            asked = [(self._number[_TOKENS, c], self._need(c, weight, fired)) for c, weight in conditions]
+            asked += [(self._number[_FIRED if value else _UNFIRED, t], 1) for t, value in fired.items()]
+            yield self.system.pack(asked)
+
+
+def _emptied(task: TaskTable) -> tuple[int, ...]:
+    return task.cancels_conditions + task.join_cancels_conditions
+
+
+def _aborted(task: TaskTable) -> tuple[int, ...]:
+    return task.cancels_tasks + task.join_cancels_tasks
+
+
+def _merge(uses: Iterable[Use], reads: Mapping[int, int]) -> tuple[Use, ...]:
+    """Unite what a task takes with what it only reads, an entry for each atom."""
+    merged = {atom: (atom, need, 0) for atom, need in reads.items()}
+    for atom, need, taken in uses:
+        merged[atom] = (atom, max(need, merged.get(atom, (0, 0, 0))[1]), taken)
+    return tuple(merged.values())

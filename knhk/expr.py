@@ -59,7 +59,8 @@ What it is not
 
 No macros (`all`, `exists`, `map`, `filter`), regular expressions (`matches`), unsigned integers, bytes, times, types.
 These are refused when compiling, with a hint at ``dialect="full"``, which is the whole language through
-`cel-expr-python` (extra ``knhk[cel]``), at ten microseconds or more an evaluation, which converts *all* the data each time.
+`cel-expr-python` (extra ``knhk[cel]``), at ten microseconds or more an evaluation, which converts *all* the data each
+time.
 
 What the subset leaves out of CEL's data model, or does otherwise than Google's implementation (`cel-expr-python` 0.1.3,
 unchecked):

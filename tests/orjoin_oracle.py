@@ -1,7 +1,8 @@
 """OR-join enablement by brute force: every reachable state is built and looked at.
 
 Written from the rules of the token game alone, to judge `knhk._orjoin`; it shares nothing with it but the tables.
-Slow, and complete only where the states are few: `oracle` answers ``None`` when a cap cut off states and no cover was found.
+Slow, and complete only where the states are few: `oracle` answers ``None`` when a cap cut off states and it found no
+cover.
 
 Run as a script it compares the two on random nets: ``python -m tests.orjoin_oracle [pairs] [seed]``.
 """

@@ -311,41 +311,39 @@ class SqliteStore:
 
     def _open_writer(self) -> sqlite3.Connection:
         # Only the first time may a file be made or migrated: one that vanished later must not come back empty.
-        connection = self._connect("rw" if self._opened else "rwc")
-        try:
-            version = _stored_version(connection, self._path)
-            if self._opened and version != SCHEMA_VERSION:
-                raise StoreError(f"{self._path} was replaced while it was open: it has schema version {version}")
-            self._set_journal_mode(connection)
-            _set(connection, self._path, "synchronous", _SYNCHRONOUS[self._durability])
-            # NOTE: macOS needs it, there fsync alone leaves data in the drive's cache; elsewhere it changes nothing.
-            _set(connection, self._path, "fullfsync", int(self._durability is Durability.FULL))
-            if version < SCHEMA_VERSION:
-                migrate(connection)
-        except BaseException:
-            connection.close()
-            raise
+        connection = self._open("rw" if self._opened else "rwc", self._prepare_writer)
         self._opened = True
         return connection
 
-    def _open_reader(self) -> sqlite3.Connection:
-        connection = self._connect("rw")
-        try:
-            _set(connection, self._path, "query_only", 1)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    def _prepare_writer(self, connection: sqlite3.Connection) -> None:
+        version = _stored_version(connection, self._path)
+        if self._opened and version != SCHEMA_VERSION:
+            raise StoreError(f"{self._path} was replaced while it was open: it has schema version {version}")
+        self._set_journal_mode(connection)
+        _set(connection, self._path, "synchronous", _SYNCHRONOUS[self._durability])
+        # NOTE: macOS needs it, there fsync alone leaves data in the drive's cache; elsewhere it changes nothing.
+        _set(connection, self._path, "fullfsync", int(self._durability is Durability.FULL))
+        if version < SCHEMA_VERSION:
+            migrate(connection)
 
-    def _connect(self, mode: str) -> sqlite3.Connection:
+    def _open_reader(self) -> sqlite3.Connection:
+        return self._open("rw", lambda connection: _set(connection, self._path, "query_only", 1))
+
+    def _open(self, mode: str, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
         # The locks of `_Line` keep threads apart; transactions are begun and ended by name, never by the driver.
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"{Path(self._path).as_uri()}?mode={mode}",
             uri=True,
             timeout=self._timeout_ms / 1000,
             isolation_level=None,
             check_same_thread=False,
         )
+        try:
+            prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _set_journal_mode(self, connection: sqlite3.Connection) -> None:
         # The change to WAL does not wait as other statements do, and two processes may create the file together.
@@ -445,14 +443,15 @@ def _checked_path(path: str) -> str:
 
 def _stored_version(connection: sqlite3.Connection, path: str) -> int:
     """Return how many migrations the file has seen; refuse what is not a store of this version or an older one."""
+    # One transaction, because somebody else may be creating the file; the caller closes the connection when we refuse.
+    connection.execute("BEGIN")
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    connection.execute("COMMIT")
     if application != APPLICATION_ID:
-        if application or version or connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-            # Somebody else may just have created it between our questions.
-            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                raise StoreError(f"{path} is an SQLite database of another program: give another path")
-            return _stored_version(connection, path)
+        if application or version or tables:
+            raise StoreError(f"{path} is an SQLite database of another program: give another path")
         return 0
     if version > SCHEMA_VERSION:
         raise StoreError(

@@ -359,8 +359,8 @@ class StoreConformance:
         ids = [f"{number:03}" for number in range(101)]
         store.commit([step(each, due=1, runnable=True, items=[item(each)]) for each in ids])
 
-        assert [100] * 4 == [len(each) for each in (store.cases(), store.items(), store.due(1), store.runnable())]
-        assert [101] * 4 == [
+        assert [len(each) for each in (store.cases(), store.items(), store.due(1), store.runnable())] == [100] * 4
+        assert [
             len(each)
             for each in (
                 store.cases(limit=1000),
@@ -368,10 +368,10 @@ class StoreConformance:
                 store.due(1, limit=1000),
                 store.runnable(limit=1000),
             )
-        ]
-        assert [0] * 4 == [
+        ] == [101] * 4
+        assert [
             len(each) for each in (store.cases(limit=0), store.items(limit=0), store.due(1, 0), store.runnable(limit=0))
-        ]
+        ] == [0] * 4
 
     # --- the worklist -------------------------------------------------------------------------------------------------
 
@@ -477,6 +477,18 @@ class StoreConformance:
         assert list(store.items()) == [item("b", by="eve")] == list(store.items(by="eve"))
         assert not store.items(case_id="a")
         store.commit([step("b", 1)])
+
+    def test_step_that_sets_its_case_aside(self, store: Store) -> None:
+        """A commit whose header says quarantined sets the case aside for the next one, also in the same call."""
+        aside = step("a", due=1, runnable=True)
+        aside = attrs.evolve(aside, header=attrs.evolve(aside.header, quarantined="why"))
+        with pytest.raises(QuarantinedCase):
+            store.commit([aside, step("a", 1)])
+        store.commit([aside])
+
+        assert store.header("a") == aside.header
+        assert not store.due(10)
+        assert not store.runnable()
 
     def test_first_reason_stays(self, store: Store) -> None:
         """A second quarantine keeps the first reason; an empty one sets the case aside all the same."""
