@@ -101,7 +101,7 @@ ENABLED: Final = 1
 WAITING: Final = 0
 UNDECIDED: Final = 2
 
-DEFAULT_BUDGET: Final = 10_000
+DEFAULT_BUDGET: Final = 8_000
 """Units of work for one decision; a unit is roughly one element looked at."""
 
 # The kinds of atoms: what an element of the backward search may ask for.
