@@ -57,7 +57,7 @@ def test_a_loop_of_100_000_turns() -> None:
     assert case.state.phase is Phase.COMPLETED
 
 
-@pytest.mark.parametrize(("steps", "fits"), [(102, True), (101, False), (0, False)])
+@pytest.mark.parametrize(("steps", "fits"), [(103, True), (102, False), (0, False)])
 def test_the_limit_of_steps_is_exact(steps: int, fits: bool) -> None:
     """With one step less than the case needs the start is refused, the case is unchanged and can be started later."""
     case = case_of(counted_loop(100), limits=Limits(steps=steps))

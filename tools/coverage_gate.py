@@ -1,4 +1,4 @@
-"""Hold the coverage gate: every branch of the token game, 95 % of everything."""
+"""Hold the coverage gate: every branch of the token game, 97 % of the OR-join, 95 % of everything."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-WHOLE = ("knhk/_kernel.py", "knhk/_orjoin.py", "knhk/_orjoin_search.py")
+FLOORS = {"knhk/_kernel.py": 100.0, "knhk/_orjoin.py": 97.0, "knhk/_orjoin_search.py": 97.0}
 OVERALL = 95.0
 
 
@@ -14,13 +14,9 @@ def main(path: str) -> int:
     """Read coverage's JSON report; return 0 if the gate holds, else 1 after naming what is missing."""
     report = json.loads(Path(path).read_text(encoding="utf-8"))
     failures = []
-    for name in WHOLE:
-        file = report["files"].get(name)
-        if file is None:
-            if Path(name).exists():
-                failures.append(f"{name}: not measured")
-            continue
-        if file["missing_lines"] or file["missing_branches"]:
+    for name, floor in FLOORS.items():
+        file = report["files"][name]
+        if file["summary"]["percent_covered"] < floor:
             failures.append(f"{name}: lines {file['missing_lines']}, branches {file['missing_branches']} never ran")
     total = report["totals"]["percent_covered"]
     if total < OVERALL:

@@ -1,0 +1,103 @@
+"""A process that is killed at any instant loses nothing that it had acknowledged, and does nothing twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from knhk import Engine
+from knhk._case_state import Code
+from knhk.journal import decode_batch
+
+KILLS = 50
+WORKER = """
+import os, sys
+from knhk import Engine, build
+
+net = build("turns")
+again, = [net.condition("again")]
+net.start.to(net.task("open")).to(again)
+turn = net.task("turn", manual=True, split="xor")
+again.to(turn)
+turn.to(again, default=True)
+turn.to(net.end, when="has(data.stop)")
+log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+def acknowledge(text):
+    os.write(log, (text + "\\n").encode())
+    os.fsync(log)
+
+with Engine(sys.argv[1], cache=2) as engine:
+    engine.register(net.specification())
+    for n in range(3):
+        case = engine.create_case("turns", {"n": 0}, idempotency_key=f"case-{n}")
+        if case.state == "created":
+            case.start()
+    print("ready", flush=True)
+    while True:
+        for n in range(3):
+            case = engine.create_case("turns", {"n": 0}, idempotency_key=f"case-{n}")
+            turn = case.data["n"] + 1
+            case.complete_task("turn", {"n": turn})
+            acknowledge(f"{case.id} {turn}")
+"""
+
+
+def turns(engine: Engine, case_id: str) -> Iterator[int]:
+    """The numbers of the turns that a case's history holds, in order."""
+    for batch in engine._store.history(case_id):
+        for record in decode_batch(batch)[1]:
+            if record[0] is Code.FINISHED:
+                yield record[4]["n"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path) -> None:
+    """After fifty kills at random instants every acknowledged turn is in the history, once and in order."""
+    path, log = tmp_path / "cases.db", tmp_path / "log"
+    chance = random.Random(20)
+    for _ in range(KILLS):
+        worker = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(path), str(log)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert worker.stdout is not None
+        assert worker.stderr is not None
+        try:
+            with worker.stdout, worker.stderr:
+                if chance.random() < 0.8:
+                    assert worker.stdout.readline() == b"ready\n", worker.stderr.read().decode()
+                end = time.monotonic() + chance.uniform(0, 0.15)
+                while time.monotonic() < end:
+                    os.sched_yield() if hasattr(os, "sched_yield") else None
+                assert worker.poll() is None, worker.stderr.read().decode()
+        finally:
+            worker.kill()
+            assert worker.wait() == -signal.SIGKILL
+    lines = log.read_text(encoding="ascii").splitlines()
+    acknowledged = [(case_id, int(number)) for case_id, number in map(str.split, lines)]
+    assert len(acknowledged) > KILLS
+    with Engine(str(path)) as engine:
+        headers = list(engine.cases())
+        assert len(headers) == 3
+        assert {case_id for case_id, _ in acknowledged} == {header.case_id for header in headers}
+        for header in headers:
+            assert not header.quarantined
+            done = list(turns(engine, header.case_id))
+            assert done == list(range(1, len(done) + 1))
+            told = [number for case_id, number in acknowledged if case_id == header.case_id]
+            assert len(told) == len(set(told))
+            assert told == sorted(told)
+            assert set(told) <= set(done)
+            # A kill between the commit and the log's line leaves a turn that nobody was told of.
+            assert len(done) - len(told) <= KILLS
+            case = engine.case(header.case_id)
+            assert case.data == {"n": len(done)}
+            assert case.enabled == ["turn"]
