@@ -23,7 +23,7 @@ import os, sys
 from knhk import Engine, build
 
 net = build("turns")
-again, = [net.condition("again")]
+again = net.condition("again")
 net.start.to(net.task("open")).to(again)
 turn = net.task("turn", manual=True, split="xor")
 again.to(turn)
