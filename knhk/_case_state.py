@@ -404,7 +404,7 @@ class CaseState:
         """Return the state as a JSON tree (`load` reads it)."""
         return {
             "phase": self.phase.value,
-            "data": self.data,
+            "data": dict(self.data),
             "next": [self.next_net, self.next_item],
             "items": [
                 [i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import secrets
 import threading
 import time
@@ -603,7 +604,7 @@ def _beyond(specification: Specification) -> Sequence[Problem]:
 
 
 def _digest(spec_id: str, version: str | None, data: Mapping[str, Any]) -> str:
-    return hashlib.sha256(encode_batch(0, [(spec_id, version, data)])).hexdigest()
+    return hashlib.sha256(json.dumps([spec_id, version, data], sort_keys=True).encode()).hexdigest()
 
 
 def _worklist(case_id: str, case: Case) -> tuple[list[ItemRow], list[int]]:
