@@ -50,10 +50,10 @@ each partial join has in s' either seen nothing, or fired as in s and seen as mu
     running tasks (S).  Kept besides: partial joins that swallow from a kept condition, and the tasks that reset those,
     or that abort one that does so at its start (the exception in S).
 (F) A task is *one* transition, start and completion at once, in two cases.  (a) Its completion cancels nothing
-    relevant and nobody else empties its outputs: completing at once is as good as later.  (b) It reads nothing and
-    cancels nothing at its start, and nobody else empties its inputs or takes them without being asked to (a partial
-    join): starting just before completing is as good as earlier.  (A task that is aborted in between was started for
-    nothing.)  For the task that runs now its completion is a transition of its own.
+    relevant but itself, and nobody else empties its outputs: completing at once is as good as later.  (b) It reads
+    nothing and cancels nothing at its start, and nobody else empties its inputs or takes them without being asked to (a
+    partial join): starting just before completing is as good as earlier.  (A task that is aborted in between was
+    started for nothing.)  For the task that runs now its completion is a transition of its own.
 (P) Non-cancelling partial joins are not monotone as they stand: of more tokens, more are taken and swallowed.  They
     become so when tokens and memory are counted together: v(c) = the tokens on c, plus the weight of the arc if c has
     been seen in this round; and a flag says whether the join has fired.  As it takes and swallows whatever it can, c
@@ -64,7 +64,8 @@ each partial join has in s' either seen nothing, or fired as in s and seen as mu
     For a given flag all these are monotone in v, if the weight is 1, or if nobody else looks at c and nobody resets the
     join; and if no other such join swallows from c.  Such joins are *flagged*.
     For the others step 4 has a relaxation: they take any `required` inputs, remember and swallow nothing, which leaves
-    more than the truth.  If even that covers nothing, J is enabled; if not, step 5 searches the whole net.
+    more than the truth.  If even that covers nothing, J is enabled; if not, step 5 searches the concrete
+    states of what is kept and all that changes it.
     Cancelling partial joins need no such care: they empty all their inputs, like any cancellation set.
 
 The state must be settled: a fired join has swallowed what it can, a detached task is never busy.
@@ -171,7 +172,7 @@ class OrJoinAnalysis:
         answer = region.answers.get(key)
         if answer is None:
             goals = [[*marked, suspect] for suspect in suspects]
-            answer = self._search(view.join, region.translation, goals, marking, status, seen)
+            answer = self._search(region, goals, marking, status, seen)
             if len(region.answers) >= _REMEMBERED:
                 region.answers.clear()
             region.answers[key] = answer
@@ -184,18 +185,18 @@ class OrJoinAnalysis:
 
     def _search(
         self,
-        join: int,
-        translation: _Translation,
+        region: _Region,
         goals: Sequence[Sequence[Arc]],
         marking: Sequence[int],
         status: Sequence[int],
         seen: Mapping[int, int],
     ) -> int:
+        translation = region.translation
         targets = [target for goal in goals for target in translation.targets(goal)]
         have = translation.state(marking, status, seen)
         outcome = Backward(translation.system, have, self._budget).run(targets)
         if outcome != EXHAUSTED and not translation.exact:
-            outcome = Forward(self._tables, join, goals, self._budget).run(marking, status, seen)
+            outcome = region.forward.run(goals, self._budget, marking, status, seen)
         if outcome == EXHAUSTED:
             return ENABLED
         return WAITING if outcome == COVERED else UNDECIDED
@@ -241,16 +242,18 @@ class _Region:
 
     Attributes:
         translation: the monotone system.
+        forward: the search for where the system is not exact.
         answers: what was found, by what matters of the state.
     """
 
-    __slots__ = ("_partials", "_status", "_tokens", "answers", "translation")
+    __slots__ = ("_partials", "_status", "_tokens", "answers", "forward", "translation")
 
     def __init__(self, tables: Tables, producers: _Producers, join: int) -> None:
         conditions, tasks = _relevant(tables, producers, join)
         self.translation = _Translation(tables, join, conditions, tasks)
-        if not self.translation.exact:  # step 5 looks at everything
-            conditions, tasks = set(range(len(tables.conditions))), set(range(len(tables.table)))
+        if not self.translation.exact:
+            conditions, tasks = _influenced(tables, join, conditions, tasks)
+        self.forward = Forward(tables, join, conditions, tasks)
         self._tokens = itemgetter(*sorted(conditions))
         self._status = itemgetter(*sorted(tasks | {join}))
         self._partials = [t for t in sorted(tasks) if swallows(tables.table[t])]
@@ -342,6 +345,22 @@ def _relevant(tables: Tables, producers: _Producers, join: int) -> tuple[set[int
     return conditions, tasks
 
 
+def _influenced(tables: Tables, join: int, conditions: set[int], tasks: set[int]) -> tuple[set[int], set[int]]:
+    """Close what is relevant under all that changes it: what is left out neither changes what is in nor is asked for."""
+    conditions, tasks = set(conditions), set(tasks)
+    grown = True
+    while grown:
+        grown = False
+        for number, task in enumerate(tables.table):
+            needed = set() if number == join else {*(c for c, _ in task.inputs), *task.reads}
+            changed = {*(c for c, _ in task.inputs + task.outputs), *_emptied(task)}
+            if number not in tasks and not (changed.isdisjoint(conditions) and tasks.isdisjoint(_aborted(task))):
+                tasks.add(number)
+                conditions |= needed
+                grown = True
+    return conditions, tasks
+
+
 class _Translation:
     """
     The part of a net that matters for one OR-join, as a monotone system.
@@ -414,11 +433,8 @@ class _Translation:
         ways_out = len(task.outputs) if task.split == XOR else 1
         if task.detached or ways_in * ways_out > _FUSED_VARIANTS:
             return task.detached
-        harmless = (
-            not any((_TOKENS, condition) in self._number for condition in task.cancels_conditions)
-            and self._tasks.isdisjoint({*task.cancels_tasks} - {number})
-            and not (number in self._flagged and number in task.cancels_tasks)
-        )
+        kept = [condition for condition in task.cancels_conditions if (_TOKENS, condition) in self._number]
+        harmless = not kept and self._tasks.isdisjoint({*task.cancels_tasks} - {number})
         if harmless and not any(self._emptied_by_others(number, condition) for condition, _ in task.outputs):
             return True
         return (
@@ -599,8 +615,7 @@ def _aborted(task: TaskTable) -> tuple[int, ...]:
 
 
 def _merge(uses: Iterable[Use], reads: Mapping[int, int]) -> tuple[Use, ...]:
-    """Unite what a task takes with what it only reads, an entry for each atom."""
+    """Unite what a task takes with what it only reads, an entry for each atom: what is taken is there to be read."""
     merged = {atom: (atom, need, 0) for atom, need in reads.items()}
-    for atom, need, taken in uses:
-        merged[atom] = (atom, max(need, merged.get(atom, (0, 0, 0))[1]), taken)
+    merged.update((use[0], use) for use in uses)
     return tuple(merged.values())

@@ -133,7 +133,7 @@ class Monotone:
         self.atoms = atoms
         self.rules = rules
         # A step asks for a few times the heaviest more of an atom: that never runs over into the next one.
-        self.width = heaviest.bit_length() + 6
+        self.width = heaviest.bit_length() + 10
         self.packed = [PackedRule.pack(rule, self.width) for rule in rules]
         self.achievers: list[list[int]] = [[] for _ in range(atoms)]
         self.needers: list[list[int]] = [[] for _ in range(atoms)]
@@ -173,6 +173,7 @@ class Backward:
         self._have = have
         self._budget = budget
         self._work = 0
+        self._compared = 0
         self._overflow = False
         self._possible = [False] * len(system.rules)
         self._order: list[int] = []  # the possible rules, by price
@@ -223,7 +224,8 @@ class Backward:
 
         It is not taken up if it is impossible, or asks for no less than one that is known: then return -1.
         """
-        self._work += 1
+        self._work += 1 + self._compared // _CHEAP
+        self._compared %= _CHEAP
         if element in self._known:
             return -1
         self._known.add(element)
@@ -237,7 +239,7 @@ class Backward:
         raised, guard = element | self._guard, self._guard
         for other, elements in self._sizes.items():
             if other < size:
-                self._work += len(elements) // _CHEAP
+                self._compared += 1 + len(elements)
                 for each in elements:
                     if (raised - each) & guard == guard:
                         return -1
@@ -434,25 +436,45 @@ State = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 class Forward:
     """
-    One forward search over the concrete states of the whole net, straight from the rules.
+    A forward search over concrete states, straight from the rules.
 
     Args:
         tables: the net.
         join: the OR-join, which is never started.
-        goals: what is looked for: any of these lists of arcs all marked.
-        budget: how many steps may be looked at.
+        conditions, tasks: the part of the net to play in: nothing outside changes anything inside, or lets it happen.
     """
 
-    def __init__(self, tables: Tables, join: int, goals: Sequence[Sequence[Arc]], budget: int) -> None:
-        self._tables = tables
+    def __init__(self, tables: Tables, join: int, conditions: set[int], tasks: set[int]) -> None:
+        self._swallowers = tables.swallowers
         self._table = tables.table
         self._join = join
-        self._goals = goals
-        self._budget = budget
+        self._conditions = conditions
+        self._tasks = tasks
 
-    def run(self, marking: Sequence[int], status: Sequence[int], seen: Mapping[int, int]) -> int:
-        """Return `COVERED`, `EXHAUSTED` or `OUT_OF_BUDGET`."""
-        first: State = (tuple(marking), tuple(status), tuple(seen.get(t, 0) for t in range(len(self._table))))
+    def run(
+        self,
+        goals: Sequence[Sequence[Arc]],
+        budget: int,
+        marking: Sequence[int],
+        status: Sequence[int],
+        seen: Mapping[int, int],
+    ) -> int:
+        """
+        Look for a state that marks all conditions of one of the goals.
+
+        Args:
+            goals: lists of arcs.
+            budget: how many steps may be looked at.
+            marking, status, seen: the state to begin with.
+
+        Returns:
+            `COVERED`, `EXHAUSTED` or `OUT_OF_BUDGET`.
+        """
+        first: State = (
+            tuple(count if condition in self._conditions else 0 for condition, count in enumerate(marking)),
+            tuple(each if t in self._tasks else 0 for t, each in enumerate(status)),
+            tuple(seen.get(t, 0) if t in self._tasks else 0 for t in range(len(status))),
+        )
         known = {first}
         queue = [first]
         work = 0
@@ -461,22 +483,22 @@ class Forward:
                 work += 1
                 if later in known:
                     continue
-                if any(all(later[0][c] >= weight for c, weight in goal) for goal in self._goals):
+                if any(all(later[0][c] >= weight for c, weight in goal) for goal in goals):
                     return COVERED
-                if work > self._budget:
+                if work > budget:
                     return OUT_OF_BUDGET
                 known.add(later)
                 queue.append(later)
         return EXHAUSTED
 
     def _successors(self, state: State) -> Iterator[State]:
-        for number, task in enumerate(self._table):
+        for number in sorted(self._tasks):
             if state[1][number] == 0 and number != self._join:
                 yield from self._starts(state, number)
             elif state[1][number] == 1:
-                for given in self._choices(task):
+                for given in self._choices(number):
                     yield self._completed(state, number, given)
-            elif state[1][number]:
+            elif state[1][number] == 2:
                 status = list(state[1])
                 status[number] = 0
                 yield state[0], tuple(status), state[2]
@@ -497,7 +519,7 @@ class Forward:
             if not task.detached:
                 yield started
                 continue
-            for given in self._choices(task):
+            for given in self._choices(number):
                 yield self._completed(started, number, given)
 
     def _started(self, state: State, number: int, positions: Sequence[int]) -> State:
@@ -520,7 +542,7 @@ class Forward:
         status[number] = 0
         for condition, weight in given:
             marking[condition] += weight
-            for t, position in self._tables.swallowers[condition]:
+            for t, position in self._swallowers[condition]:
                 inputs = self._table[t].inputs
                 needed = inputs[position][1]
                 if seen[t] and not seen[t] >> position & 1 and marking[condition] >= needed:
@@ -530,12 +552,17 @@ class Forward:
                         seen[t] = 0
         return tuple(marking), tuple(status), tuple(seen)
 
-    def _choices(self, task: TaskTable) -> Iterator[Sequence[Arc]]:
+    def _choices(self, number: int) -> Iterator[Sequence[Arc]]:
+        """Yield what a completion may put inside; nothing, if it has the choice to put it elsewhere."""
+        task = self._table[number]
+        outputs = [arc for arc in task.outputs if arc[0] in self._conditions]
         if task.split == AND:
-            yield task.outputs
-        else:
-            for count in range(1, 2 if task.split == XOR else 1 + len(task.outputs)):
-                yield from combinations(task.outputs, count)
+            yield outputs
+            return
+        if len(outputs) < len(task.outputs):
+            yield ()
+        for count in range(1, 2 if task.split == XOR else 1 + len(outputs)):
+            yield from combinations(outputs, count)
 
 
 def _cancel(

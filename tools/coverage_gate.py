@@ -1,4 +1,4 @@
-"""Hold the coverage gate: every branch of the token game, 97 % of the OR-join, 95 % of everything."""
+"""Hold the coverage gate: every branch of the token game and its OR-join, 95 % of everything."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-FLOORS = {"knhk/_kernel.py": 100.0, "knhk/_orjoin.py": 97.0, "knhk/_orjoin_search.py": 97.0}
+FLOORS = {"knhk/_kernel.py": 100.0, "knhk/_orjoin.py": 100.0, "knhk/_orjoin_search.py": 100.0}
 OVERALL = 95.0
 
 
