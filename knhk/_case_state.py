@@ -162,7 +162,7 @@ class CaseState:
         """Change the state as the record says; raises JournalError where it cannot have happened."""
         try:
             _APPLY[record[0]](self, *record[1:])
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             message = f"record {record!r} does not fit the case: {error!r}"
             raise JournalError(message) from error
 
@@ -413,7 +413,14 @@ class CaseState:
         }
 
     def load(self, tree: dict[str, Any]) -> None:
-        """Become the state that `dump` returned."""
+        """Become the state that `dump` returned; raises JournalError for anything else."""
+        try:
+            self._load(tree)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            message = f"the snapshot does not fit the specification: {error!r}"
+            raise JournalError(message) from error
+
+    def _load(self, tree: dict[str, Any]) -> None:
         self.phase = Phase(tree["phase"])
         self.data = dict(tree["data"])
         self.next_net, self.next_item = tree["next"]

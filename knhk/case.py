@@ -21,7 +21,7 @@ from knhk._case_state import Activity, CaseState, Code, End, NetInstance, Phase,
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, TaskPlan
 from knhk._tables import XOR
-from knhk.errors import DataError, IllegalTransition, InternalError, LimitExceeded, UnknownWorkItem
+from knhk.errors import DataError, IllegalTransition, InternalError, JournalError, LimitExceeded, UnknownWorkItem
 from knhk.expr import Expression
 from knhk.spec import Creation, Remaining, TriggerMode
 from knhk.workitem import TRANSITIONS, ItemState, WorkItem, allowed
@@ -95,8 +95,12 @@ class Case:
         self.state = CaseState(self._program, self._kernels)
         if self._base is not None:
             self.state.load(self._base)
-        for record in self._log:
-            self.state.apply(record)
+        try:
+            for record in self._log:
+                self.state.apply(record)
+        except InternalError as error:
+            message = f"the history contradicts itself: {error}"
+            raise JournalError(message) from error
         for net in self.state.nets.values():
             net.marking.settle()
             net.marking.flips.clear()
@@ -460,7 +464,9 @@ class Case:
                 message = f"{net.path(task)}: the case goes on by itself for too many steps"
                 raise LimitExceeded(message, limit="steps", maximum=self._limits.steps)
             self._begin(net, task, "")
-            agenda.append((number, task))
+            if net.plan.tables.table[task].detached:
+                # It stays ready without a flip that would bring it back here, as long as it has tokens.
+                agenda.append((number, task))
             return True
         return False
 
@@ -495,9 +501,8 @@ class Case:
             if held and trigger is not None and trigger.mode is TriggerMode.TRANSIENT:
                 threads = net.marking.threads(task)
                 if held > threads:
-                    net.triggers[task] = threads
                     self._record(Code.TRIGGER_HELD, net.number, task, threads)
-            if held and plans[task].automatic:
+            if plans[task].automatic and net.is_offerable(task):
                 agenda.append((net.number, task))
 
     def _settle(self) -> bool:

@@ -23,16 +23,20 @@ from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk.case import Case, Limits
 from knhk.errors import (
+    CommandError,
+    ConcurrentUpdate,
+    DataError,
     HandlerError,
     IdempotencyConflict,
     JournalError,
+    KnhkError,
     Problem,
     QuarantinedCase,
     SpecificationError,
     UnknownSpecification,
 )
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot, plain_data
-from knhk.ports import CaseHeader, Clock, Commit, IdSource, ItemRow, Store, StoredSpecification
+from knhk.ports import CaseHeader, Clock, Commit, IdSource, ItemRow, Store, StoredCase, StoredSpecification
 from knhk.spec import Specification
 from knhk.stores import open_store
 from knhk.workitem import WorkItem
@@ -101,7 +105,15 @@ class _Compiled:
 
 @attrs.define(eq=False)
 class _Loaded:
-    """A case in memory: the lock is held for every command, `recovered` are items that an earlier process may have begun."""
+    """
+    A case in memory; its lock is held for every command.
+
+    Args:
+        recovered: items that an earlier process may have begun.
+        since_snapshot: records since the last snapshot.
+        stale: forgotten: the store knows better, whoever waited for the lock must load again.
+        users: who holds it or waits for it; it stays in memory until they are done.
+    """
 
     case: Case
     header: CaseHeader
@@ -109,6 +121,7 @@ class _Loaded:
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     since_snapshot: int = 0
     stale: bool = False
+    users: int = 0
 
 
 class Engine:
@@ -232,7 +245,9 @@ class Engine:
             if found is None:
                 raise
             return RunningCase(self, found)
-        self._remember(case_id, loaded)
+        with self._lock:
+            self._loaded[case_id] = loaded
+            self._make_room()
         return RunningCase(self, case_id)
 
     def case(self, case_id: str) -> RunningCase:
@@ -255,35 +270,62 @@ class Engine:
             after = (page[-1].case_id, page[-1].number)
 
     def run_pending(self) -> int:
-        """Do the automatic work that waits in any case, as after a restart; returns how many cases were driven."""
+        """
+        Do the automatic work that waits in any case, as after a restart; returns how many cases were driven.
+
+        Raises:
+            HandlerError, CommandError: why the first case that failed could not go on, after all the others were driven.
+        """
         driven, after = 0, ""
+        failures: list[KnhkError] = []
         while page := self._store.runnable(after):
             for case_id in page:
-                RunningCase(self, case_id).run()
+                try:
+                    RunningCase(self, case_id).run()
+                except (QuarantinedCase, ConcurrentUpdate):
+                    # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
+                    continue
+                except (CommandError, HandlerError) as error:
+                    failures.append(error)
                 driven += 1
             after = page[-1]
+        _raise_first(failures)
         return driven
 
     def tick(self, now: int | None = None) -> int:
-        """Run the timers that are due, in deadline order over all cases; returns how many ran. A broken case is set aside."""
+        """
+        Run the timers that are due, in deadline order over all cases; returns how many ran.
+
+        Raises:
+            DataError, CommandError: why the first case that failed could not go on, after all the others' timers ran.
+        """
         at = self._clock.now() if now is None else now
         ran = 0
+        failures: list[KnhkError] = []
         passed_over: set[str] = set()
         while page := [each for each in self._store.due(at, 100 + len(passed_over)) if each not in passed_over]:
             for case_id in page:
-                count = self._advance(case_id, at)
+                try:
+                    count = self._advance(case_id, at)
+                except (QuarantinedCase, ConcurrentUpdate):
+                    # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
+                    count = 0
+                except (CommandError, DataError) as error:
+                    failures.append(error)
+                    count = 0
                 ran += count
                 if not count:
                     passed_over.add(case_id)
+        _raise_first(failures)
         return ran
 
     def evict(self, case_id: str | None = None) -> None:
-        """Forget one case, or all: they are loaded again when somebody asks."""
+        """Forget one case, or all, but for those in use: they are loaded again when somebody asks."""
         with self._lock:
             for each in list(self._loaded) if case_id is None else [case_id]:
-                loaded = self._loaded.pop(each, None)
-                if loaded is not None:
-                    loaded.stale = True
+                loaded = self._loaded.get(each)
+                if loaded is not None and not loaded.users:
+                    self._forget(each, loaded)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -294,14 +336,19 @@ class Engine:
             raise LookupError(message)
         return handler
 
+    def _forget(self, case_id: str, loaded: _Loaded) -> None:
+        with self._lock:
+            loaded.stale = True
+            if self._loaded.get(case_id) is loaded:
+                del self._loaded[case_id]
+
     def _advance(self, case_id: str, at: int) -> int:
-        try:
-            with self._hold(case_id) as loaded:
-                ran = loaded.case.advance(at=at)
+        with self._hold(case_id) as loaded:
+            try:
+                return loaded.case.advance(at=at)
+            finally:
+                # Timers that ran before one that could not have happened: they are kept.
                 self._commit(loaded)
-                return ran
-        except QuarantinedCase:
-            return 0
 
     def _known_request(self, key: str, digest: str) -> str | None:
         found = self._store.find_idempotent(key)
@@ -321,42 +368,55 @@ class Engine:
                 compiled = self._compiled[spec_id, version] = _compile(Specification.from_json(stored.text))
             return compiled
 
-    def _remember(self, case_id: str, loaded: _Loaded) -> None:
-        with self._lock:
-            self._loaded[case_id] = loaded
-            while len(self._loaded) > self._cache:
-                self._loaded.popitem(last=False)[1].stale = True
-
     @contextlib.contextmanager
     def _hold(self, case_id: str) -> Iterator[_Loaded]:
-        """Lock the case, loading it first where it is not in memory."""
+        """Lock the case, loading it first where it is not in memory; while it is held it stays there."""
         while True:
             loaded = self._in_memory(case_id)
-            with loaded.lock:
-                # Somebody may have forgotten it while we waited: then what we hold is no longer what is so.
-                if not loaded.stale:
-                    yield loaded
-                    return
+            try:
+                with loaded.lock:
+                    # A failed commit may have made it stale while we waited: then what we hold is not what is so.
+                    if not loaded.stale:
+                        yield loaded
+                        return
+            finally:
+                with self._lock:
+                    loaded.users -= 1
+                    self._make_room()
 
     def _in_memory(self, case_id: str) -> _Loaded:
+        """Return the case, counted as in use by one more."""
         with self._lock:
             loaded = self._loaded.get(case_id)
             if loaded is not None:
                 self._loaded.move_to_end(case_id)
+                loaded.users += 1
                 return loaded
         fresh = self._load(case_id)
         with self._lock:
             loaded = self._loaded.setdefault(case_id, fresh)
-        self._remember(case_id, loaded)
-        return loaded
+            loaded.users += 1
+            return loaded
+
+    def _make_room(self) -> None:
+        """Forget the cases that were used longest ago, beyond what the cache may hold; the caller has the lock."""
+        if len(self._loaded) <= self._cache:
+            return
+        for case_id, loaded in list(self._loaded.items()):
+            if len(self._loaded) <= self._cache:
+                return
+            if not loaded.users:
+                self._forget(case_id, loaded)
 
     def _load(self, case_id: str) -> _Loaded:
         stored = self._store.load(case_id)
         try:
             compiled = self._program(stored.header.spec_id, stored.header.spec_version)
             case = Case(compiled.program, compiled.kernels, limits=self._limits)
+            snapshot = None if stored.snapshot is None else decode_snapshot(stored.snapshot)
+            _check_whole(stored, snapshot)
             records = [record for batch in stored.batches for record in decode_batch(batch)[1]]
-            case.replay(None if stored.snapshot is None else decode_snapshot(stored.snapshot), records)
+            case.replay(None if snapshot is None else snapshot["state"], records)
         except (JournalError, UnknownSpecification) as error:
             reason = str(error)
             self._store.quarantine(case_id, reason)
@@ -374,7 +434,7 @@ class Engine:
         loaded.since_snapshot += len(records)
         snapshot = None
         if loaded.since_snapshot >= SNAPSHOT_EVERY:
-            snapshot = encode_snapshot(case.snapshot())
+            snapshot = encode_snapshot({"version": loaded.header.version + 1, "state": case.snapshot()})
             loaded.since_snapshot = 0
         header = attrs.evolve(
             loaded.header,
@@ -396,8 +456,7 @@ class Engine:
         try:
             self._store.commit([commit])
         except BaseException:
-            loaded.stale = True
-            self.evict(header.case_id)
+            self._forget(header.case_id, loaded)
             raise
         loaded.header = header
 
@@ -459,20 +518,16 @@ class RunningCase:
         Raises:
             HandlerError: a handler raised; its item has failed, the other work was done first.
         """
-        engine = self._engine
-        failure: HandlerError | None = None
-        with engine._hold(self.id) as loaded:
+        failures: list[KnhkError] = []
+        with self._engine._hold(self.id) as loaded:
             if loaded.case.state.phase is Phase.CREATED:
-                self._guarded(loaded, lambda case, at: case.start(at=at))
-        while True:
-            with engine._hold(self.id) as loaded:
-                item = self._next_work(loaded)
-                if item is None:
-                    engine._commit(loaded)
-                    break
-                failure = self._perform(loaded, item) or failure
-        if failure is not None:
-            raise failure
+                loaded.case.start(at=self._engine._clock.now())
+            while (item := self._next_work(loaded)) is not None:
+                failure = self._perform(loaded, item)
+                if failure is not None:
+                    failures.append(failure)
+            self._engine._commit(loaded)
+        _raise_first(failures)
         return self
 
     def cancel(self) -> None:
@@ -535,13 +590,28 @@ class RunningCase:
             return question(loaded.case)
 
     def _do(self, command: Callable[[Case, int], _T]) -> _T:
-        with self._engine._hold(self.id) as loaded:
-            answer = self._guarded(loaded, command)
-            self._engine._commit(loaded)
+        engine = self._engine
+        with engine._hold(self.id) as loaded:
+            try:
+                answer = command(loaded.case, engine._clock.now())
+            except CommandError:
+                if engine._store.header(self.id).version == loaded.header.version:
+                    raise
+                # Somebody else moved the case in the store: what was refused may be right there.
+                engine._forget(self.id, loaded)
+            else:
+                engine._commit(loaded)
+                return answer
+        with engine._hold(self.id) as loaded:
+            answer = command(loaded.case, engine._clock.now())
+            engine._commit(loaded)
             return answer
 
-    def _guarded(self, loaded: _Loaded, command: Callable[[Case, int], _T]) -> _T:
-        return command(loaded.case, self._engine._clock.now())
+    def _check_current(self, loaded: _Loaded) -> None:
+        """Refuse to go on with a case that a command inside its handler could not commit."""
+        if loaded.stale:
+            message = f"case {self.id}: a command inside the handler failed in the store; run the case again"
+            raise ConcurrentUpdate(message)
 
     def _next_work(self, loaded: _Loaded) -> WorkItem | None:
         if loaded.case.state.phase is not Phase.RUNNING:
@@ -571,10 +641,15 @@ class RunningCase:
         )
         try:
             output = plain_data(engine._handler(name)(work), f"the result of handler {name!r}")
-            case.complete_task(path, output, at=engine._clock.now())
+            self._check_current(loaded)
+            if item.number in case.state.items:
+                case.complete_task(path, output, at=engine._clock.now())
         except Exception as error:  # noqa: BLE001 - whatever user code raises becomes the item's failure and is raised below
-            case.change_item(item.number, "fail", at=engine._clock.now())
-            engine._commit(loaded)
+            self._check_current(loaded)
+            # A handler may have cancelled its own work: then there is no item any more that could fail.
+            if item.number in case.state.items:
+                case.change_item(item.number, "fail", at=engine._clock.now())
+                engine._commit(loaded)
             failure = HandlerError(f"{path}: handler {name!r} failed: {error}")
             failure.__cause__ = error
             return failure
@@ -601,6 +676,25 @@ def _beyond(specification: Specification) -> Sequence[Problem]:
             if task.retry is not None
         ]
     return found
+
+
+def _check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:
+    """Refuse a history that misses commits: a case that went back in time must not go on."""
+    since = 0 if snapshot is None else snapshot.get("version")
+    if not isinstance(since, int) or since + len(stored.batches) != stored.header.version:
+        message = (
+            f"the history has {len(stored.batches)} commits behind {since}, its header says {stored.header.version}"
+        )
+        raise JournalError(message)
+
+
+def _raise_first(failures: Sequence[KnhkError]) -> None:
+    """Raise the first failure, saying of the others what they were."""
+    if not failures:
+        return
+    for other in failures[1:]:
+        failures[0].add_note(f"and also: {other}")
+    raise failures[0]
 
 
 def _digest(spec_id: str, version: str | None, data: Mapping[str, Any]) -> str:
