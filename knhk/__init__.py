@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from knhk.case import Limits
-    from knhk.engine import Engine, Registration, RunningCase, Work
+    from knhk.engine import Engine, Registration
     from knhk.errors import (
         CommandError,
         ConcurrentUpdate,
@@ -39,11 +39,17 @@ if TYPE_CHECKING:
         UnknownWorkItem,
         VerificationError,
     )
+    from knhk.events import Event, EventKind
+    from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
+    from knhk.work.handlers import Work
 
 _HOME = {
     "knhk.case": ("Limits",),
-    "knhk.engine": ("Engine", "Registration", "RunningCase", "Work"),
+    "knhk.engine": ("Engine", "Registration"),
+    "knhk.events": ("Event", "EventKind"),
+    "knhk.running": ("RunningCase", "WorkItem"),
+    "knhk.work.handlers": ("Work",),
     "knhk.errors": (
         "CommandError",
         "ConcurrentUpdate",
@@ -78,6 +84,8 @@ __all__ = (
     "ConcurrentUpdate",
     "DataError",
     "Engine",
+    "Event",
+    "EventKind",
     "HandlerError",
     "IdempotencyConflict",
     "IllegalTransition",
@@ -103,6 +111,7 @@ __all__ = (
     "UnknownWorkItem",
     "VerificationError",
     "Work",
+    "WorkItem",
     "build",
 )
 

@@ -14,7 +14,7 @@ from typing import Any
 from knhk._kernel import IDLE, Marking, Net
 from knhk._lower import Kind, NetPlan, Program
 from knhk.errors import JournalError
-from knhk.workitem import ItemState, WorkItem
+from knhk.workitem import ItemEntry, ItemState
 
 Record = tuple[Any, ...]
 
@@ -151,7 +151,7 @@ class CaseState:
         self.phase = Phase.CREATED
         self.data: dict[str, Any] = {}
         self.nets: dict[int, NetInstance] = {}
-        self.items: dict[int, WorkItem] = {}
+        self.items: dict[int, ItemEntry] = {}
         self.next_net = 0
         self.next_item = 1
         self.touched: dict[int, None] = {}
@@ -168,7 +168,7 @@ class CaseState:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    def element(self, item: WorkItem) -> Any:
+    def element(self, item: ItemEntry) -> Any:
         """Return what `for_each` gave for this instance, or None."""
         elements = self.nets[item.net].activities[item.task].elements
         return None if elements is None else elements[item.instance - 1]
@@ -320,11 +320,11 @@ class CaseState:
     def _open_item(self, net: NetInstance, task: int, k: int, by: str, state: ItemState) -> int:
         number = self.next_item
         self.next_item += 1
-        item = self.items[number] = WorkItem(number, net.number, task, k, state, by)
+        item = self.items[number] = ItemEntry(number, net.number, task, k, state, by)
         self._note(item)
         return number
 
-    def _note(self, item: WorkItem) -> None:
+    def _note(self, item: ItemEntry) -> None:
         self.moved.add(item.number)
         if item.state is ItemState.STARTED and self.nets[item.net].plan.plans[item.task].kind is Kind.HANDLER:
             self.work[item.number] = None
@@ -425,7 +425,7 @@ class CaseState:
         self.data = dict(tree["data"])
         self.next_net, self.next_item = tree["next"]
         self.items = {
-            number: WorkItem(number, net, task, k, ItemState(state), by, attempt)
+            number: ItemEntry(number, net, task, k, ItemState(state), by, attempt)
             for number, net, task, k, state, by, attempt in tree["items"]
         }
         self.nets = {}

@@ -24,7 +24,7 @@ from knhk._tables import XOR
 from knhk.errors import DataError, IllegalTransition, InternalError, JournalError, LimitExceeded, UnknownWorkItem
 from knhk.expr import Expression
 from knhk.spec import Creation, Remaining, TriggerMode
-from knhk.workitem import TRANSITIONS, ItemState, WorkItem, allowed
+from knhk.workitem import TRANSITIONS, ItemEntry, ItemState, allowed
 
 Check = Callable[[dict[str, Any]], None]
 
@@ -200,19 +200,39 @@ class Case:
         """Complete a started task or instance; an offered one is started first. `output` joins the case's data."""
         with self._command(at, Phase.RUNNING, Phase.FAILED):
             net, task, k = self._locate(path)
-            activity = net.activities.get(task)
-            if k == 0 and net.is_offerable(task) and net.plan.plans[task].task.multiple is None:
-                self._check_offered(net, task, k, path, "complete")
-                self._begin(net, task, by)
-                self._drive()
-                activity = net.activities.get(task)
-            if activity is None or k not in activity.open or net.plan.plans[task].kind is Kind.SUBNET:
-                raise self._refusal(path, "complete", "it is not started")
-            item = self.state.items[activity.open[k]]
-            if (item.state, "complete") not in TRANSITIONS:
-                raise _illegal(path, item, "complete")
-            self._finish(net, task, k, None if output is None else dict(output))
+            self._complete(net, task, k, None if output is None else dict(output), by)
+
+    def start_item(self, number: int, *, at: int, by: str = "") -> None:
+        """Start an offered or allocated work item, by its number."""
+        with self._command(at, Phase.RUNNING):
+            item = self.item(number)
+            if (item.state, "start") not in TRANSITIONS:
+                raise _illegal(self.path(item), item, "start")
+            self._begin(self.state.nets[item.net], item.task, by)
             self._drive()
+
+    def complete_item(self, number: int, output: Mapping[str, Any] | None = None, *, at: int, by: str = "") -> None:
+        """Complete a work item, by its number; an offered one is started first."""
+        with self._command(at, Phase.RUNNING, Phase.FAILED):
+            item = self.item(number)
+            net = self.state.nets[item.net]
+            self._complete(net, item.task, item.instance, None if output is None else dict(output), by)
+
+    def _complete(self, net: NetInstance, task: int, k: int, output: dict[str, Any] | None, by: str) -> None:
+        path = net.path(task, k)
+        activity = net.activities.get(task)
+        if k == 0 and net.is_offerable(task) and net.plan.plans[task].task.multiple is None:
+            self._check_offered(net, task, k, path, "complete")
+            self._begin(net, task, by)
+            self._drive()
+            activity = net.activities.get(task)
+        if activity is None or k not in activity.open or net.plan.plans[task].kind is Kind.SUBNET:
+            raise self._refusal(path, "complete", "it is not started")
+        item = self.state.items[activity.open[k]]
+        if (item.state, "complete") not in TRANSITIONS:
+            raise _illegal(path, item, "complete")
+        self._finish(net, task, k, output)
+        self._drive()
 
     def cancel_task(self, path: str, *, at: int) -> None:
         """Abort a running task, or withdraw an enabled or waiting one: its thread of control is gone (pattern 19)."""
@@ -265,13 +285,10 @@ class Case:
     def change_item(self, number: int, command: str, *, at: int, by: str | None = None) -> None:
         """Allocate, offer, suspend, resume, fail or retry a work item, as `knhk.workitem.TRANSITIONS` allows."""
         with self._command(at, Phase.RUNNING, Phase.FAILED):
-            item = self.state.items.get(number)
-            if item is None:
-                message = f"the case has no open work item {number}"
-                raise UnknownWorkItem(message)
+            item = self.item(number)
             state = TRANSITIONS.get((item.state, command))
             if state is None or command in ("start", "complete"):
-                raise _illegal(str(number), item, command)
+                raise _illegal(self.path(item), item, command)
             attempt = item.attempt + (command == "retry")
             self._record(Code.ITEM, number, state.value, item.by if by is None else by, attempt)
             if command == "retry" and self.state.phase is Phase.FAILED:
@@ -297,15 +314,32 @@ class Case:
         items = self.state.items.values()
         return sorted(self.path(i) for i in items if i.state in (ItemState.STARTED, ItemState.SUSPENDED))
 
-    def path(self, item: WorkItem) -> str:
+    def item(self, number: int) -> ItemEntry:
+        """Return an open work item; raises UnknownWorkItem."""
+        item = self.state.items.get(number)
+        if item is None:
+            message = f"the case has no open work item {number}"
+            raise UnknownWorkItem(message)
+        return item
+
+    def marking(self) -> dict[str, dict[str, int]]:
+        """Return the tokens of each running net: by path of the net (the root's is ``""``), by condition that holds any."""
+        return {
+            "" if net.parent is None else net.parent.path(net.task, net.instance): {
+                name: count for name, count in zip(net.plan.tables.conditions, net.marking.tokens, strict=True) if count
+            }
+            for net in self.state.nets.values()
+        }
+
+    def path(self, item: ItemEntry) -> str:
         """Return the item's path from the root net."""
         return self.state.nets[item.net].path(item.task, item.instance)
 
-    def plan(self, item: WorkItem) -> TaskPlan:
+    def plan(self, item: ItemEntry) -> TaskPlan:
         """Return the plan of the item's task."""
         return self.state.nets[item.net].plan.plans[item.task]
 
-    def automatic_work(self) -> list[WorkItem]:
+    def automatic_work(self) -> list[ItemEntry]:
         """Return the started items that wait for their handler, by number."""
         return [self.state.items[number] for number in self.state.work]
 
@@ -630,7 +664,7 @@ class _Undo:
             case.state.moved = self._moved
 
 
-def _illegal(name: str, item: WorkItem, command: str) -> IllegalTransition:
+def _illegal(name: str, item: ItemEntry, command: str) -> IllegalTransition:
     options = allowed(item.state)
     message = f"cannot {command} work item {name}: it is {item.state.value}; allowed: {', '.join(options) or 'nothing'}"
     return IllegalTransition(message, status=item.state.value, command=command, allowed=options)

@@ -52,7 +52,7 @@ def decode_snapshot(data: bytes) -> dict[str, Any]:
     return tree
 
 
-def plain_data(data: Mapping[str, Any] | None, what: str) -> dict[str, Any]:
+def plain_data(data: object, what: str) -> dict[str, Any]:
     """
     Return a copy of case data that is certainly JSON: no NaN, no lone surrogates, string keys, no foreign objects.
 

@@ -47,7 +47,7 @@ def allowed(state: ItemState) -> tuple[str, ...]:
 
 
 @attrs.define
-class WorkItem:
+class ItemEntry:
     """
     One piece of work of a case.
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from knhk import Engine, Limits, Work, build
-from knhk.engine import SNAPSHOT_EVERY, SystemClock, TimeOrderedIds
+from knhk._cache import SNAPSHOT_EVERY
+from knhk.engine import SystemClock, TimeOrderedIds
 from knhk.errors import (
     ConcurrentUpdate,
     DataError,
@@ -606,7 +607,7 @@ def test_few_cases_in_memory_are_enough() -> None:
             for case in cases:
                 assert case.enabled == [task]
                 case.start_task(task)
-                assert len(engine._loaded) <= 2
+                assert len(engine._cache) <= 2
             for case in reversed(cases):
                 case.complete_task(task, {task: 1})
         assert {case.state for case in cases} == {"completed"}

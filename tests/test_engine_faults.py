@@ -10,7 +10,7 @@ import pytest
 
 from knhk import ConcurrentUpdate, DataError, Engine, HandlerError, IllegalTransition, QuarantinedCase, Specification
 from knhk.case import Case
-from knhk.engine import SNAPSHOT_EVERY, _compile
+from knhk._cache import SNAPSHOT_EVERY, compile_specification
 from knhk.stores import MemoryStore
 from knhk.testing.clock import ManualClock
 
@@ -43,7 +43,7 @@ def blocked(name: str) -> Specification:
 
 def test_a_refusal_after_a_snapshot_keeps_the_data() -> None:
     """What a refused command did to the data is undone also when a snapshot was taken before it."""
-    compiled = _compile(
+    compiled = compile_specification(
         spec(
             "s",
             [{"id": "first", "manual": {}}, {"id": "x", "split": "xor"}, {"id": "y"}, {"id": "z"}],
@@ -274,7 +274,7 @@ def test_a_commit_that_fails_inside_a_handler_stops_the_run() -> None:
             return {"x": 1}
 
         case = engine.create_case("a")
-        with pytest.raises(ConcurrentUpdate, match="inside the handler"):
+        with pytest.raises(ConcurrentUpdate, match="while handler"):
             case.run()
 
         assert ["A"] == case.running

@@ -14,10 +14,10 @@ LAYERS = {
     "_lower": 2,
     "_orjoin": 3, "_orjoin_search": 3,
     "_kernel": 4,
-    "workitem": 6,
+    "events": 6, "workitem": 6,
     "_case_state": 7, "case": 7,
-    "journal": 8, "ports": 8,
-    "engine": 9, "stores": 9,
+    "history": 8, "journal": 8, "ports": 8,
+    "_cache": 9, "engine": 9, "running": 9, "stores": 9, "work": 9,
     "testing": 10,
 }  # fmt: skip
 PURE = 8

@@ -17,9 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from knhk.engine import Engine, RunningCase
+from knhk.engine import Engine
 from knhk.errors import CommandError, DataError, KnhkError
 from knhk.ports import Store
+from knhk.running import RunningCase
 from knhk.spec import Specification
 from knhk.stores import open_store
 from knhk.testing.clock import ManualClock

@@ -1,0 +1,145 @@
+"""The history of a case, told: journal batches to events.
+
+Records name nets and tasks by number; what the numbers stand for depends on what happened before.
+So the records are replayed, and each is told just before it is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from knhk._case_state import CaseState, Code, End, Phase, Record
+from knhk._kernel import Net
+from knhk._lower import Program
+from knhk.events import Event, EventKind
+from knhk.journal import decode_batch
+
+Told = tuple[EventKind, str, dict[str, Any]]
+
+_PHASES = {
+    Phase.SUSPENDED: EventKind.CASE_SUSPENDED,
+    Phase.COMPLETED: EventKind.CASE_COMPLETED,
+    Phase.CANCELLED: EventKind.CASE_CANCELLED,
+    Phase.FAILED: EventKind.CASE_FAILED,
+    Phase.DEADLOCKED: EventKind.CASE_DEADLOCKED,
+    Phase.RUNNING: EventKind.CASE_RESUMED,
+}
+
+
+def narrate(program: Program, kernels: Sequence[Net], batches: Iterable[bytes]) -> list[Event]:
+    """Return the events of a whole history; raises JournalError where it cannot be read."""
+    state = CaseState(program, kernels)
+    events: list[Event] = []
+    for batch in batches:
+        at, records = decode_batch(batch)
+        for record in records:
+            kind, path, details = _TELL[record[0]](state, record)
+            events.append(Event(sequence=len(events) + 1, at=at, kind=kind, path=path, details=details))
+            state.apply(record)
+    return events
+
+
+def _without_none(**details: Any) -> dict[str, Any]:
+    return {name: value for name, value in details.items() if value not in (None, "", [], {})}
+
+
+def _path(state: CaseState, record: Record, instance: int = 0) -> str:
+    return state.nets[record[1]].path(record[2], instance)
+
+
+def _targets(state: CaseState, record: Record, chosen: Sequence[int] | None) -> list[str] | None:
+    """Name the conditions that got a token, where the task had a choice."""
+    tables = state.nets[record[1]].plan.tables
+    outputs = tables.table[record[2]].outputs
+    if chosen is None or len(chosen) == len(outputs):
+        return None
+    return [tables.conditions[outputs[position][0]] for position in chosen]
+
+
+def _created(_: CaseState, record: Record) -> Told:
+    return EventKind.CASE_CREATED, "", _without_none(data=record[1])
+
+
+def _started(_: CaseState, __: Record) -> Told:
+    return EventKind.CASE_STARTED, "", {}
+
+
+def _fired(state: CaseState, record: Record) -> Told:
+    return EventKind.TASK_FIRED, _path(state, record), _without_none(chosen=_targets(state, record, record[3]))
+
+
+def _begun(state: CaseState, record: Record) -> Told:
+    _, _, _, count, elements, by, chosen = record
+    details = _without_none(instances=count or None, elements=elements, by=by, chosen=_targets(state, record, chosen))
+    return EventKind.TASK_STARTED, _path(state, record), details
+
+
+def _finished(state: CaseState, record: Record) -> Told:
+    _, _, _, k, output, end, chosen = record
+    kind = EventKind.TASK_COMPLETED if k == 0 else EventKind.INSTANCE_COMPLETED
+    passed = end in (End.COMPLETES, End.PASSES_ON) and k > 0
+    details = _without_none(data=output, chosen=_targets(state, record, chosen), passed_control=passed or None)
+    return kind, _path(state, record, k), details
+
+
+def _forced(state: CaseState, record: Record) -> Told:
+    return EventKind.TASK_FORCED, _path(state, record), _without_none(chosen=_targets(state, record, record[3]))
+
+
+def _simple(kind: EventKind) -> Callable[[CaseState, Record], Told]:
+    """Return a teller for records that say nothing beyond their task."""
+
+    def tell(state: CaseState, record: Record) -> Told:
+        return kind, _path(state, record), {}
+
+    return tell
+
+
+def _timer_set(state: CaseState, record: Record) -> Told:
+    return EventKind.TIMER_SET, _path(state, record), {"due": record[3]}
+
+
+def _trigger_held(state: CaseState, record: Record) -> Told:
+    return EventKind.TRIGGER_HELD, _path(state, record), {"held": record[3]}
+
+
+def _instance_added(state: CaseState, record: Record) -> Told:
+    return EventKind.INSTANCE_ADDED, _path(state, record), _without_none(element=record[3], by=record[4])
+
+
+def _data(_: CaseState, record: Record) -> Told:
+    return EventKind.DATA_CHANGED, "", {"data": record[1]}
+
+
+def _item(state: CaseState, record: Record) -> Told:
+    _, number, after, by, attempt = record
+    item = state.items[number]
+    path = state.nets[item.net].path(item.task, item.instance)
+    return EventKind.ITEM_CHANGED, path, _without_none(state=after, by=by, attempt=attempt or None)
+
+
+def _phase(_: CaseState, record: Record) -> Told:
+    return _PHASES[Phase(record[1])], "", {}
+
+
+_TELL: dict[int, Callable[[CaseState, Record], Told]] = {
+    Code.CREATED: _created,
+    Code.STARTED: _started,
+    Code.FIRED: _fired,
+    Code.BEGUN: _begun,
+    Code.FINISHED: _finished,
+    Code.FORCED: _forced,
+    Code.INSTANCE_ADDED: _instance_added,
+    Code.INSTANCES_CLOSED: _simple(EventKind.INSTANCES_CLOSED),
+    Code.ABORTED: _simple(EventKind.TASK_CANCELLED),
+    Code.WITHDRAWN: _simple(EventKind.TASK_WITHDRAWN),
+    Code.OFFERED: _simple(EventKind.ITEM_OFFERED),
+    Code.OFFER_WITHDRAWN: _simple(EventKind.ITEM_WITHDRAWN),
+    Code.TIMER_SET: _timer_set,
+    Code.TIMER_CLEARED: _simple(EventKind.TIMER_CLEARED),
+    Code.TRIGGER_HELD: _trigger_held,
+    Code.DATA: _data,
+    Code.ITEM: _item,
+    Code.PHASE: _phase,
+}

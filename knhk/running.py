@@ -1,0 +1,367 @@
+"""One case, as its user sees it: commands, its work items, and a look at its state and history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from knhk._cache import CaseCache, Resident, item_row
+from knhk._case_state import Phase
+from knhk.case import Case
+from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError
+from knhk.events import Event
+from knhk.history import narrate
+from knhk.journal import plain_data
+from knhk.ports import ItemRow
+from knhk.work.handlers import Handlers, Work
+from knhk.workitem import ItemState
+
+_T = TypeVar("_T")
+
+
+@attrs.frozen
+class Job:
+    """A handler's work that was handed out: finish it or fail it, in that order of hope."""
+
+    resident: Resident
+    number: int
+    path: str
+    handler: str
+    replayable: bool
+    work: Work
+
+
+class RunningCase:
+    """
+    One case.
+
+    It is a name, not the case itself: any number of them may stand for the same case, in any thread.
+
+    Attributes:
+        id: the case's id.
+    """
+
+    def __init__(self, cache: CaseCache, handlers: Handlers, case_id: str) -> None:
+        self._cache = cache
+        self._handlers = handlers
+        self.id = case_id
+
+    def __repr__(self) -> str:
+        return f"<case {self.id}>"
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """created, running, suspended, completed, cancelled, failed or deadlocked."""
+        return self._look(lambda case: case.state.phase.value)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """A copy of the case's data."""
+        return self._look(lambda case: plain_data(case.state.data, "the case data"))
+
+    @property
+    def enabled(self) -> list[str]:
+        """The paths of the tasks that are offered for starting."""
+        return self._look(lambda case: case.enabled())
+
+    @property
+    def running(self) -> list[str]:
+        """The paths of the started tasks and instances."""
+        return self._look(lambda case: case.running())
+
+    @property
+    def marking(self) -> dict[str, dict[str, int]]:
+        """The tokens: by path of the net (the root's is ``""``), by condition that holds any."""
+        return self._look(lambda case: case.marking())
+
+    @property
+    def problems(self) -> list[str]:
+        """What needs a person's eye, such as an OR-join that could not be decided within its budget."""
+        return self._look(lambda case: case.problems())
+
+    def work_items(self, *, state: str | None = None) -> list[WorkItem]:
+        """Return the open work items of people and external workers, and failed ones of handlers, by number."""
+
+        def rows(case: Case) -> list[ItemRow]:
+            return [item_row(self.id, case, number) for number in sorted(case.state.items)]
+
+        return [WorkItem(self, row) for row in self._look(rows) if state in (None, row.state)]
+
+    def work_item(self, number: int) -> WorkItem:
+        """Return an open work item by its number; raises UnknownWorkItem."""
+        return WorkItem(self, self._look(lambda case: item_row(self.id, case, case.item(number).number)))
+
+    def history(self) -> list[Event]:
+        """Return what happened, from the creation on, in order."""
+        with self._cache.hold(self.id) as resident:
+            header = resident.header
+        compiled = self._cache.compiled(header.spec_id, header.spec_version)
+        return narrate(compiled.program, compiled.kernels, self._cache.store.history(self.id))
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Put the first token into the root net, and let everything happen that happens by itself."""
+        self._do(lambda case, at: case.start(at=at))
+
+    def run(self) -> RunningCase:
+        """
+        Start the case if needed, then do its automatic work until it waits or ends.
+
+        Each handler's result is committed before the next handler starts, except that results of replayable tasks may
+        share the commit of what follows.
+        Work whose handler another thread runs at this moment is left to it.
+
+        Raises:
+            HandlerError: a handler raised; its item has failed, the other work was done first.
+        """
+        failures: list[KnhkError] = []
+        resident = self._cache.pin(self.id)
+        try:
+            while (job := self.next_job()) is not None:
+                try:
+                    output = self._handlers.call(job.handler, job.work)
+                except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
+                    failures.append(self.fail(job, error))
+                else:
+                    failure = self.finish(job, output)
+                    if failure is not None:
+                        failures.append(failure)
+        finally:
+            self._cache.unpin(resident)
+        raise_first(failures)
+        return self
+
+    def cancel(self) -> None:
+        """Remove everything and end the case as cancelled."""
+        self._do(lambda case, at: case.cancel(at=at))
+
+    def suspend(self) -> None:
+        """Hold the case until `resume`."""
+        self._do(lambda case, at: case.suspend(at=at))
+
+    def resume(self) -> None:
+        """Go on after `suspend`."""
+        self._do(lambda case, at: case.resume(at=at))
+
+    def send_event(self, name: str, data: Mapping[str, Any] | None = None) -> int:
+        """Deliver an event; returns how many running nets kept it."""
+        plain = plain_data(data, "the event's data")
+        return self._do(lambda case, at: case.send_event(name, plain, at=at))
+
+    def start_task(self, path: str, *, by: str = "") -> None:
+        """Start an offered task."""
+        self._do(lambda case, at: case.start_task(path, at=at, by=by))
+
+    def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
+        """Complete a started task or instance (an offered one is started first)."""
+        plain = plain_data(output, "the output")
+        self._do(lambda case, at: case.complete_task(path, plain, at=at, by=by))
+
+    def cancel_task(self, path: str) -> None:
+        """Abort a running task, or withdraw an enabled or waiting one."""
+        self._do(lambda case, at: case.cancel_task(path, at=at))
+
+    def add_instance(self, path: str, element: Any = None) -> None:
+        """Start one more instance of a running dynamic multiple-instance task."""
+        self._do(lambda case, at: case.add_instance(path, element, at=at))
+
+    def close_instances(self, path: str) -> None:
+        """Allow no further instances of a running dynamic multiple-instance task."""
+        self._do(lambda case, at: case.close_instances(path, at=at))
+
+    def complete_instances(self, path: str) -> None:
+        """Force a multiple-instance task to complete."""
+        self._do(lambda case, at: case.complete_instances(path, at=at))
+
+    def retry_failed(self) -> int:
+        """Give every failed item another attempt (made by the next `run`); returns how many there were."""
+
+        def retry(case: Case, at: int) -> int:
+            failed = [item.number for item in case.state.items.values() if item.state is ItemState.FAILED]
+            for number in failed:
+                case.change_item(number, "retry", at=at)
+            return len(failed)
+
+        return self._do(retry)
+
+    # --- handlers' work, for drivers ----------------------------------------------------------------------------------
+
+    def next_job(self) -> Job | None:
+        """
+        Start the case if needed and hand out its next automatic work, committed as begun; None when there is none.
+
+        The caller must `finish` or `fail` the job.
+        """
+        with self._cache.hold(self.id) as resident:
+            case = resident.case
+            if case.state.phase is Phase.CREATED:
+                case.start(at=self._cache.clock.now())
+            number = self._next_number(resident)
+            if number is None:
+                self._cache.commit(resident)
+                return None
+            item = case.state.items[number]
+            task = case.plan(item).task
+            if number in resident.recovered:
+                resident.recovered.discard(number)
+                case.begin_attempt(number, at=self._cache.clock.now())
+            if not task.replayable:
+                self._cache.commit(resident)
+            resident.in_flight.add(number)
+            work = Work(
+                case_id=self.id,
+                task=case.path(item),
+                idempotency_key=f"{self.id}:{number}",
+                attempt=item.attempt + 1,
+                data=plain_data(case.state.data, "the case data"),
+                item=case.state.element(item),
+                index=item.instance - 1 if item.instance else None,
+            )
+            return Job(resident, number, work.task, task.handler or "", task.replayable, work)
+
+    def finish(self, job: Job, output: object) -> HandlerError | None:
+        """Record a handler's result; a result that the case refuses fails the item, and the failure is returned."""
+        try:
+            with self._cache.hold(self.id) as resident:
+                self._take_back(resident, job)
+                if job.number in resident.case.state.items:
+                    plain = plain_data(output, f"the result of handler {job.handler!r}")
+                    resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
+                if not job.replayable:
+                    self._cache.commit(resident)
+        except (ValueError, CommandError) as error:
+            if isinstance(error, ConcurrentUpdate):
+                raise
+            return self.fail(job, error)
+        return None
+
+    def fail(self, job: Job, error: Exception) -> HandlerError:
+        """Record that a handler raised, unless its work is gone meanwhile; returns the failure for the caller to raise."""
+        with self._cache.hold(self.id) as resident:
+            self._take_back(resident, job)
+            if job.number in resident.case.state.items:
+                resident.case.change_item(job.number, "fail", at=self._cache.clock.now())
+            self._cache.commit(resident)
+        failure = HandlerError(f"{job.path}: handler {job.handler!r} failed: {error}")
+        failure.__cause__ = error
+        return failure
+
+    def _next_number(self, resident: Resident) -> int | None:
+        if resident.case.state.phase is not Phase.RUNNING:
+            return None
+        return next((number for number in resident.case.state.work if number not in resident.in_flight), None)
+
+    def _take_back(self, resident: Resident, job: Job) -> None:
+        """Refuse a result that belongs to a case in memory which a failed commit has made worthless."""
+        job.resident.in_flight.discard(job.number)
+        if resident is not job.resident:
+            message = f"case {self.id} failed in the store while handler {job.handler!r} ran; run the case again"
+            raise ConcurrentUpdate(message)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _look(self, question: Callable[[Case], _T]) -> _T:
+        with self._cache.hold(self.id) as resident:
+            return question(resident.case)
+
+    def _do(self, command: Callable[[Case, int], _T]) -> _T:
+        cache = self._cache
+        with cache.hold(self.id) as resident:
+            try:
+                answer = command(resident.case, cache.clock.now())
+            except CommandError:
+                if cache.store.header(self.id).version == resident.header.version:
+                    raise
+                # Somebody else moved the case in the store: what was refused may be right there.
+                cache.forget(resident)
+            else:
+                cache.commit(resident)
+                return answer
+        with cache.hold(self.id) as resident:
+            answer = command(resident.case, cache.clock.now())
+            cache.commit(resident)
+            return answer
+
+
+class WorkItem:
+    """
+    An open piece of work of a case, as it was when somebody looked.
+
+    Attributes:
+        number: unique in its case.
+        path: where it stands: ``ship/pick``, ``notify#2``.
+        state: offered, allocated, started, suspended or failed.
+        by: the participant it is allocated to or was started by; "" for nobody.
+        roles, topic: who may do it.
+    """
+
+    def __init__(self, case: RunningCase, row: ItemRow) -> None:
+        self._case = case
+        self.case_id = row.case_id
+        self.number = row.number
+        self.path = row.path
+        self.state = row.state
+        self.by = row.by
+        self.roles: Sequence[str] = row.roles
+        self.topic = row.topic
+
+    def __repr__(self) -> str:
+        return f"<work item {self.number} {self.path} {self.state}>"
+
+    def start(self, *, by: str = "") -> None:
+        """Take the work up; a multiple-instance task starts all its instances, each an item of its own."""
+        self._do(lambda case, at: case.start_item(self.number, at=at, by=by), gone="started")
+
+    def complete(self, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
+        """Complete the work (an offered item is started first); `output` joins the case's data."""
+        plain = plain_data(output, "the output")
+        self._do(lambda case, at: case.complete_item(self.number, plain, at=at, by=by))
+
+    def allocate(self, by: str) -> None:
+        """Give the item to a participant, whether it is offered or already allocated to another."""
+        self._do(lambda case, at: case.change_item(self.number, "allocate", at=at, by=by))
+
+    def offer(self) -> None:
+        """Give an allocated item back to all who may do it."""
+        self._do(lambda case, at: case.change_item(self.number, "offer", at=at, by=""))
+
+    def suspend(self) -> None:
+        """Lay started work aside."""
+        self._do(lambda case, at: case.change_item(self.number, "suspend", at=at))
+
+    def resume(self) -> None:
+        """Take suspended work up again."""
+        self._do(lambda case, at: case.change_item(self.number, "resume", at=at))
+
+    def fail(self) -> None:
+        """Say that started work has failed; it stays open until it is retried or its case cancelled."""
+        self._do(lambda case, at: case.change_item(self.number, "fail", at=at))
+
+    def retry(self) -> None:
+        """Start failed work once more."""
+        self._do(lambda case, at: case.change_item(self.number, "retry", at=at))
+
+    def _do(self, command: Callable[[Case, int], None], *, gone: str = "completed") -> None:
+        def then_look(case: Case, at: int) -> ItemRow | None:
+            command(case, at)
+            return item_row(self.case_id, case, self.number) if self.number in case.state.items else None
+
+        row = self._case._do(then_look)
+        if row is not None:
+            self.state, self.by = row.state, row.by
+        else:
+            self.state = gone
+
+
+def raise_first(failures: Sequence[KnhkError]) -> None:
+    """Raise the first failure, saying of the others what they were."""
+    if not failures:
+        return
+    for other in failures[1:]:
+        failures[0].add_note(f"and also: {other}")
+    raise failures[0]
