@@ -62,7 +62,7 @@ def test_a_work_item_lives_its_whole_life() -> None:
 def test_an_item_that_does_not_take_the_command_says_what_it_takes() -> None:
     """A command that does not fit an item's state is refused with the commands that would."""
     with Engine() as engine:
-        engine.register(line("w", {"id": "A", "manual": {}}))
+        engine.register(line("w", {"id": "A", "manual": {}}, {"id": "B", "manual": {}}))
         case = engine.create_case("w").run()
         (item,) = case.work_items()
 
