@@ -12,6 +12,7 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from knhk.aio import AsyncCase, AsyncEngine
     from knhk.case import Limits
     from knhk.engine import Engine, Registration
     from knhk.errors import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from knhk.work.handlers import Work
 
 _HOME = {
+    "knhk.aio": ("AsyncCase", "AsyncEngine"),
     "knhk.case": ("Limits",),
     "knhk.engine": ("Engine", "Registration"),
     "knhk.events": ("Event", "EventKind"),
@@ -80,6 +82,8 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = (
+    "AsyncCase",
+    "AsyncEngine",
     "CommandError",
     "ConcurrentUpdate",
     "DataError",

@@ -21,6 +21,7 @@ from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk.case import Case, Limits
 from knhk.errors import JournalError, QuarantinedCase, UnknownSpecification
+from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.ports import CaseHeader, Clock, Commit, ItemRow, Store, StoredCase
 from knhk.spec import Specification
@@ -37,9 +38,9 @@ class Compiled:
     kernels: tuple[Net, ...]
 
 
-def compile_specification(specification: Specification) -> Compiled:
+def compile_specification(specification: Specification, *, dialect: Dialect = "subset") -> Compiled:
     """Compile a well-formed specification."""
-    program = lower(specification)
+    program = lower(specification, dialect=dialect)
     return Compiled(program, tuple(Net(each.tables) for each in program.nets))
 
 
@@ -75,13 +76,15 @@ class CaseCache:
         clock: stamps commits.
         limits: what one case may do.
         size: how many cases stay in memory when nobody uses them.
+        dialect: the language of predicates.
     """
 
-    def __init__(self, store: Store, clock: Clock, limits: Limits, size: int) -> None:
+    def __init__(self, store: Store, clock: Clock, *, limits: Limits, size: int, dialect: Dialect = "subset") -> None:
         self.store = store
         self.clock = clock
         self._limits = limits
         self._size = size
+        self._dialect = dialect
         self._residents: OrderedDict[str, Resident] = OrderedDict()
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.RLock()
@@ -95,7 +98,9 @@ class CaseCache:
             found = self._compiled.get((spec_id, version))
             if found is None:
                 text = self.store.specification(spec_id, version).text
-                found = self._compiled[spec_id, version] = compile_specification(Specification.from_json(text))
+                specification = Specification.from_json(text, dialect=self._dialect)
+                found = compile_specification(specification, dialect=self._dialect)
+                self._compiled[spec_id, version] = found
             return found
 
     def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:

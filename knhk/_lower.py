@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import attrs
 
 from knhk._tables import AND, OR, PARTIAL, XOR, Tables, TaskTable, build_tables
-from knhk.expr import Expression, compile_expression
+from knhk.expr import Dialect, Expression, compile_expression
 from knhk.spec import END, START, Flow, Join, Net, PartialJoin, Remaining, Specification, Split, Task, Termination
 
 _JOINS = {Join.AND: AND, Join.XOR: XOR, Join.OR: OR}
@@ -92,12 +92,12 @@ class Program:
     nets: tuple[NetPlan, ...]
 
 
-def lower(specification: Specification) -> Program:
+def lower(specification: Specification, *, dialect: Dialect = "subset") -> Program:
     """Compile a well-formed specification; the caller has checked it (`Specification.problems`)."""
     names = {name: number for number, name in enumerate(specification.nets())}
     return Program(
         specification=specification,
-        nets=tuple(_lower_net(names[name], name, net, names) for name, net in specification.nets().items()),
+        nets=tuple(_lower_net(names[name], name, net, names, dialect) for name, net in specification.nets().items()),
     )
 
 
@@ -105,7 +105,7 @@ def _implicit(flow: Flow) -> str:
     return f"{flow.source}>{flow.target}"
 
 
-def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int]) -> NetPlan:
+def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], dialect: Dialect) -> NetPlan:
     tasks = {task.id: position for position, task in enumerate(net.tasks)}
     between = [_implicit(flow) for flow in net.flows if flow.source in tasks and flow.target in tasks]
     conditions = {
@@ -124,7 +124,7 @@ def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int]) -> Ne
         if target_is_task:
             inputs[flow.target].append((conditions[flow.source], flow.weight) if place is None else (place, 1))
     table = tuple(_lower_task(t, tuple(inputs[t.id]), tuple(outputs[t.id]), conditions, tasks) for t in net.tasks)
-    plans = tuple(_plan(task, flows[task.id], names) for task in net.tasks)
+    plans = tuple(_plan(task, flows[task.id], names, dialect) for task in net.tasks)
     listeners = {task.trigger.event: tasks[task.id] for task in net.tasks if task.trigger is not None}
     return NetPlan(
         number=number,
@@ -189,22 +189,24 @@ def _kind(task: Task) -> Kind:
     return Kind.EXTERNAL if task.external is not None else Kind.ROUTING
 
 
-def _plan(task: Task, flows: list[Flow], names: Mapping[str, int]) -> TaskPlan:
+def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dialect) -> TaskPlan:
     kind = _kind(task)
     branches: list[Branch] = []
     if task.split in (Split.XOR, Split.OR) and (len(flows) > 1 or any(flow.when for flow in flows)):
         ordered = sorted(enumerate(flows), key=lambda pair: pair[1].default)
         for position, flow in ordered:
-            predicate = None if flow.default or flow.when is None else compile_expression(flow.when)
+            predicate = None if flow.default or flow.when is None else compile_expression(flow.when, dialect=dialect)
             branches.append(Branch(position=position, predicate=predicate, label=flow.label))
     multiple = task.multiple
     count: int | Expression | None = None
     for_each = until = None
     if multiple is not None:
-        count = compile_expression(multiple.count) if isinstance(multiple.count, str) else multiple.count
-        for_each = None if multiple.for_each is None else compile_expression(multiple.for_each)
+        count = (
+            compile_expression(multiple.count, dialect=dialect) if isinstance(multiple.count, str) else multiple.count
+        )
+        for_each = None if multiple.for_each is None else compile_expression(multiple.for_each, dialect=dialect)
         if multiple.until is not None:
-            until = compile_expression(multiple.until, variables=("data", "completed", "created"))
+            until = compile_expression(multiple.until, variables=("data", "completed", "created"), dialect=dialect)
     return TaskPlan(
         task=task,
         kind=kind,

@@ -28,12 +28,14 @@ from knhk.errors import (
     QuarantinedCase,
     SpecificationError,
 )
+from knhk.expr import Dialect
 from knhk.journal import plain_data
 from knhk.ports import CaseHeader, Clock, IdSource, ItemRow, Store, StoredSpecification
 from knhk.running import RunningCase, raise_first
 from knhk.spec import Specification
 from knhk.stores import open_store
 from knhk.work.handlers import Handlers
+from knhk.work.runner import Runner
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 
@@ -74,6 +76,7 @@ class Engine:
         limits: what one case may do.
         clock, ids: for tests.
         cache: how many cases stay in memory.
+        expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
     """
 
     def __init__(
@@ -85,11 +88,15 @@ class Engine:
         clock: Clock | None = None,
         ids: IdSource | None = None,
         cache: int = 10_000,
+        expressions: Dialect = "subset",
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
-        self._cache = CaseCache(self._store, self._clock, limits if limits is not None else Limits(), cache)
+        self._expressions = expressions
+        self._cache = CaseCache(
+            self._store, self._clock, limits=limits if limits is not None else Limits(), size=cache, dialect=expressions
+        )
         self._handlers = Handlers()
 
     def __enter__(self) -> Self:
@@ -112,7 +119,7 @@ class Engine:
             SpecificationError: it is not well-formed, or asks for what this version cannot do; lists every problem.
             SpecificationConflict: this id and version are registered with other content.
         """
-        found = [*specification.problems(), *_beyond(specification)]
+        found = [*specification.problems(dialect=self._expressions), *_beyond(specification)]
         if found:
             raise SpecificationError(found)
         key = (specification.id, specification.version)
@@ -201,21 +208,35 @@ class Engine:
         Raises:
             HandlerError, CommandError: why the first case that failed could not go on, after all the others were driven.
         """
-        driven, after = 0, ""
+        driven = 0
         failures: list[KnhkError] = []
-        while page := self._store.runnable(after):
-            for case_id in page:
-                try:
-                    self._running(case_id).run()
-                except (QuarantinedCase, ConcurrentUpdate):
-                    # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
-                    continue
-                except (CommandError, HandlerError) as error:
-                    failures.append(error)
-                driven += 1
-            after = page[-1]
+        for case_id in self.pending():
+            try:
+                self._running(case_id).run()
+            except (QuarantinedCase, ConcurrentUpdate):
+                # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
+                continue
+            except (CommandError, HandlerError) as error:
+                failures.append(error)
+            driven += 1
         raise_first(failures)
         return driven
+
+    def pending(self) -> Iterator[str]:
+        """List the ids of the cases in which automatic work waits, a page at a time."""
+        after = ""
+        while page := self._store.runnable(after):
+            yield from page
+            after = page[-1]
+
+    def serve(self, *, interval: float = 0.5) -> Runner:
+        """
+        Return a runner that ticks and does the waiting work in the background: ``with engine.serve(): ...``.
+
+        Args:
+            interval: seconds between looks at the store when there was nothing to do.
+        """
+        return Runner(self._round, interval=interval)
 
     def tick(self, now: int | None = None) -> int:
         """
@@ -252,6 +273,18 @@ class Engine:
 
     def _running(self, case_id: str) -> RunningCase:
         return RunningCase(self._cache, self._handlers, case_id)
+
+    def _round(self) -> int:
+        """Do everything that is due or waits; what failed is raised when the rest is done."""
+        done = 0
+        failures: list[KnhkError] = []
+        for part in (self.tick, self.run_pending):
+            try:
+                done += part()
+            except KnhkError as error:
+                failures.append(error)
+        raise_first(failures)
+        return done
 
     def _advance(self, case_id: str, at: int) -> int:
         with self._cache.hold(case_id) as resident:

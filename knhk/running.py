@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -120,8 +121,7 @@ class RunningCase:
             HandlerError: a handler raised; its item has failed, the other work was done first.
         """
         failures: list[KnhkError] = []
-        resident = self._cache.pin(self.id)
-        try:
+        with self.kept():
             while (job := self.next_job()) is not None:
                 try:
                     output = self._handlers.call(job.handler, job.work)
@@ -131,8 +131,6 @@ class RunningCase:
                     failure = self.finish(job, output)
                     if failure is not None:
                         failures.append(failure)
-        finally:
-            self._cache.unpin(resident)
         raise_first(failures)
         return self
 
@@ -190,6 +188,19 @@ class RunningCase:
         return self._do(retry)
 
     # --- handlers' work, for drivers ----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the case in memory meanwhile: results of replayable tasks may wait there for the commit of what follows."""
+        resident = self._cache.pin(self.id)
+        try:
+            yield
+        finally:
+            self._cache.unpin(resident)
+
+    def handler(self, job: Job) -> Callable[[Work], Any]:
+        """Return the function that a job asks for; raises LookupError."""
+        return self._handlers.find(job.handler)
 
     def next_job(self) -> Job | None:
         """

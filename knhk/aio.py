@@ -1,0 +1,193 @@
+"""`AsyncEngine`: the synchronous engine's few lines, with await.
+
+The store and the token game run in worker threads, so that the event loop never waits for a disk; asynchronous handlers run
+on the loop, plain ones in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeVar
+
+from knhk.case import Limits
+from knhk.engine import Engine, Registration
+from knhk.errors import KnhkError
+from knhk.events import Event
+from knhk.expr import Dialect
+from knhk.ports import CaseHeader, Clock, IdSource, ItemRow, Store
+from knhk.running import Job, RunningCase, WorkItem, raise_first
+from knhk.spec import Specification
+
+_H = TypeVar("_H", bound=Callable[..., Any])
+
+
+class AsyncEngine:
+    """
+    Runs cases on a store from an event loop; the arguments are those of `knhk.Engine`.
+
+    Attributes:
+        engine: the synchronous engine underneath, for what is quick and needs no await.
+    """
+
+    def __init__(
+        self,
+        target: str | Store = "memory:",
+        *,
+        durability: str = "full",
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        ids: IdSource | None = None,
+        cache: int = 10_000,
+        expressions: Dialect = "subset",
+    ) -> None:
+        self.engine = Engine(
+            target, durability=durability, limits=limits, clock=clock, ids=ids, cache=cache, expressions=expressions
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the store back."""
+        await asyncio.to_thread(self.engine.close)
+
+    def handler(self, name: str) -> Callable[[_H], _H]:
+        """Name a function, plain or asynchronous, as the handler of the tasks that ask for it."""
+        return self.engine.handler(name)
+
+    async def register(self, specification: Specification) -> Registration:
+        """Register a specification, as `Engine.register`."""
+        return await asyncio.to_thread(self.engine.register, specification)
+
+    async def create_case(
+        self,
+        spec_id: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        version: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> AsyncCase:
+        """Create a case, as `Engine.create_case`."""
+        case = await asyncio.to_thread(
+            self.engine.create_case, spec_id, data, version=version, idempotency_key=idempotency_key
+        )
+        return AsyncCase(case)
+
+    async def case(self, case_id: str) -> AsyncCase:
+        """Return a case by its id; raises UnknownCase."""
+        return AsyncCase(await asyncio.to_thread(self.engine.case, case_id))
+
+    async def cases(self, *, spec_id: str | None = None, state: str | None = None) -> list[CaseHeader]:
+        """List the cases by ascending id."""
+        return await asyncio.to_thread(lambda: list(self.engine.cases(spec_id=spec_id, state=state)))
+
+    async def work_items(self, *, state: str | None = None, by: str | None = None) -> list[ItemRow]:
+        """List the open work items over all cases."""
+        return await asyncio.to_thread(lambda: list(self.engine.work_items(state=state, by=by)))
+
+    async def run_pending(self) -> int:
+        """Do the automatic work that waits in any case; returns how many cases were driven, as `Engine.run_pending`."""
+        failures: list[KnhkError] = []
+        driven = 0
+        for case_id in await asyncio.to_thread(lambda: list(self.engine.pending())):
+            try:
+                await AsyncCase(await asyncio.to_thread(self.engine.case, case_id)).run()
+            except KnhkError as error:
+                failures.append(error)
+            driven += 1
+        raise_first(failures)
+        return driven
+
+    async def tick(self, now: int | None = None) -> int:
+        """Run the timers that are due, as `Engine.tick`."""
+        return await asyncio.to_thread(self.engine.tick, now)
+
+
+class AsyncCase:
+    """One case, as `knhk.RunningCase`, with await."""
+
+    def __init__(self, case: RunningCase) -> None:
+        self._case = case
+        self.id = case.id
+
+    def __repr__(self) -> str:
+        return repr(self._case)
+
+    async def state(self) -> str:
+        """Return the case's state, as `RunningCase.state`."""
+        return await asyncio.to_thread(lambda: self._case.state)
+
+    async def data(self) -> dict[str, Any]:
+        """Return a copy of the case's data."""
+        return await asyncio.to_thread(lambda: self._case.data)
+
+    async def enabled(self) -> list[str]:
+        """Return the paths of the tasks that are offered."""
+        return await asyncio.to_thread(lambda: self._case.enabled)
+
+    async def work_items(self, *, state: str | None = None) -> list[WorkItem]:
+        """Return the open work items; their commands wait for the store, so call them in a thread."""
+        return await asyncio.to_thread(lambda: self._case.work_items(state=state))
+
+    async def history(self) -> list[Event]:
+        """Return what happened, in order."""
+        return await asyncio.to_thread(self._case.history)
+
+    async def start(self) -> None:
+        """Put the first token into the root net."""
+        await asyncio.to_thread(self._case.start)
+
+    async def run(self) -> AsyncCase:
+        """Start the case if needed, then do its automatic work, as `RunningCase.run`."""
+        failures: list[KnhkError] = []
+        with self._case.kept():
+            while (job := await asyncio.to_thread(self._case.next_job)) is not None:
+                try:
+                    output = await self._call(job)
+                except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
+                    failures.append(await asyncio.to_thread(self._case.fail, job, error))
+                else:
+                    failure = await asyncio.to_thread(self._case.finish, job, output)
+                    if failure is not None:
+                        failures.append(failure)
+        raise_first(failures)
+        return self
+
+    async def cancel(self) -> None:
+        """Remove everything and end the case as cancelled."""
+        await asyncio.to_thread(self._case.cancel)
+
+    async def suspend(self) -> None:
+        """Hold the case until `resume`."""
+        await asyncio.to_thread(self._case.suspend)
+
+    async def resume(self) -> None:
+        """Go on after `suspend`."""
+        await asyncio.to_thread(self._case.resume)
+
+    async def send_event(self, name: str, data: Mapping[str, Any] | None = None) -> int:
+        """Deliver an event; returns how many running nets kept it."""
+        return await asyncio.to_thread(self._case.send_event, name, data)
+
+    async def start_task(self, path: str, *, by: str = "") -> None:
+        """Start an offered task."""
+        await asyncio.to_thread(self._case.start_task, path, by=by)
+
+    async def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
+        """Complete a started task or instance."""
+        await asyncio.to_thread(self._case.complete_task, path, output, by=by)
+
+    async def cancel_task(self, path: str) -> None:
+        """Abort a running task, or withdraw an enabled or waiting one."""
+        await asyncio.to_thread(self._case.cancel_task, path)
+
+    async def _call(self, job: Job) -> Any:
+        function = self._case.handler(job)
+        if inspect.iscoroutinefunction(function):
+            return await function(job.work)
+        return await asyncio.to_thread(function, job.work)
