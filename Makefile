@@ -3,11 +3,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run test lint clean
+.PHONY: help run test lint bench clean
 help:
 	@echo "make run    the main job: a thousand orders on an SQLite file, killed halfway and resumed"
 	@echo "make test   linters, type checker, all tests, coverage gate"
 	@echo "make lint   linters and type checker alone"
+	@echo "make bench  what KNHK costs, beside a calibration of the same run"
 	@echo "make clean  remove what was built"
 
 .venv/.run: pyproject.toml
@@ -33,6 +34,9 @@ test: lint
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=json:.coverage.json --cov-report=
 	$(BIN)/python tools/coverage_gate.py .coverage.json
+
+bench: .venv/.run
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf .venv build dist *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache .pytest_cache
