@@ -3,12 +3,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint bench mutants clean
 help:
 	@echo "make run    the main job: a thousand orders on an SQLite file, killed halfway and resumed"
 	@echo "make test   linters, type checker, all tests, coverage gate"
 	@echo "make lint   linters and type checker alone"
 	@echo "make bench  what KNHK costs, beside a calibration of the same run"
+	@echo "make mutants  change the token game in small ways and see whether a test notices; takes an hour or more"
 	@echo "make clean  remove what was built"
 
 .venv/.run: pyproject.toml
@@ -38,5 +39,9 @@ test: lint
 bench: .venv/.run
 	$(BIN)/python -m benchmarks
 
+mutants: .venv/.test
+	-$(BIN)/mutmut run
+	$(BIN)/mutmut results
+
 clean:
-	rm -rf .venv build dist *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build dist *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache .pytest_cache mutants

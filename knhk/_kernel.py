@@ -137,7 +137,6 @@ class Marking:
             self._set_status(task, BUSY)
         if entry.join_cancels:
             self._cancel(entry.join_cancels_conditions, entry.join_cancels_tasks, keep=task)
-        self._dirty = True
 
     def complete(self, task: int, chosen: Sequence[int]) -> None:
         """Cancel the region, release the task and put a token on each chosen output (positions in ``outputs``)."""
@@ -219,7 +218,6 @@ class Marking:
             touched.append(condition)
         if entry.join == PARTIAL and not entry.join_cancels and len(marked) < len(entry.inputs):
             self.seen[task] = sum(1 << position for position in marked)
-            touched.extend(self._swallow(task, entry))
         self._look_after(touched)
         return entry
 

@@ -351,3 +351,49 @@ def test_readiness_is_kept_as_if_looked_at_anew(data: st.DataObject, of: Net) ->
         assert m.anything_busy() == again.anything_busy() == any(m.status)
         assert min(m.tokens) >= 0
         assert again.flips == []
+
+
+def test_an_aborted_partial_join_forgets_its_round() -> None:
+    """Releasing a running partial join resets its memory, so that a later arrival on any input counts anew (rule 5)."""
+    m = marked(net(task([2, 3, 4], join=PARTIAL, required=1)), 2, 3)
+    m.start(0)
+    assert {0: 0b011} == m.seen
+
+    m.release(0)
+
+    assert {} == m.seen
+    m = marked(net(task([2, 3], join=PARTIAL, required=1), task([5], [3])), 2, 5)
+    m.start(0)
+    m.release(0)
+    m.start(1)
+    m.complete(1, [0])
+    assert [3] == places(m)
+    assert m.is_ready(0)
+
+
+def test_a_partial_join_that_cancels_itself_forgets_its_round() -> None:
+    """A partial join in its own cancellation set resets when it completes (rule 5)."""
+    m = marked(net(task([2, 3], join=PARTIAL, required=1, cancels_tasks=(0,))), 2)
+    m.start(0)
+    assert {0: 0b01} == m.seen
+
+    m.complete(0, [0])
+
+    assert ({}, [1]) == (m.seen, places(m))
+
+
+def test_threads_count_whole_weights() -> None:
+    """Five tokens on an arc of weight two are two threads (rules 2 and 7)."""
+    assert 2 == marked(net(task([(2, 2)])), 2, 2, 2, 2, 2).threads(0)
+    assert 2 == marked(net(task([(2, 2), (3, 3)], join=XOR)), 2, 2, 2, 3, 3, 3, 3).threads(0)
+
+
+def test_a_task_in_its_own_region_does_not_flicker() -> None:
+    """A multiple-instance task that passes control and names itself is not ready for a moment in between (rules 5 and 6)."""
+    m = marked(net(task([2], continues=True, cancels_tasks=(0,))), 2, 2)
+    m.start(0)
+    m.flips.clear()
+
+    m.pass_on(0, [0])
+
+    assert ([], [DRAINING]) == (m.flips, m.status)
