@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from knhk.events import Event, EventKind
+    from knhk.patterns import patterns
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
     from knhk.work.handlers import Work
@@ -50,6 +51,7 @@ _HOME = {
     "knhk.case": ("Limits",),
     "knhk.engine": ("Engine", "Registration"),
     "knhk.events": ("Event", "EventKind"),
+    "knhk.patterns": ("patterns",),
     "knhk.running": ("RunningCase", "WorkItem"),
     "knhk.work.handlers": ("Work",),
     "knhk.errors": (
@@ -117,6 +119,7 @@ __all__ = (
     "Work",
     "WorkItem",
     "build",
+    "patterns",
 )
 
 

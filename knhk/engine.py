@@ -105,6 +105,11 @@ class Engine:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @property
+    def clock(self) -> Clock:
+        """What tells this engine the time."""
+        return self._clock
+
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
         self._store.close()
@@ -252,7 +257,7 @@ class Engine:
         while page := [each for each in self._store.due(at, 100 + len(passed_over)) if each not in passed_over]:
             for case_id in page:
                 try:
-                    count = self._advance(case_id, at)
+                    count = self._running(case_id).tick(at)
                 except (QuarantinedCase, ConcurrentUpdate):
                     # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
                     count = 0
@@ -285,14 +290,6 @@ class Engine:
                 failures.append(error)
         raise_first(failures)
         return done
-
-    def _advance(self, case_id: str, at: int) -> int:
-        with self._cache.hold(case_id) as resident:
-            try:
-                return resident.case.advance(at=at)
-            finally:
-                # Timers that ran before one that could not have happened: they are kept.
-                self._cache.commit(resident)
 
     def _known_request(self, key: str, digest: str) -> str | None:
         found = self._store.find_idempotent(key)

@@ -151,6 +151,19 @@ class RunningCase:
         plain = plain_data(data, "the event's data")
         return self._do(lambda case, at: case.send_event(name, plain, at=at))
 
+    def tick(self, now: int | None = None) -> int:
+        """
+        Run this case's timers that are due, in deadline order; returns how many ran.
+
+        Raises:
+            DataError, LimitExceeded: a timer's task could not run; those that ran before it are kept.
+        """
+        with self._cache.hold(self.id) as resident:
+            try:
+                return resident.case.advance(at=self._cache.clock.now() if now is None else now)
+            finally:
+                self._cache.commit(resident)
+
     def start_task(self, path: str, *, by: str = "") -> None:
         """Start an offered task."""
         self._do(lambda case, at: case.start_task(path, at=at, by=by))
