@@ -125,7 +125,7 @@ class Pattern:
         case = engine.create_case(self.specification.id, data, version=self.specification.version)
         try:
             case.start()
-            self._script(Scene(engine, case, clock, data, self._outputs))
+            self._script(Scene(case, clock, data, self._outputs))
         except (DataError, CommandError):
             # A story that cannot go on leaves no open work behind in an engine that others use.
             with suppress(CommandError):

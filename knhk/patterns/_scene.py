@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
-from knhk.engine import Engine
 from knhk.ports import Clock
 from knhk.running import RunningCase
 
@@ -51,10 +50,7 @@ class Scene:
         data: the variables with which the run began.
     """
 
-    def __init__(
-        self, engine: Engine, case: RunningCase, clock: StoryClock, data: Mapping[str, Any], outputs: Outputs
-    ) -> None:
-        self._engine = engine
+    def __init__(self, case: RunningCase, clock: StoryClock, data: Mapping[str, Any], outputs: Outputs) -> None:
         self._case = case
         self._clock = clock
         self._outputs = outputs
