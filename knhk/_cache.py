@@ -12,15 +12,16 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 
+from knhk import _hot, _kernel
 from knhk._case_state import Phase
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk.case import Case, Limits
-from knhk.errors import JournalError, QuarantinedCase, UnknownSpecification
+from knhk.errors import JournalError, KnhkError, QuarantinedCase, UnknownSpecification
 from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.ports import CaseHeader, Clock, Commit, ItemRow, Store, StoredCase
@@ -38,10 +39,34 @@ class Compiled:
     kernels: tuple[Net, ...]
 
 
-def compile_specification(specification: Specification, *, dialect: Dialect = "subset") -> Compiled:
+Kernel = Literal["auto", "reference", "compiled"]
+
+
+def choose_kernel(name: Kernel) -> type[Net]:
+    """
+    Return the class of nets of a kernel: ``auto`` is the compiled one where it was built.
+
+    Raises:
+        KnhkError: the compiled kernel is asked for by name and was not built.
+    """
+    if name == "compiled" and not _hot.COMPILED:
+        message = (
+            "the compiled kernel was not built: install a C compiler and the Python headers, and install KNHK again"
+        )
+        raise KnhkError(message)
+    return _kernel.Net if name == "reference" else _hot.Net
+
+
+def compile_specification(
+    specification: Specification,
+    *,
+    dialect: Dialect = "subset",
+    kernel: type[Net] = _hot.Net,
+    or_join_budget: int | None = None,
+) -> Compiled:
     """Compile a well-formed specification."""
     program = lower(specification, dialect=dialect)
-    return Compiled(program, tuple(Net(each.tables) for each in program.nets))
+    return Compiled(program, tuple(kernel(each.tables, or_join_budget=or_join_budget) for each in program.nets))
 
 
 @attrs.define(eq=False)
@@ -50,7 +75,6 @@ class Resident:
     A case in memory.
 
     Args:
-        recovered: items whose handler an earlier process may have begun.
         in_flight: items whose handler runs now.
         since_snapshot: records since the last snapshot.
         stale: forgotten: whoever waited for the lock must load again.
@@ -59,7 +83,6 @@ class Resident:
 
     case: Case
     header: CaseHeader
-    recovered: set[int] = attrs.field(factory=set)
     in_flight: set[int] = attrs.field(factory=set)
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     since_snapshot: int = 0
@@ -77,14 +100,25 @@ class CaseCache:
         limits: what one case may do.
         size: how many cases stay in memory when nobody uses them.
         dialect: the language of predicates.
+        kernel: the class of nets that plays the token game.
     """
 
-    def __init__(self, store: Store, clock: Clock, *, limits: Limits, size: int, dialect: Dialect = "subset") -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        limits: Limits,
+        size: int,
+        dialect: Dialect = "subset",
+        kernel: type[Net] = _hot.Net,
+    ) -> None:
         self.store = store
         self.clock = clock
         self._limits = limits
         self._size = size
         self._dialect = dialect
+        self._kernel = kernel
         self._residents: OrderedDict[str, Resident] = OrderedDict()
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.RLock()
@@ -99,7 +133,12 @@ class CaseCache:
             if found is None:
                 text = self.store.specification(spec_id, version).text
                 specification = Specification.from_json(text, dialect=self._dialect)
-                found = compile_specification(specification, dialect=self._dialect)
+                found = compile_specification(
+                    specification,
+                    dialect=self._dialect,
+                    kernel=self._kernel,
+                    or_join_budget=self._limits.or_join_budget,
+                )
                 self._compiled[spec_id, version] = found
             return found
 
@@ -224,7 +263,7 @@ class CaseCache:
             self.store.quarantine(case_id, reason)
             message = f"case {case_id} is set aside: {reason}"
             raise QuarantinedCase(message) from error
-        return Resident(case, stored.header, recovered=set(case.state.work), since_snapshot=len(records))
+        return Resident(case, stored.header, since_snapshot=len(records))
 
 
 def _check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:

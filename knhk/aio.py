@@ -11,9 +11,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 
+from knhk._cache import Kernel
 from knhk.case import Limits
 from knhk.engine import Engine, Registration
-from knhk.errors import KnhkError
+from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, QuarantinedCase
 from knhk.events import Event
 from knhk.expr import Dialect
 from knhk.ports import CaseHeader, Clock, IdSource, ItemRow, Store
@@ -41,9 +42,17 @@ class AsyncEngine:
         ids: IdSource | None = None,
         cache: int = 10_000,
         expressions: Dialect = "subset",
+        kernel: Kernel = "auto",
     ) -> None:
         self.engine = Engine(
-            target, durability=durability, limits=limits, clock=clock, ids=ids, cache=cache, expressions=expressions
+            target,
+            durability=durability,
+            limits=limits,
+            clock=clock,
+            ids=ids,
+            cache=cache,
+            expressions=expressions,
+            kernel=kernel,
         )
 
     async def __aenter__(self) -> Self:
@@ -97,7 +106,10 @@ class AsyncEngine:
         for case_id in await asyncio.to_thread(lambda: list(self.engine.pending())):
             try:
                 await AsyncCase(await asyncio.to_thread(self.engine.case, case_id)).run()
-            except KnhkError as error:
+            except (QuarantinedCase, ConcurrentUpdate):
+                # As in the synchronous engine: what is so is in the store, and the rest goes on.
+                continue
+            except (CommandError, HandlerError) as error:
                 failures.append(error)
             driven += 1
         raise_first(failures)
@@ -129,6 +141,18 @@ class AsyncCase:
     async def enabled(self) -> list[str]:
         """Return the paths of the tasks that are offered."""
         return await asyncio.to_thread(lambda: self._case.enabled)
+
+    async def running(self) -> list[str]:
+        """Return the paths of the started tasks and instances."""
+        return await asyncio.to_thread(lambda: self._case.running)
+
+    async def marking(self) -> dict[str, dict[str, int]]:
+        """Return the tokens, as `RunningCase.marking`."""
+        return await asyncio.to_thread(lambda: self._case.marking)
+
+    async def problems(self) -> list[str]:
+        """Return what needs a person's eye."""
+        return await asyncio.to_thread(lambda: self._case.problems)
 
     async def work_items(self, *, state: str | None = None) -> list[WorkItem]:
         """Return the open work items; their commands wait for the store, so call them in a thread."""
@@ -185,6 +209,26 @@ class AsyncCase:
     async def cancel_task(self, path: str) -> None:
         """Abort a running task, or withdraw an enabled or waiting one."""
         await asyncio.to_thread(self._case.cancel_task, path)
+
+    async def add_instance(self, path: str, element: Any = None) -> None:
+        """Start one more instance of a running dynamic multiple-instance task."""
+        await asyncio.to_thread(self._case.add_instance, path, element)
+
+    async def close_instances(self, path: str) -> None:
+        """Allow no further instances of a running dynamic multiple-instance task."""
+        await asyncio.to_thread(self._case.close_instances, path)
+
+    async def complete_instances(self, path: str) -> None:
+        """Force a multiple-instance task to complete."""
+        await asyncio.to_thread(self._case.complete_instances, path)
+
+    async def retry_failed(self) -> int:
+        """Give every failed item another attempt (made by the next `run`); returns how many there were."""
+        return await asyncio.to_thread(self._case.retry_failed)
+
+    async def tick(self, now: int | None = None) -> int:
+        """Run this case's timers that are due, as `RunningCase.tick`."""
+        return await asyncio.to_thread(self._case.tick, now)
 
     async def _call(self, job: Job) -> Any:
         function = self._case.handler(job)

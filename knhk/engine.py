@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from knhk._cache import CaseCache
+from knhk._cache import CaseCache, Kernel, choose_kernel
 from knhk.case import Limits
 from knhk.errors import (
     CommandError,
@@ -77,6 +77,7 @@ class Engine:
         clock, ids: for tests.
         cache: how many cases stay in memory.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
+        kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
     """
 
     def __init__(
@@ -89,13 +90,19 @@ class Engine:
         ids: IdSource | None = None,
         cache: int = 10_000,
         expressions: Dialect = "subset",
+        kernel: Kernel = "auto",
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
         self._expressions = expressions
         self._cache = CaseCache(
-            self._store, self._clock, limits=limits if limits is not None else Limits(), size=cache, dialect=expressions
+            self._store,
+            self._clock,
+            limits=limits if limits is not None else Limits(),
+            size=cache,
+            dialect=expressions,
+            kernel=choose_kernel(kernel),
         )
         self._handlers = Handlers()
 
@@ -313,6 +320,13 @@ def _beyond(specification: Specification) -> Sequence[Problem]:
             Problem(f"{prefix}.{task.id}.retry", "handlers are not retried by themselves by this version: remove it")
             for task in net.tasks
             if task.retry is not None
+        ]
+        found += [
+            Problem(
+                f"{prefix}.{task.id}.external.timeout", "claims do not run out by themselves in this version: remove it"
+            )
+            for task in net.tasks
+            if task.external is not None and task.external.timeout is not None
         ]
     return found
 

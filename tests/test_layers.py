@@ -14,6 +14,7 @@ LAYERS = {
     "_lower": 2,
     "_orjoin": 3, "_orjoin_search": 3,
     "_kernel": 4,
+    "_hot": 5,
     "events": 6, "workitem": 6,
     "_case_state": 7, "case": 7,
     "history": 8, "journal": 8, "ports": 8,
@@ -74,8 +75,18 @@ def test_imports_go_down(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_the_core_is_pure(path: Path) -> None:
     """Nothing up to layer 8 imports time, randomness, threads, files or sockets."""
-    if LAYERS[room(name_of(path))] <= PURE:
+    # The choosing point between the kernels is the one exception: it reads two environment variables when it is imported.
+    if LAYERS[room(name_of(path))] <= PURE and name_of(path) != "knhk._hot":
         assert not {module.split(".")[0] for module in imports(path)} & WORLD
+
+
+def test_the_compiled_kernel_keeps_its_layer() -> None:
+    """What the compiled kernel imports from the package lies below it, and it imports nothing of the world."""
+    lines = (ROOT / "knhk" / "_hot" / "kernel.pyx").read_text(encoding="utf-8").splitlines()
+    modules = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}
+
+    assert {"knhk._orjoin", "knhk.errors"} == {each for each in modules if each.startswith("knhk.")}
+    assert not modules & WORLD
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from knhk.ports import Store
+from knhk._cache import Kernel
 from knhk.stores import open_store
 from knhk.testing import scenarios
 from knhk.testing.scenarios import Player, ScenarioFailure
@@ -32,9 +33,10 @@ def sqlite_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     store.close()
 
 
-def play(scenario: dict[str, Any], store: Store | None = None, *, evict: bool = False) -> None:
+def play(scenario: dict[str, Any], store: Store | None = None, *, evict: bool = False, kernel: Kernel = "auto") -> None:
     """Play a scenario on the store, or on a fresh one in memory."""
-    Player(scenario, store=open_store("memory:") if store is None else store, evict=evict, trace=False).play()
+    on = open_store("memory:") if store is None else store
+    Player(scenario, store=on, evict=evict, trace=False, kernel=kernel).play()
 
 
 def wrong(**changes: Any) -> dict[str, Any]:
@@ -48,10 +50,11 @@ def test_the_public_scenarios_are_all_there() -> None:
     assert {each["pattern"] for each in SCENARIOS} == set(range(1, 44))
 
 
+@pytest.mark.parametrize("kernel", ["reference", "auto"])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each["id"])
-def test_scenario_in_memory(scenario: dict[str, Any]) -> None:
-    """The scenario plays as written on the store in memory."""
-    play(scenario)
+def test_scenario_in_memory(scenario: dict[str, Any], kernel: Kernel) -> None:
+    """The scenario plays as written on the store in memory, with either kernel."""
+    play(scenario, kernel=kernel)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each["id"])

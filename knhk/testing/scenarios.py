@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from knhk._cache import Kernel, choose_kernel
 from knhk.engine import Engine
 from knhk.errors import CommandError, DataError, KnhkError
 from knhk.ports import Store
@@ -111,16 +112,21 @@ def _predicate(triple: Sequence[Any], counters: Sequence[str] = ()) -> str:
     if variable in counters:
         return f"{variable} {operator} {right}"
     left = _variable(variable)
-    return f"{json.dumps(variable)} in data && {left} {operator} {right}"
+    known = f"{json.dumps(variable)} in data"
+    # A variable that was set to null counts as unset, unless the net asks for null itself.
+    there = known if constant is None else f"{known} && {left} != null"
+    return f"{there} && {left} {operator} {right}"
 
 
 class Player:
     """Plays one scenario's scripts and traces, each on a fresh case of one engine."""
 
-    def __init__(self, scenario: Mapping[str, Any], *, store: Store, evict: bool, trace: bool) -> None:
+    def __init__(
+        self, scenario: Mapping[str, Any], *, store: Store, evict: bool, trace: bool, kernel: Kernel = "auto"
+    ) -> None:
         self._scenario = scenario
         self._clock = ManualClock()
-        self._engine = Engine(store, clock=self._clock)
+        self._engine = Engine(store, clock=self._clock, kernel=kernel)
         self._evict = evict
         self._trace = trace
         self._spec_id = f"scenario-{scenario['id']}".replace(" ", "-")
@@ -272,26 +278,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m knhk.testing.scenarios", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--kernel", choices=("reference", "compiled"), default="reference")
+    parser.add_argument(
+        "--kernel",
+        choices=("auto", "reference", "compiled"),
+        default="auto",
+        help="the compiled one where it was built, if not named",
+    )
     parser.add_argument("--store", choices=("memory", "sqlite"), default="memory")
     parser.add_argument("--evict", action="store_true", help="evict the case and load it again after every step")
     parser.add_argument("--json", action="store_true", help="print enabled, running and outcome after each step")
     options = parser.parse_args(arguments)
-    if options.kernel == "compiled":
-        parser.error("the compiled kernel is not part of this version")
+    try:
+        choose_kernel(options.kernel)
+    except KnhkError as error:
+        parser.error(str(error))
+    try:
+        scenarios = [each for file in options.files for each in json.loads(file.read_text(encoding="utf-8"))]
+    except (OSError, ValueError) as error:
+        parser.error(f"cannot read the scenarios: {error}")
     passed = failed = 0
     with tempfile.TemporaryDirectory() as folder:
         url = "memory:" if options.store == "memory" else str(Path(folder, "scenarios.db"))
         store = open_store(url, durability="off")
-        for file in options.files:
-            for scenario in json.loads(file.read_text(encoding="utf-8")):
-                try:
-                    Player(scenario, store=store, evict=options.evict, trace=options.json).play()
-                except (ScenarioFailure, KnhkError) as failure:
-                    failed += 1
-                    print(f"FAILED {scenario['id']} {scenario.get('title', '')}: {failure}")
-                else:
-                    passed += 1
+        for scenario in scenarios:
+            try:
+                Player(scenario, store=store, evict=options.evict, trace=options.json, kernel=options.kernel).play()
+            except (ScenarioFailure, KnhkError) as failure:
+                failed += 1
+                print(f"FAILED {scenario['id']} {scenario.get('title', '')}: {failure}")
+            else:
+                passed += 1
         store.close()
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
