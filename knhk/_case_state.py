@@ -206,6 +206,9 @@ class CaseState:
         activity = instance.activities.get(task)
         if activity is None:
             activity = instance.activities[task] = Activity()
+        if chosen is not None and task in instance.plan.tables.table[task].cancels_tasks:
+            # A detached task that names itself stops the instances that it left behind, not those that it starts now.
+            self._drop_activity(instance, task)
         if elements is not None:
             activity.elements = [*(activity.elements or ()), *elements]
         if plan.task.multiple is None:
@@ -375,10 +378,15 @@ class CaseState:
                 self._drop_activity(net, other)
 
     def _drop_activity(self, net: NetInstance, task: int) -> None:
-        activity = net.activities.pop(task, None)
-        if activity is not None:
-            for reference in activity.open.values():
-                self._close(net, task, reference)
+        activity = net.activities.get(task)
+        if activity is None:
+            return
+        for reference in activity.open.values():
+            self._close(net, task, reference)
+        activity.open.clear()
+        # A detached task keeps counting its instances while its net lives: a path that was used is never used again.
+        if not net.plan.tables.table[task].detached:
+            del net.activities[task]
 
     def _close(self, net: NetInstance, task: int, reference: int) -> None:
         """Remove an instance: its item, or its net with all below it (iteratively: recursion may be deep)."""

@@ -72,7 +72,18 @@ class TaskPlan:
 
 @attrs.frozen(kw_only=True, eq=False)
 class NetPlan:
-    """One net, compiled: its tables for the kernel, its plans for the case, and who listens to which event."""
+    """
+    One net, compiled.
+
+    Args:
+        number, name: which of the program's nets it is.
+        tables: for the kernel.
+        plans: for the case, by task.
+        index: tasks by name.
+        listeners: tasks by the event that they wait for; `triggered` are their numbers.
+        timed: the tasks with a timer.
+        empty: whether it has no task at all, and so ends when it starts.
+    """
 
     number: int
     name: str
@@ -81,6 +92,7 @@ class NetPlan:
     index: Mapping[str, int]
     listeners: Mapping[str, int]
     triggered: tuple[int, ...]
+    timed: tuple[int, ...]
     empty: bool
 
 
@@ -139,6 +151,7 @@ def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], diale
         index=tasks,
         listeners=listeners,
         triggered=tuple(sorted(listeners.values())),
+        timed=tuple(number for number, task in enumerate(net.tasks) if task.timer is not None),
         empty=not net.tasks,
     )
 

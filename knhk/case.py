@@ -38,11 +38,14 @@ class Limits:
         steps: tasks that start by themselves within one command.
         instances: instances of one activation of a multiple-instance task.
         depth: composite tasks inside one another.
+        or_join_budget: work units of an OR-join's exact search; beyond it the join waits and the case shows a problem.
+            None: the kernel's own (`knhk._orjoin.DEFAULT_BUDGET`).
     """
 
     steps: int = 1_000_000
     instances: int = 100_000
     depth: int = 1_000
+    or_join_budget: int | None = None
 
 
 class Case:
@@ -289,8 +292,7 @@ class Case:
             state = TRANSITIONS.get((item.state, command))
             if state is None or command in ("start", "complete"):
                 raise _illegal(self.path(item), item, command)
-            attempt = item.attempt + (command == "retry")
-            self._record(Code.ITEM, number, state.value, item.by if by is None else by, attempt)
+            self._record(Code.ITEM, number, state.value, item.by if by is None else by, item.attempt)
             if command == "retry" and self.state.phase is Phase.FAILED:
                 self._record(Code.PHASE, Phase.RUNNING.value)
             self._drive()
@@ -298,7 +300,7 @@ class Case:
     def begin_attempt(self, number: int, *, at: int) -> int:
         """Note that the handler of a started item is about to run; returns which attempt this is, from 1."""
         with self._command(at, Phase.RUNNING):
-            item = self.state.items[number]
+            item = self.item(number)
             self._record(Code.ITEM, number, item.state.value, item.by, item.attempt + 1)
             return item.attempt
 
@@ -344,8 +346,13 @@ class Case:
         return [self.state.items[number] for number in self.state.work]
 
     def next_due(self) -> tuple[int, int, int] | None:
-        """Return the earliest timer as (time, net, task), or None."""
-        due = [(at, net.number, task) for net in self.state.nets.values() for task, at in net.timers.items()]
+        """Return the earliest timer whose task could run as (time, net, task), or None."""
+        due = [
+            (at, net.number, task)
+            for net in self.state.nets.values()
+            for task, at in net.timers.items()
+            if net.marking.is_ready(task)
+        ]
         return min(due, default=None)
 
     def problems(self) -> list[str]:
@@ -524,11 +531,11 @@ class Case:
             if flip < 0:
                 if task in net.timers:
                     self._record(Code.TIMER_CLEARED, net.number, task)
-            elif plan.task.timer is not None:
-                self._record(Code.TIMER_SET, net.number, task, self._now + plan.task.timer)
             elif plan.automatic:
                 agenda.append((net.number, task))
         net.marking.flips.clear()
+        for task in net.plan.timed:
+            self._keep_time(net, task, agenda)
         for task in net.plan.triggered:
             held = net.triggers.get(task, 0)
             trigger = plans[task].task.trigger
@@ -538,6 +545,22 @@ class Case:
                     self._record(Code.TRIGGER_HELD, net.number, task, threads)
             if plans[task].automatic and net.is_offerable(task):
                 agenda.append((net.number, task))
+
+    def _keep_time(self, net: NetInstance, task: int, agenda: deque[tuple[int, int]]) -> None:
+        """
+        Set a timer when the task's join is satisfied, clear it when that ceases to be so.
+
+        The clock of the next thread runs while the task is busy with the one before; if it is due when that one is through,
+        the task starts at once.
+        """
+        waits = net.marking.threads(task) > 0
+        due = net.timers.get(task)
+        if not waits and due is not None:
+            self._record(Code.TIMER_CLEARED, net.number, task)
+        elif waits and due is None:
+            self._record(Code.TIMER_SET, net.number, task, self._now + (net.plan.plans[task].task.timer or 0))
+        elif due is not None and due <= self._now and net.marking.is_ready(task):
+            agenda.append((net.number, task))
 
     def _settle(self) -> bool:
         """Decide the OR-joins and the implicit ends of the nets that changed; returns whether anything came of it."""

@@ -32,6 +32,7 @@ class EventKind(enum.Enum):
     ITEM_OFFERED = "item_offered"
     ITEM_WITHDRAWN = "item_withdrawn"
     ITEM_CHANGED = "item_changed"
+    ATTEMPT_BEGUN = "attempt_begun"
     TIMER_SET = "timer_set"
     TIMER_CLEARED = "timer_cleared"
     TRIGGER_HELD = "trigger_held"

@@ -116,7 +116,9 @@ def _item(state: CaseState, record: Record) -> Told:
     _, number, after, by, attempt = record
     item = state.items[number]
     path = state.nets[item.net].path(item.task, item.instance)
-    return EventKind.ITEM_CHANGED, path, _without_none(state=after, by=by, attempt=attempt or None)
+    if attempt > item.attempt:
+        return EventKind.ATTEMPT_BEGUN, path, {"attempt": attempt}
+    return EventKind.ITEM_CHANGED, path, _without_none(state=after, by=by)
 
 
 def _phase(_: CaseState, record: Record) -> Told:

@@ -30,7 +30,6 @@ class Job:
     number: int
     path: str
     handler: str
-    replayable: bool
     work: Work
 
 
@@ -113,8 +112,8 @@ class RunningCase:
         """
         Start the case if needed, then do its automatic work until it waits or ends.
 
-        Each handler's result is committed before the next handler starts, except that results of replayable tasks may
-        share the commit of what follows.
+        A handler's attempt and the result of the one before it are committed before it starts; replayable tasks leave
+        both to the commit of what follows.
         Work whose handler another thread runs at this moment is left to it.
 
         Raises:
@@ -231,9 +230,8 @@ class RunningCase:
                 return None
             item = case.state.items[number]
             task = case.plan(item).task
-            if number in resident.recovered:
-                resident.recovered.discard(number)
-                case.begin_attempt(number, at=self._cache.clock.now())
+            # The attempt is on record before the handler runs, in the commit that holds the result of the one before.
+            attempt = case.begin_attempt(number, at=self._cache.clock.now())
             if not task.replayable:
                 self._cache.commit(resident)
             resident.in_flight.add(number)
@@ -241,23 +239,25 @@ class RunningCase:
                 case_id=self.id,
                 task=case.path(item),
                 idempotency_key=f"{self.id}:{number}",
-                attempt=item.attempt + 1,
+                attempt=attempt,
                 data=plain_data(case.state.data, "the case data"),
                 item=case.state.element(item),
                 index=item.instance - 1 if item.instance else None,
             )
-            return Job(resident, number, work.task, task.handler or "", task.replayable, work)
+            return Job(resident, number, work.task, task.handler or "", work)
 
     def finish(self, job: Job, output: object) -> HandlerError | None:
-        """Record a handler's result; a result that the case refuses fails the item, and the failure is returned."""
+        """
+        Record a handler's result; a result that the case refuses fails the item, and the failure is returned.
+
+        The result is committed with what follows: by the `next_job` that must come, or by any other command on the case.
+        """
         try:
             with self._cache.hold(self.id) as resident:
                 self._take_back(resident, job)
                 if job.number in resident.case.state.items:
                     plain = plain_data(output, f"the result of handler {job.handler!r}")
                     resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
-                if not job.replayable:
-                    self._cache.commit(resident)
         except (ValueError, CommandError) as error:
             if isinstance(error, ConcurrentUpdate):
                 raise

@@ -94,6 +94,42 @@ def test_failures_are_raised_as_in_the_synchronous_engine() -> None:
     asyncio.run(main())
 
 
+def test_instances_looks_and_retries() -> None:
+    """Instances are added, closed and forced, the marking is shown, failed work is tried again, all with await."""
+
+    async def main() -> None:
+        async with AsyncEngine() as engine:
+            multiple = {"count": 1, "maximum": 3, "creation": "dynamic"}
+            await engine.register(
+                line("m", {"id": "M", "manual": {}, "multiple": multiple}, {"id": "H", "handler": "h"})
+            )
+            outcomes = iter([ValueError("once"), None])
+
+            @engine.handler("h")
+            async def h(work: Any) -> None:
+                outcome = next(outcomes)
+                if outcome is not None:
+                    raise outcome
+                assert 2 == work.attempt
+
+            case = await engine.create_case("m")
+            await case.start()
+            assert {"": {"start": 1}} == await case.marking()
+            await case.start_task("M")
+            await case.add_instance("M")
+            await case.close_instances("M")
+            assert ["M#1", "M#2"] == await case.running()
+            await case.complete_instances("M")
+            assert [] == await case.problems()
+            assert 0 == await case.tick()
+            with pytest.raises(HandlerError):
+                await case.run()
+            assert 1 == await case.retry_failed()
+            assert "completed" == await (await case.run()).state()
+
+    asyncio.run(main())
+
+
 def test_commands_and_lists() -> None:
     """Everything a user does with a case is there with await."""
 

@@ -21,7 +21,7 @@ class Work:
     Args:
         case_id, task: where the work comes from; `task` is its path.
         idempotency_key: the same for every attempt at this piece of work, and for no other.
-        attempt: 1 for the first; more when an earlier attempt failed or may have been cut off.
+        attempt: 1 for the first; more when an earlier attempt failed or was cut off before its result was committed.
         data: a copy of the case's data.
         item, index: the element and position of a multiple instance, else None.
     """
