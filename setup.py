@@ -19,8 +19,7 @@ try:
 except ImportError:  # without build isolation it may not be there
     cythonize = None
 
-MODULE = "knhk._hot.kernel"
-SOURCE = "knhk/_hot/kernel.pyx"
+SOURCES = sorted(Path("knhk/_hot").glob("*.pyx"))
 FORBIDDEN = os.environ.get("KNHK_NO_EXTENSION") == "1"
 REQUIRED = os.environ.get("KNHK_REQUIRE_EXTENSION") == "1"
 
@@ -31,7 +30,7 @@ def say(why: str) -> None:
 
 
 def extensions() -> list[Extension]:
-    """Translate the kernel to C, if it is wanted."""
+    """Translate the kernel, and what is built on it, to C, if that is wanted."""
     if FORBIDDEN and REQUIRED:
         sys.exit("KNHK_NO_EXTENSION and KNHK_REQUIRE_EXTENSION contradict each other: unset one of them.")
     if FORBIDDEN:
@@ -43,8 +42,8 @@ def extensions() -> list[Extension]:
         say("no compiled kernel, as there is no Cython")
         return []
     options = [] if sys.platform == "win32" else ["-O3"]
-    kernel = Extension(MODULE, [SOURCE], extra_compile_args=options)
-    translated: list[Extension] = cythonize([kernel], build_dir="build/cython")
+    wanted = [Extension(f"knhk._hot.{each.stem}", [str(each)], extra_compile_args=options) for each in SOURCES]
+    translated: list[Extension] = cythonize(wanted, build_dir="build/cython")
     for extension in translated:
         # NOTE: on cythonize's result; set on what it is given, it is lost.
         extension.optional = not REQUIRED
@@ -68,8 +67,8 @@ class BuildKernel(build_ext):
                 built = Path(self.get_ext_fullpath(ext.name))
                 built.unlink(missing_ok=True)
                 if self.into_sources:
-                    (Path(SOURCE).parent / built.name).unlink(missing_ok=True)
-                say("its kernel could not be compiled, see the compiler's messages")
+                    (Path("knhk/_hot") / built.name).unlink(missing_ok=True)
+                say(f"{ext.name} could not be compiled, see the compiler's messages")
             raise
 
 

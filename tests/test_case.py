@@ -25,6 +25,7 @@ from knhk.errors import (
 )
 from knhk.journal import decode_batch, encode_batch
 from knhk.spec import Specification, build
+from knhk.workitem import ItemState
 
 REFUSALS = (CommandError, DataError)
 RUNS = settings(
@@ -287,7 +288,7 @@ def test_the_life_of_a_work_item() -> None:
     with pytest.raises(IllegalTransition):
         case.start_task("A", at=1)
     case.change_item(number, "retry", at=1)
-    assert (case.state.phase, case.state.items[number].attempt) == (Phase.RUNNING, 1)
+    assert (case.state.phase, case.state.items[number].state) == (Phase.RUNNING, ItemState.STARTED)
     assert case.begin_attempt(number, at=1) == 2
     with pytest.raises(UnknownWorkItem):
         case.change_item(99, "fail", at=1)

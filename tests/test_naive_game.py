@@ -574,7 +574,7 @@ def test_knhk_plays_random_nets_as_the_naive_game_does(part):
         if result is not None:
             net, steps, difference = shrink(*result)
             pytest.fail(f"{difference}\n{json.dumps({'net': net, 'script': steps})}")
-    assert tally["steps"] > NETS
+    assert tally["steps"] > NETS // 2
 
 
 if __name__ == "__main__":

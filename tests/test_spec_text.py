@@ -140,7 +140,8 @@ def test_yaml_names_line_and_column(text: str | bytes, place: str, message: str,
     """What is not YAML, or is not the same to every reader, is refused where it stands, with its place in the tree."""
     first, *others = found(parse_yaml, text)
 
-    wording_is_theirs = "not YAML" in first[1] and library == "Python"
+    # libyaml has a limit of its own on nesting, which some versions meet before ours.
+    wording_is_theirs = "not YAML" in first[1] and (library == "Python" or "nesting depth" in first[1])
     assert message in first[1] or wording_is_theirs
     assert place == first[0] or wording_is_theirs
     assert others == []
