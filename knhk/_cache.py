@@ -20,6 +20,7 @@ from knhk import _hot, _kernel
 from knhk._case_state import Phase
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
+from knhk._schema import Check, compile_schema
 from knhk.case import Case, Limits
 from knhk.errors import JournalError, KnhkError, QuarantinedCase, UnknownSpecification
 from knhk.expr import Dialect
@@ -33,10 +34,11 @@ SNAPSHOT_EVERY: Final = 256
 
 @attrs.frozen
 class Compiled:
-    """A registered specification, ready to run: its program, and a kernel for each of its nets."""
+    """A registered specification, ready to run: its program, a kernel for each of its nets, and the check of its data."""
 
     program: Program
     kernels: tuple[Net, ...]
+    check: Check | None = None
 
 
 Kernel = Literal["auto", "reference", "compiled"]
@@ -66,7 +68,8 @@ def compile_specification(
 ) -> Compiled:
     """Compile a well-formed specification."""
     program = lower(specification, dialect=dialect)
-    return Compiled(program, tuple(kernel(each.tables, or_join_budget=or_join_budget) for each in program.nets))
+    check = None if specification.data is None else compile_schema(specification.data)
+    return Compiled(program, tuple(kernel(each.tables, or_join_budget=or_join_budget) for each in program.nets), check)
 
 
 @attrs.define(eq=False)
@@ -145,7 +148,7 @@ class CaseCache:
     def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
         """Commit a new case and keep it; raises what the store's `commit` raises."""
         compiled = self.compiled(header.spec_id, header.spec_version)
-        case = Case(compiled.program, compiled.kernels, limits=self._limits)
+        case = self._fresh(compiled)
         case.create(data)
         resident = Resident(case, header)
         self.commit(resident, idempotency=idempotency)
@@ -213,7 +216,7 @@ class CaseCache:
         header = attrs.evolve(
             resident.header,
             state=case.state.phase.value,
-            due=None if due is None else due[0],
+            due=None if due is None else due.at,
             runnable=running and bool(case.state.work),
             version=resident.header.version + 1,
         )
@@ -249,11 +252,14 @@ class CaseCache:
             if not resident.users:
                 self.forget(resident)
 
+    def _fresh(self, compiled: Compiled) -> Case:
+        return Case(compiled.program, compiled.kernels, limits=self._limits, check=compiled.check)
+
     def _load(self, case_id: str) -> Resident:
         stored = self.store.load(case_id)
         try:
             compiled = self.compiled(stored.header.spec_id, stored.header.spec_version)
-            case = Case(compiled.program, compiled.kernels, limits=self._limits)
+            case = self._fresh(compiled)
             snapshot = None if stored.snapshot is None else decode_snapshot(stored.snapshot)
             _check_whole(stored, snapshot)
             records = [record for batch in stored.batches for record in decode_batch(batch)[1]]

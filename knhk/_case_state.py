@@ -40,6 +40,9 @@ class Code(enum.IntEnum):
     DATA = 16
     ITEM = 17
     PHASE = 18
+    ATTEMPT_FAILED = 19
+    CLAIMED = 20
+    CLAIM_EXPIRED = 21
 
 
 class Phase(enum.Enum):
@@ -143,6 +146,7 @@ class CaseState:
         touched: net instances that changed since the driver last looked.
         moved: items that appeared, changed or went since the driver last took them, for the worklist.
         work: started items that wait for their handler, in order.
+        deadlines: by item, in milliseconds since the epoch: when a failed one is tried again, or a started one's claim ends.
     """
 
     def __init__(self, program: Program, kernels: Sequence[Net]) -> None:
@@ -157,6 +161,7 @@ class CaseState:
         self.touched: dict[int, None] = {}
         self.moved: set[int] = set()
         self.work: dict[int, None] = {}
+        self.deadlines: dict[int, int] = {}
 
     def apply(self, record: Record) -> None:
         """Change the state as the record says; raises JournalError where it cannot have happened."""
@@ -296,6 +301,27 @@ class CaseState:
     def _item(self, number: int, state: str, by: str, attempt: int) -> None:
         item = self.items[number]
         item.state, item.by, item.attempt = ItemState(state), by, attempt
+        self.deadlines.pop(number, None)
+        self._note(item)
+
+    def _attempt_failed(self, number: int, _: str, due: int | None) -> None:
+        """With a time the item is tried again then; without one it has failed for good."""
+        item = self.items[number]
+        item.state = ItemState.FAILED
+        if due is None:
+            self.deadlines.pop(number, None)
+        else:
+            self.deadlines[number] = due
+        self._note(item)
+
+    def _claimed(self, numbers: Sequence[int], due: int) -> None:
+        for number in numbers:
+            self.deadlines[self.items[number].number] = due
+
+    def _claim_expired(self, number: int, state: str) -> None:
+        item = self.items[number]
+        item.state, item.by = ItemState(state), ""
+        del self.deadlines[number]
         self._note(item)
 
     def _phase(self, phase: str) -> None:
@@ -305,6 +331,7 @@ class CaseState:
             self.nets.clear()
             self.items.clear()
             self.work.clear()
+            self.deadlines.clear()
             self.touched.clear()
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -338,6 +365,7 @@ class CaseState:
         if self.items.pop(number, None) is not None:
             self.moved.add(number)
             self.work.pop(number, None)
+            self.deadlines.pop(number, None)
 
     def _open_instance(
         self, net: NetInstance, task: int, activity: Activity, k: int, by: str, offered: int | None
@@ -352,6 +380,8 @@ class CaseState:
             activity.open[k] = offered
         else:
             activity.open[k] = self._open_item(net, task, k, by, ItemState.STARTED)
+        if plan.kind is Kind.EXTERNAL:
+            self.items[activity.open[k]].attempt += 1
 
     def _before_start(self, net: NetInstance, task: int, *, persistent: bool = True) -> int | None:
         """Use up the trigger, and take the offer off the worklist: return its item, which a single activation keeps."""
@@ -417,6 +447,7 @@ class CaseState:
             "items": [
                 [i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()
             ],
+            "deadlines": sorted(map(list, self.deadlines.items())),
             "nets": [_dump_net(net) for net in self.nets.values()],
         }
 
@@ -436,6 +467,8 @@ class CaseState:
             number: ItemEntry(number, net, task, k, ItemState(state), by, attempt)
             for number, net, task, k, state, by, attempt in tree["items"]
         }
+        # A snapshot of version 1 knows no deadlines of items.
+        self.deadlines = dict(tree.get("deadlines", ()))
         self.nets = {}
         for each in tree["nets"]:
             net = self._load_net(each)
@@ -504,4 +537,7 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.DATA: CaseState._data,
     Code.ITEM: CaseState._item,
     Code.PHASE: CaseState._phase,
+    Code.ATTEMPT_FAILED: CaseState._attempt_failed,
+    Code.CLAIMED: CaseState._claimed,
+    Code.CLAIM_EXPIRED: CaseState._claim_expired,
 }

@@ -150,6 +150,10 @@ class AsyncCase:
         """Return the tokens, as `RunningCase.marking`."""
         return await asyncio.to_thread(lambda: self._case.marking)
 
+    async def next_due(self) -> int | None:
+        """Return when something comes due, as `RunningCase.next_due`."""
+        return await asyncio.to_thread(lambda: self._case.next_due)
+
     async def problems(self) -> list[str]:
         """Return what needs a person's eye."""
         return await asyncio.to_thread(lambda: self._case.problems)
@@ -174,11 +178,11 @@ class AsyncCase:
                 try:
                     output = await self._call(job)
                 except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
-                    failures.append(await asyncio.to_thread(self._case.fail, job, error))
+                    failure = await asyncio.to_thread(self._case.fail, job, error)
                 else:
                     failure = await asyncio.to_thread(self._case.finish, job, output)
-                    if failure is not None:
-                        failures.append(failure)
+                if failure is not None:
+                    failures.append(failure)
         raise_first(failures)
         return self
 

@@ -12,21 +12,20 @@ from its last snapshot and the records since.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from knhk._case_state import Activity, CaseState, Code, End, NetInstance, Phase, Record
+from knhk._decisions import choose, count_instances, end_of_instance
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, TaskPlan
-from knhk._tables import XOR
-from knhk.errors import DataError, IllegalTransition, InternalError, JournalError, LimitExceeded, UnknownWorkItem
-from knhk.expr import Expression
-from knhk.spec import Creation, Remaining, TriggerMode
-from knhk.workitem import TRANSITIONS, ItemEntry, ItemState, allowed
-
-Check = Callable[[dict[str, Any]], None]
+from knhk._questions import Due, depth_below, ends_implicitly, given_back, keeps_event, locate, next_due, waits
+from knhk._schema import Check
+from knhk.errors import IllegalTransition, InternalError, JournalError, LimitExceeded, UnknownWorkItem
+from knhk.spec import Creation, TriggerMode
+from knhk.workitem import TRANSITIONS, ItemEntry, ItemState, allowed, backoff
 
 
 @attrs.frozen(kw_only=True)
@@ -54,11 +53,19 @@ class Case:
 
     Every command takes ``at``, the time in milliseconds since the epoch, which never comes from a clock in here.
 
+    Args:
+        program, kernels: the specification, compiled.
+        limits: what the case may do.
+        check: looks at case data as it would become, and raises DataError where that must not be; None allows all.
+
     Attributes:
         state: what the records have made of it; read it, never change it.
     """
 
-    def __init__(self, program: Program, kernels: Sequence[Net], *, limits: Limits | None = None) -> None:
+    def __init__(
+        self, program: Program, kernels: Sequence[Net], *, limits: Limits | None = None, check: Check | None = None
+    ) -> None:
+        self._check = check
         self._program = program
         self._kernels = kernels
         self._limits = limits if limits is not None else Limits()
@@ -127,9 +134,10 @@ class Case:
     # --- commands on the case -----------------------------------------------------------------------------------------
 
     def create(self, data: Mapping[str, Any]) -> None:
-        """Give the case its first data; the first command of all."""
+        """Give the case its first data; the first command of all. Raises DataError where the schema refuses it."""
         if self._log or self._base is not None:
             raise InternalError("a case is created once")
+        self._merged(dict(data))
         self._record(Code.CREATED, dict(data))
 
     def start(self, *, at: int) -> None:
@@ -162,8 +170,9 @@ class Case:
             How many nets kept it: 0 for a transient one that nobody waits for.
         """
         with self._command(at, Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED):
-            kept = [net for net in self.state.nets.values() if self._keeps(net, name)]
+            kept = [net for net in self.state.nets.values() if keeps_event(net, name)]
             if kept and data:
+                self._merged(dict(data))
                 self._record(Code.DATA, dict(data))
             for net in kept:
                 task = net.plan.listeners[name]
@@ -173,36 +182,57 @@ class Case:
 
     def advance(self, *, at: int) -> int:
         """
-        Run the tasks whose timer is due, in deadline order, each at its own time.
+        Do what is due, in deadline order, each at its own time: timers run, failed work gets its next attempt, claims end.
 
         Returns:
-            How many timers ran.
+            How many of these there were.
         """
         ran = 0
         while self.state.phase is Phase.RUNNING:
             due = self.next_due()
-            if due is None or due[0] > at:
+            if due is None or due.at > at:
                 break
-            with self._command(due[0], Phase.RUNNING):
-                self._begin(self.state.nets[due[1]], due[2], "")
+            with self._command(due.at, Phase.RUNNING):
+                if due.item:
+                    self._come_due(self.state.items[due.item])
+                else:
+                    self._begin(self.state.nets[due.net], due.task, "")
                 self._drive()
             ran += 1
         return ran
+
+    def retry_due(self, *, at: int) -> int:
+        """Give failed work whose wait is over its next attempt; returns how much there was."""
+        with self._command(at, Phase.RUNNING):
+            waited = [
+                item
+                for due, item in sorted((due, number) for number, due in self.state.deadlines.items())
+                if due <= at and self.state.items[item].state is ItemState.FAILED
+            ]
+            for number in waited:
+                self._come_due(self.state.items[number])
+            if waited:
+                self._drive()
+            return len(waited)
 
     # --- commands on tasks --------------------------------------------------------------------------------------------
 
     def start_task(self, path: str, *, at: int, by: str = "") -> None:
         """Start an offered task; a multiple-instance task starts all its instances (rules 1 and 6)."""
         with self._command(at, Phase.RUNNING):
-            net, task, k = self._locate(path)
-            self._check_offered(net, task, k, path, "start")
-            self._begin(net, task, by)
+            net, task, k = locate(self.state, path)
+            again = given_back(self.state, net, task, k)
+            if again is None:
+                self._check_offered(net, task, k, path, "start")
+                self._begin(net, task, by)
+            else:
+                self._start_again(again, by)
             self._drive()
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, at: int, by: str = "") -> None:
         """Complete a started task or instance; an offered one is started first. `output` joins the case's data."""
         with self._command(at, Phase.RUNNING, Phase.FAILED):
-            net, task, k = self._locate(path)
+            net, task, k = locate(self.state, path)
             self._complete(net, task, k, None if output is None else dict(output), by)
 
     def start_item(self, number: int, *, at: int, by: str = "") -> None:
@@ -211,7 +241,11 @@ class Case:
             item = self.item(number)
             if (item.state, "start") not in TRANSITIONS:
                 raise _illegal(self.path(item), item, "start")
-            self._begin(self.state.nets[item.net], item.task, by)
+            net = self.state.nets[item.net]
+            if given_back(self.state, net, item.task, item.instance) is item:
+                self._start_again(item, by)
+            else:
+                self._begin(net, item.task, by)
             self._drive()
 
     def complete_item(self, number: int, output: Mapping[str, Any] | None = None, *, at: int, by: str = "") -> None:
@@ -234,13 +268,16 @@ class Case:
         item = self.state.items[activity.open[k]]
         if (item.state, "complete") not in TRANSITIONS:
             raise _illegal(path, item, "complete")
+        if by and item.by not in ("", by) and net.plan.plans[task].kind is Kind.EXTERNAL:
+            # The claim of whoever completes it has run out, and somebody else has it now.
+            raise self._refusal(path, "complete", f"it belongs to {item.by!r} now, not to {by!r}")
         self._finish(net, task, k, output)
         self._drive()
 
     def cancel_task(self, path: str, *, at: int) -> None:
         """Abort a running task, or withdraw an enabled or waiting one: its thread of control is gone (pattern 19)."""
         with self._command(at, Phase.RUNNING, Phase.FAILED):
-            net, task, k = self._locate(path)
+            net, task, k = locate(self.state, path)
             activity = net.activities.get(task)
             if k:
                 raise self._refusal(path, "cancel", "a single instance cannot be cancelled, only its task")
@@ -262,9 +299,10 @@ class Case:
                 raise self._refusal(path, "add an instance to", "its creation is static or closed")
             if multiple.maximum is not None and activity.created >= multiple.maximum:
                 raise self._refusal(path, "add an instance to", f"it has had its maximum of {multiple.maximum}")
-            self._within(activity.created + 1, path)
+            self._check_instances(activity.created + 1, path)
             wrapped = None if plan.for_each is None else [element]
             self._record(Code.INSTANCE_ADDED, net.number, task, wrapped, by)
+            self._claim(net, task)
             self._drive()
 
     def close_instances(self, path: str, *, at: int) -> None:
@@ -281,7 +319,7 @@ class Case:
         """Force a multiple-instance task to complete: open instances are withdrawn, control passes (pattern 27)."""
         with self._command(at, Phase.RUNNING, Phase.FAILED):
             net, task, _ = self._multiple(path, "force")
-            chosen = self._choose(net, task, self.state.data)
+            chosen = choose(net, task, self.state.data)
             self._record(Code.FORCED, net.number, task, chosen)
             self._drive()
 
@@ -292,10 +330,36 @@ class Case:
             state = TRANSITIONS.get((item.state, command))
             if state is None or command in ("start", "complete"):
                 raise _illegal(self.path(item), item, command)
-            self._record(Code.ITEM, number, state.value, item.by if by is None else by, item.attempt)
+            if command == "fail":
+                self._fail(item, "")
+            else:
+                # A handler's attempt is counted when its handler is about to run; external work is begun right here.
+                again = command == "retry" and self.plan(item).kind is Kind.EXTERNAL
+                self._record(Code.ITEM, number, state.value, item.by if by is None else by, item.attempt + again)
+                self._claim(self.state.nets[item.net], item.task)
             if command == "retry" and self.state.phase is Phase.FAILED:
                 self._record(Code.PHASE, Phase.RUNNING.value)
             self._drive()
+
+    def fail_attempt(self, number: int, error: str, *, at: int) -> bool:
+        """
+        Note that an attempt at started work failed.
+
+        Args:
+            number: the work item.
+            error: what people are told of it.
+            at: now; the wait for the next attempt counts from it.
+
+        Returns:
+            Whether the task's retry policy gives it another attempt; without one the item has failed.
+        """
+        with self._command(at, Phase.RUNNING, Phase.FAILED):
+            item = self.item(number)
+            if (item.state, "fail") not in TRANSITIONS:
+                raise _illegal(self.path(item), item, "fail")
+            self._fail(item, error)
+            self._drive()
+            return number in self.state.deadlines
 
     def begin_attempt(self, number: int, *, at: int) -> int:
         """Note that the handler of a started item is about to run; returns which attempt this is, from 1."""
@@ -345,15 +409,9 @@ class Case:
         """Return the started items that wait for their handler, by number."""
         return [self.state.items[number] for number in self.state.work]
 
-    def next_due(self) -> tuple[int, int, int] | None:
-        """Return the earliest timer whose task could run as (time, net, task), or None."""
-        due = [
-            (at, net.number, task)
-            for net in self.state.nets.values()
-            for task, at in net.timers.items()
-            if net.marking.is_ready(task)
-        ]
-        return min(due, default=None)
+    def next_due(self) -> Due | None:
+        """Return what comes due first: a timer whose task could run, a retry, or the end of a claim; None: nothing."""
+        return next_due(self.state)
 
     def problems(self) -> list[str]:
         """Return what needs a person's eye: OR-joins whose search met its budget and which therefore wait."""
@@ -371,114 +429,78 @@ class Case:
         multiple = plan.task.multiple
         count, elements = 0, None
         if multiple is not None:
-            count, elements = self._count(net, task, plan)
+            count, elements = count_instances(net, task, plan, self.state.data)
+            self._check_instances(count, net.path(task))
         detached = multiple is not None and multiple.detached
         if plan.kind is Kind.ROUTING or (multiple is not None and count == 0):
-            self._record(Code.FIRED, net.number, task, self._choose(net, task, self.state.data))
+            self._record(Code.FIRED, net.number, task, choose(net, task, self.state.data))
             return
         if plan.kind is Kind.SUBNET:
-            self._check_depth(net, task)
-        chosen = self._choose(net, task, self.state.data) if detached else None
+            depth = depth_below(net)
+            if depth > self._limits.depth:
+                message = f"{net.plan.tables.tasks[task]}: composite tasks are {depth} deep"
+                raise LimitExceeded(message, limit="depth", maximum=self._limits.depth)
+        chosen = choose(net, task, self.state.data) if detached else None
         self._record(Code.BEGUN, net.number, task, count, elements, by, chosen)
+        self._claim(net, task)
+
+    def _merged(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the case's data with this in it; raises DataError where the schema refuses that."""
+        merged = {**self.state.data, **data}
+        if self._check is not None:
+            self._check(merged)
+        return merged
+
+    def _claim(self, net: NetInstance, task: int) -> None:
+        """Set when the claims on external work that was just started end, where the task says so."""
+        external = net.plan.plans[task].task.external
+        if external is None or external.timeout is None:
+            return
+        state = self.state
+        started = [
+            number
+            for number in net.activities[task].open.values()
+            if number not in state.deadlines and state.items[number].state is ItemState.STARTED
+        ]
+        if started:
+            self._record(Code.CLAIMED, started, self._now + external.timeout)
+
+    def _fail(self, item: ItemEntry, error: str) -> None:
+        retry = self.plan(item).task.retry
+        again = retry is not None and item.attempt < retry.max_attempts
+        due = self._now + backoff(retry, max(item.attempt, 1)) if retry is not None and again else None
+        self._record(Code.ATTEMPT_FAILED, item.number, error, due)
+
+    def _come_due(self, item: ItemEntry) -> None:
+        """Try failed work again, or offer external work again whose claim has ended, unless its attempts are used up."""
+        plan = self.plan(item)
+        if item.state is not ItemState.FAILED:
+            retry = plan.task.retry
+            used_up = retry is not None and item.attempt >= retry.max_attempts
+            after = ItemState.FAILED if used_up else ItemState.OFFERED
+            self._record(Code.CLAIM_EXPIRED, item.number, after.value)
+        elif plan.kind is Kind.HANDLER:
+            self._record(Code.ITEM, item.number, ItemState.STARTED.value, item.by, item.attempt)
+        else:
+            self._record(Code.ITEM, item.number, ItemState.OFFERED.value, "", item.attempt)
+
+    def _start_again(self, item: ItemEntry, by: str) -> None:
+        """Start external work that was given back: its task is running all the time."""
+        self._record(Code.ITEM, item.number, ItemState.STARTED.value, by, item.attempt + 1)
+        self._claim(self.state.nets[item.net], item.task)
 
     def _finish(self, net: NetInstance, task: int, k: int, output: dict[str, Any] | None) -> None:
         """End one instance: decide whether the task passes control, and its split if so (rules 3 and 6)."""
         activity = net.activities[task]
-        data = {**self.state.data, **output} if output else self.state.data
-        end = self._end(net, task, activity, data)
-        chosen = self._choose(net, task, data) if end in (End.COMPLETES, End.PASSES_ON) else None
+        data = self._merged(output) if output else self.state.data
+        end = end_of_instance(net, task, activity, data)
+        chosen = choose(net, task, data) if end in (End.COMPLETES, End.PASSES_ON) else None
         self._record(Code.FINISHED, net.number, task, k, output, int(end), chosen)
 
-    def _end(self, net: NetInstance, task: int, activity: Activity, data: dict[str, Any]) -> End:
-        plan = net.plan.plans[task]
-        multiple = plan.task.multiple
-        if multiple is None:
-            return End.COMPLETES
-        if multiple.detached:
-            return End.DETACHED
-        remaining = len(activity.open) - 1
-        if activity.passed:
-            return End.NOTHING if remaining else End.RELEASES
-        completed = activity.completed + 1
-        enough = multiple.threshold is not None and completed >= multiple.threshold
-        if remaining and plan.until is not None and not enough:
-            variables = {"data": data, "completed": completed, "created": activity.created}
-            enough = plan.until.test(variables, element=net.path(task))
-        if remaining and not enough:
-            return End.NOTHING
-        continues = remaining and multiple.remaining is Remaining.CONTINUE
-        return End.PASSES_ON if continues else End.COMPLETES
-
-    def _choose(self, net: NetInstance, task: int, data: dict[str, Any]) -> tuple[int, ...]:
-        """Decide which outputs get a token: predicates in flow order, the default if none holds (rule 3)."""
-        plan = net.plan.plans[task]
-        if not plan.branches:
-            return plan.every_output
-        only_first = net.plan.tables.table[task].split == XOR
-        chosen: list[int] = []
-        for branch in plan.branches:
-            if branch.predicate is None:
-                if not chosen:
-                    chosen.append(branch.position)
-            elif branch.predicate.test({"data": data}, element=branch.label):
-                chosen.append(branch.position)
-            if chosen and only_first:
-                break
-        if not chosen:
-            message = "no predicate of the split holds and it has no default: nothing has happened"
-            raise DataError(message, element=net.path(task), value=None)
-        return tuple(chosen)
-
-    def _count(self, net: NetInstance, task: int, plan: TaskPlan) -> tuple[int, list[Any] | None]:
-        """Decide how many instances start, and their elements; refused outside the stated bounds (rule 6)."""
-        path = net.path(task)
-        elements: list[Any] | None = None
-        value: object = plan.count
-        source: Expression | None = plan.count if isinstance(plan.count, Expression) else plan.for_each
-        if source is not None:
-            value = source.evaluate({"data": self.state.data}, path)
-        if plan.for_each is not None:
-            if not isinstance(value, list):
-                raise DataError("is no list", expression=plan.for_each.text, element=path, value=value)
-            elements = value
-            value = len(value)
-        text = "" if source is None else source.text
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise DataError("is no number of instances", expression=text, element=path, value=value)
-        multiple = plan.task.multiple
-        low = 0 if multiple is None or multiple.minimum is None else multiple.minimum
-        high = None if multiple is None else multiple.maximum
-        if value < low or (high is not None and value > high):
-            bounds = f"{low} to {'any' if high is None else high}"
-            raise DataError(
-                f"gives {value} instances; allowed are {bounds}", expression=text, element=path, value=value
-            )
-        self._within(value, path)
-        return value, elements
-
-    def _within(self, count: int, path: str) -> None:
+    def _check_instances(self, count: int, path: str) -> None:
         if count > self._limits.instances:
             message = f"{path}: {count} instances are more than one task may have"
             raise LimitExceeded(message, limit="instances", maximum=self._limits.instances)
-
-    def _check_depth(self, net: NetInstance, task: int) -> None:
-        depth = 1
-        above = net.parent
-        while above is not None:
-            depth += 1
-            above = above.parent
-        if depth > self._limits.depth:
-            message = f"{net.plan.tables.tasks[task]}: composite tasks are {depth} deep"
-            raise LimitExceeded(message, limit="depth", maximum=self._limits.depth)
-
-    def _keeps(self, net: NetInstance, name: str) -> bool:
-        task = net.plan.listeners.get(name)
-        if task is None:
-            return False
-        trigger = net.plan.plans[task].task.trigger
-        if trigger is None or trigger.mode is TriggerMode.PERSISTENT:
-            return True
-        return net.marking.threads(task) > net.triggers.get(task, 0)
 
     # --- driving ------------------------------------------------------------------------------------------------------
 
@@ -573,16 +595,10 @@ class Case:
             if net.marking.flips:
                 self.state.touched[number] = None
                 news = True
-            elif self._ends_implicitly(net):
+            elif ends_implicitly(net):
                 self._end_net(net)
                 news = True
         return news
-
-    def _ends_implicitly(self, net: NetInstance) -> bool:
-        """Whether no work is left in a net with implicit termination, detached instances included."""
-        if not net.plan.tables.implicit or any(activity.open for activity in net.activities.values()):
-            return False
-        return net.plan.empty or net.marking.has_ended()
 
     def _end_net(self, net: NetInstance) -> None:
         """The net has ended: the case completes, or the composite task (instance) it stands for (rule 8)."""
@@ -612,42 +628,15 @@ class Case:
         if state.phase not in (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED):
             return
         phase = Phase.RUNNING
-        if all(item.state is ItemState.FAILED for item in state.items.values()) and not self._waits():
+        if all(item.state is ItemState.FAILED for item in state.items.values()) and not waits(self.state):
             phase = Phase.FAILED if state.items else Phase.DEADLOCKED
         if phase is not state.phase:
             self._record(Code.PHASE, phase.value)
 
-    def _waits(self) -> bool:
-        for net in self.state.nets.values():
-            if net.timers or net.marking.undecided:
-                return True
-            if any(net.marking.is_ready(task) for task in net.plan.triggered):
-                return True
-        return False
-
     # --- finding ------------------------------------------------------------------------------------------------------
 
-    def _locate(self, path: str) -> tuple[NetInstance, int, int]:
-        """Find the net, the task and the instance (0: none named) that a path names."""
-        net: NetInstance | None = next(iter(self.state.nets.values()), None)
-        segments = path.split("/")
-        for position, segment in enumerate(segments):
-            name, _, suffix = segment.partition("#")
-            task = None if net is None else net.plan.index.get(name)
-            if net is None or task is None or (suffix and not suffix.isdecimal()):
-                break
-            k = int(suffix) if suffix else 0
-            if position == len(segments) - 1:
-                return net, task, k
-            activity = net.activities.get(task)
-            if activity is None or net.plan.plans[task].kind is not Kind.SUBNET:
-                break
-            net = self.state.nets.get(activity.open.get(k, -1))
-        message = f"the case has no task {path!r} now"
-        raise UnknownWorkItem(message)
-
     def _multiple(self, path: str, command: str) -> tuple[NetInstance, int, Activity]:
-        net, task, k = self._locate(path)
+        net, task, k = locate(self.state, path)
         plan = net.plan.plans[task]
         activity = net.activities.get(task)
         if plan.task.multiple is None or plan.task.multiple.detached or k:

@@ -10,12 +10,13 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 import attrs
 
 from knhk._cache import CaseCache, Kernel, choose_kernel
+from knhk._schema import schema_problems
 from knhk.case import Limits
 from knhk.errors import (
     CommandError,
@@ -24,7 +25,6 @@ from knhk.errors import (
     HandlerError,
     IdempotencyConflict,
     KnhkError,
-    Problem,
     QuarantinedCase,
     SpecificationError,
 )
@@ -128,10 +128,13 @@ class Engine:
         Register a specification; the same again is the same registration.
 
         Raises:
-            SpecificationError: it is not well-formed, or asks for what this version cannot do; lists every problem.
+            SpecificationError: it is not well-formed, or the schema of its data cannot be used; lists every problem.
             SpecificationConflict: this id and version are registered with other content.
+            MissingExtra: it has a schema for its data, and the library for that is not installed.
         """
-        found = [*specification.problems(dialect=self._expressions), *_beyond(specification)]
+        found = [*specification.problems(dialect=self._expressions)]
+        if specification.data is not None:
+            found += schema_problems(specification.data)
         if found:
             raise SpecificationError(found)
         key = (specification.id, specification.version)
@@ -171,7 +174,7 @@ class Engine:
 
         Raises:
             UnknownSpecification: it is not registered.
-            DataError: the data is not JSON.
+            DataError: the data is not JSON, or not as the specification's schema says.
             IdempotencyConflict: the key was used with another request.
         """
         stored = self._store.specification(spec_id, version)
@@ -245,6 +248,8 @@ class Engine:
         """
         Return a runner that ticks and does the waiting work in the background: ``with engine.serve(): ...``.
 
+        A failed handler that is tried again by itself is tried at the first round after its wait.
+
         Args:
             interval: seconds between looks at the store when there was nothing to do.
         """
@@ -252,7 +257,10 @@ class Engine:
 
     def tick(self, now: int | None = None) -> int:
         """
-        Run the timers that are due, in deadline order over all cases; returns how many ran.
+        Do what is due, in deadline order over all cases; returns how much that was.
+
+        Timers run, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
+        offered again.
 
         Raises:
             DataError, CommandError: why the first case that failed could not go on, after all the others' timers ran.
@@ -307,28 +315,6 @@ class Engine:
             message = f"idempotency key {key!r} was used with another request"
             raise IdempotencyConflict(message)
         return case_id
-
-
-def _beyond(specification: Specification) -> Sequence[Problem]:
-    """What a well-formed specification may ask for and this version refuses rather than ignores."""
-    found = []
-    if specification.data is not None:
-        found.append(Problem("data", "case data is not checked against a schema by this version: remove it"))
-    for name, net in specification.nets().items():
-        prefix = f"subnets.{name}.tasks" if name else "tasks"
-        found += [
-            Problem(f"{prefix}.{task.id}.retry", "handlers are not retried by themselves by this version: remove it")
-            for task in net.tasks
-            if task.retry is not None
-        ]
-        found += [
-            Problem(
-                f"{prefix}.{task.id}.external.timeout", "claims do not run out by themselves in this version: remove it"
-            )
-            for task in net.tasks
-            if task.external is not None and task.external.timeout is not None
-        ]
-    return found
 
 
 def _digest(spec_id: str, version: str | None, data: Mapping[str, Any]) -> str:

@@ -115,10 +115,35 @@ def _data(_: CaseState, record: Record) -> Told:
 def _item(state: CaseState, record: Record) -> Told:
     _, number, after, by, attempt = record
     item = state.items[number]
-    path = state.nets[item.net].path(item.task, item.instance)
-    if attempt > item.attempt:
+    path = _item_path(state, number)
+    if attempt > item.attempt and after == item.state.value:
         return EventKind.ATTEMPT_BEGUN, path, {"attempt": attempt}
     return EventKind.ITEM_CHANGED, path, _without_none(state=after, by=by)
+
+
+def _item_path(state: CaseState, number: int) -> str:
+    item = state.items[number]
+    return state.nets[item.net].path(item.task, item.instance)
+
+
+def _attempt_failed(state: CaseState, record: Record) -> Told:
+    _, number, error, due = record
+    details = _without_none(attempt=state.items[number].attempt, error=error, retry_at=due)
+    return EventKind.ATTEMPT_FAILED, _item_path(state, number), details
+
+
+def _claimed(state: CaseState, record: Record) -> Told:
+    _, numbers, due = record
+    item = state.items[numbers[0]]
+    path = state.nets[item.net].path(item.task, item.instance if len(numbers) == 1 else 0)
+    return EventKind.ITEM_CLAIMED, path, {"until": due}
+
+
+def _claim_expired(state: CaseState, record: Record) -> Told:
+    _, number, after = record
+    item = state.items[number]
+    details = _without_none(state=after, by=item.by, attempt=item.attempt)
+    return EventKind.CLAIM_EXPIRED, _item_path(state, number), details
 
 
 def _phase(_: CaseState, record: Record) -> Told:
@@ -144,4 +169,7 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.DATA: _data,
     Code.ITEM: _item,
     Code.PHASE: _phase,
+    Code.ATTEMPT_FAILED: _attempt_failed,
+    Code.CLAIMED: _claimed,
+    Code.CLAIM_EXPIRED: _claim_expired,
 }

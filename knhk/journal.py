@@ -1,6 +1,6 @@
 """Records <-> bytes: versioned, checksummed, readable.
 
-A batch is what one command wrote: a version byte, the CRC-32 of the rest, then compact JSON ``[at, [record, ...]]``.
+A batch is what one command wrote: a version byte, a CRC-32 of version and rest, then compact JSON ``[at, [record, ...]]``.
 A snapshot is the same envelope around the tree of `CaseState.dump`.
 Damage anywhere in either is found by the checksum, never skipped.
 """
@@ -16,8 +16,9 @@ from typing import Any, Final
 from knhk._case_state import Code, Record
 from knhk.errors import DataError, JournalError
 
-VERSION: Final = 1
-"""The version that this code writes; it reads all versions up to it."""
+VERSION: Final = 2
+"""The version that this code writes; it reads all versions up to it. Version 2 added the records 19 to 21, and its
+checksum covers the version byte too."""
 
 _HEAD: Final = struct.Struct("<BI")
 
@@ -76,7 +77,11 @@ def plain_data(data: object, what: str) -> dict[str, Any]:
 
 def _seal(tree: object) -> bytes:
     body = json.dumps(tree, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
-    return _HEAD.pack(VERSION, zlib.crc32(body)) + body
+    return _HEAD.pack(VERSION, _checksum(VERSION, body)) + body
+
+
+def _checksum(version: int, body: bytes) -> int:
+    return zlib.crc32(body) if version == 1 else zlib.crc32(body, zlib.crc32(bytes([version])))
 
 
 def _open(data: bytes) -> Any:
@@ -84,11 +89,11 @@ def _open(data: bytes) -> Any:
         message = f"the journal entry ends after {len(data)} bytes"
         raise JournalError(message)
     version, checksum = _HEAD.unpack_from(data)
-    if version != VERSION:
-        message = f"the journal entry has version {version}; this KNHK reads version {VERSION}"
+    if not 1 <= version <= VERSION:
+        message = f"the journal entry has version {version}; this KNHK reads versions 1 to {VERSION}"
         raise JournalError(message)
     body = data[_HEAD.size :]
-    if zlib.crc32(body) != checksum:
+    if _checksum(version, body) != checksum:
         message = "the journal entry is damaged: its checksum does not fit"
         raise JournalError(message)
     try:

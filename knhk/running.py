@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -17,9 +17,12 @@ from knhk.history import narrate
 from knhk.journal import plain_data
 from knhk.ports import ItemRow
 from knhk.work.handlers import Handlers, Work
-from knhk.workitem import ItemState
+from knhk.workitem import TRANSITIONS, ItemState
 
 _T = TypeVar("_T")
+
+LONGEST_REASON: Final = 500
+"""Characters of an error's text that the history keeps."""
 
 
 @attrs.frozen
@@ -83,6 +86,16 @@ class RunningCase:
         """What needs a person's eye, such as an OR-join that could not be decided within its budget."""
         return self._look(lambda case: case.problems())
 
+    @property
+    def next_due(self) -> int | None:
+        """When something comes due (a timer, a retry, the end of a claim), in milliseconds since the epoch; None: nothing."""
+
+        def earliest(case: Case) -> int | None:
+            due = case.next_due() if case.state.phase is Phase.RUNNING else None
+            return None if due is None else due.at
+
+        return self._look(earliest)
+
     def work_items(self, *, state: str | None = None) -> list[WorkItem]:
         """Return the open work items of people and external workers, and failed ones of handlers, by number."""
 
@@ -115,9 +128,11 @@ class RunningCase:
         A handler's attempt and the result of the one before it are committed before it starts; replayable tasks leave
         both to the commit of what follows.
         Work whose handler another thread runs at this moment is left to it.
+        A handler that raised and is tried again by itself raises nothing here: `history` tells of the attempt, the other work
+        is done, and the case waits (`next_due`); this, or `Engine.tick`, makes the next attempt when its wait is over.
 
         Raises:
-            HandlerError: a handler raised; its item has failed, the other work was done first.
+            HandlerError: a handler raised at its last attempt; its item has failed, the other work was done first.
         """
         failures: list[KnhkError] = []
         with self.kept():
@@ -125,11 +140,11 @@ class RunningCase:
                 try:
                     output = self._handlers.call(job.handler, job.work)
                 except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
-                    failures.append(self.fail(job, error))
+                    failure = self.fail(job, error)
                 else:
                     failure = self.finish(job, output)
-                    if failure is not None:
-                        failures.append(failure)
+                if failure is not None:
+                    failures.append(failure)
         raise_first(failures)
         return self
 
@@ -152,7 +167,7 @@ class RunningCase:
 
     def tick(self, now: int | None = None) -> int:
         """
-        Run this case's timers that are due, in deadline order; returns how many ran.
+        Do what is due in this case, in deadline order, as `Engine.tick`; returns how much that was.
 
         Raises:
             DataError, LimitExceeded: a timer's task could not run; those that ran before it are kept.
@@ -224,6 +239,8 @@ class RunningCase:
             case = resident.case
             if case.state.phase is Phase.CREATED:
                 case.start(at=self._cache.clock.now())
+            if case.state.phase is Phase.RUNNING and case.state.deadlines:
+                case.retry_due(at=self._cache.clock.now())
             number = self._next_number(resident)
             if number is None:
                 self._cache.commit(resident)
@@ -248,7 +265,7 @@ class RunningCase:
 
     def finish(self, job: Job, output: object) -> HandlerError | None:
         """
-        Record a handler's result; a result that the case refuses fails the item, and the failure is returned.
+        Record a handler's result; a result that the case refuses is a failed attempt, see `fail`.
 
         The result is committed with what follows: by the `next_job` that must come, or by any other command on the case.
         """
@@ -264,13 +281,22 @@ class RunningCase:
             return self.fail(job, error)
         return None
 
-    def fail(self, job: Job, error: Exception) -> HandlerError:
-        """Record that a handler raised, unless its work is gone meanwhile; returns the failure for the caller to raise."""
+    def fail(self, job: Job, error: Exception) -> HandlerError | None:
+        """
+        Record that a handler raised, unless its work is gone or its case suspended meanwhile.
+
+        Returns the failure for the caller to raise; None where the work is tried again by itself.
+        """
         with self._cache.hold(self.id) as resident:
             self._take_back(resident, job)
-            if job.number in resident.case.state.items:
-                resident.case.change_item(job.number, "fail", at=self._cache.clock.now())
+            again = False
+            item = resident.case.state.items.get(job.number)
+            may_fail = resident.case.state.phase in (Phase.RUNNING, Phase.FAILED)
+            if may_fail and item is not None and (item.state, "fail") in TRANSITIONS:
+                again = resident.case.fail_attempt(job.number, _told(error), at=self._cache.clock.now())
             self._cache.commit(resident)
+        if again:
+            return None
         failure = HandlerError(f"{job.path}: handler {job.handler!r} failed: {error}")
         failure.__cause__ = error
         return failure
@@ -362,9 +388,19 @@ class WorkItem:
         """Take suspended work up again."""
         self._do(lambda case, at: case.change_item(self.number, "resume", at=at))
 
-    def fail(self) -> None:
-        """Say that started work has failed; it stays open until it is retried or its case cancelled."""
-        self._do(lambda case, at: case.change_item(self.number, "fail", at=at))
+    def fail(self, reason: str = "") -> None:
+        """
+        Say that started work has failed.
+
+        Where its task has a retry policy and attempts remain, it is tried again by itself after the wait: external work is
+        offered again.
+        Else it stays open until it is retried or its case cancelled.
+        """
+
+        def failed(case: Case, at: int) -> None:
+            case.fail_attempt(self.number, _shortened(reason), at=at)
+
+        self._do(failed)
 
     def retry(self) -> None:
         """Start failed work once more."""
@@ -380,6 +416,20 @@ class WorkItem:
             self.state, self.by = row.state, row.by
         else:
             self.state = gone
+
+
+def _told(error: Exception) -> str:
+    """Say what an attempt failed of, in a form that the journal holds; whatever the error's own text does."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the text of an error is user code too
+        text = "its text cannot be made"
+    return _shortened(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _shortened(text: str) -> str:
+    whole = text.encode("utf-8", "replace").decode()
+    return whole if len(whole) <= LONGEST_REASON else f"{whole[:LONGEST_REASON]}..."
 
 
 def raise_first(failures: Sequence[KnhkError]) -> None:

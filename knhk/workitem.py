@@ -10,6 +10,8 @@ from typing import Final
 
 import attrs
 
+from knhk.spec import Retry
+
 
 class ItemState(enum.Enum):
     """Where a work item is in its life."""
@@ -58,7 +60,8 @@ class ItemEntry:
         instance: which instance of a multiple-instance task, from 1; 0 where there is one.
         state: where it is in its life.
         by: the participant that it is allocated to or that started it; "" for nobody.
-        attempt: how often its handler was begun, the current attempt included; 0 for work without a handler.
+        attempt: how often its handler was begun, or its external work started, the current attempt included; 0 for work of
+            people.
     """
 
     number: int
@@ -68,3 +71,18 @@ class ItemEntry:
     state: ItemState
     by: str = ""
     attempt: int = 0
+
+
+def backoff(retry: Retry, attempt: int) -> int:
+    """
+    Return the wait after a failed attempt, in milliseconds: the initial one, multiplied after each further attempt.
+
+    Args:
+        retry: the policy of the task.
+        attempt: which attempt failed, from 1.
+    """
+    try:
+        wait = retry.initial * retry.coefficient ** (attempt - 1)
+    except OverflowError:
+        return retry.max
+    return round(min(wait, retry.max))

@@ -389,11 +389,11 @@ def test_verify_lists_every_problem(here: Path) -> None:
 def test_verify_says_what_this_version_cannot_run(here: Path) -> None:
     """What is well-formed and yet refused at registration is told as that."""
     document = json.loads(json.dumps(ORDER))
-    document["tasks"][0]["retry"] = {"max_attempts": 2}
-    (here / "retry.json").write_text(json.dumps(document))
+    document["data"] = {"type": "objekt"}
+    (here / "schema.json").write_text(json.dumps(document))
 
-    assert "well-formed, but this version cannot run it, 1 problem" in call("verify", "retry.json", code=1).stdout
-    assert answer("verify", "retry.json", code=1)["well_formed"] is True
+    assert "well-formed, but this version cannot run it, 1 problem" in call("verify", "schema.json", code=1).stdout
+    assert answer("verify", "schema.json", code=1)["well_formed"] is True
 
 
 def test_verify_reports_text_that_is_no_json(here: Path) -> None:

@@ -27,7 +27,8 @@ BATCH = encode_batch(7, [(Code.CREATED, {"name": "Zoë", "n": [1, 2.5, None]}), 
 
 def sealed(body: bytes, version: int = VERSION) -> bytes:
     """An envelope whose checksum is right."""
-    return struct.pack("<BI", version, zlib.crc32(body)) + body
+    checksum = zlib.crc32(body) if version == 1 else zlib.crc32(body, zlib.crc32(bytes([version])))
+    return struct.pack("<BI", version, checksum) + body
 
 
 @given(st.integers(0, 2**53), RECORDS)
@@ -65,6 +66,13 @@ def test_trailing_bytes_are_found() -> None:
     """An entry with something behind it is a JournalError."""
     with pytest.raises(JournalError, match="checksum"):
         decode_batch(BATCH + b" ")
+
+
+def test_a_batch_of_version_1_is_read() -> None:
+    """What the first version wrote, byte for byte, is read as it was meant."""
+    old = bytes.fromhex("01d007a4cd5b372c5b5b312c7b7d5d2c5b325d5d5d")
+
+    assert (7, [(Code.CREATED, {}), (Code.STARTED,)]) == decode_batch(old)
 
 
 @pytest.mark.parametrize("version", [0, VERSION + 1, 255])

@@ -10,13 +10,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     "errors": 0,
-    "expr": 1, "_expr_cel": 1, "_expr_compile": 1, "_expr_syntax": 1, "_expr_values": 1, "spec": 1, "_tables": 1,
+    "expr": 1, "_expr_cel": 1, "_expr_compile": 1, "_expr_syntax": 1, "_expr_values": 1, "_schema": 1, "spec": 1,
+    "_tables": 1,
     "_lower": 2,
     "_orjoin": 3, "_orjoin_search": 3,
     "_kernel": 4,
     "_hot": 5,
     "events": 6, "workitem": 6,
-    "_case_state": 7, "case": 7,
+    "_case_state": 7, "_decisions": 7, "_questions": 7, "case": 7,
     "history": 8, "journal": 8, "ports": 8,
     "_cache": 9, "aio": 9, "analysis": 9, "engine": 9, "formats": 9, "patterns": 9, "running": 9, "stores": 9, "work": 9,
     "__main__": 10, "cli": 10, "testing": 10,

@@ -247,7 +247,7 @@ def test_the_history_tells_changes_of_items_and_of_the_case() -> None:
     for kind in (EventKind.ITEM_CHANGED, EventKind.ITEM_WITHDRAWN, EventKind.TIMER_CLEARED):
         assert kind in kinds
     assert [EventKind.CASE_DEADLOCKED, EventKind.CASE_CANCELLED] == kinds[-2:]
-    assert [EventKind.ITEM_CHANGED, EventKind.CASE_FAILED] == failed[-2:]
+    assert [EventKind.ATTEMPT_FAILED, EventKind.CASE_FAILED] == failed[-2:]
 
 
 def test_a_case_is_free_while_its_handler_runs() -> None:

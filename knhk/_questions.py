@@ -1,0 +1,101 @@
+"""Questions about the state of a case, answered from the state alone; nothing is changed or decided here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from knhk._case_state import CaseState, NetInstance
+from knhk._lower import Kind
+from knhk.errors import UnknownWorkItem
+from knhk.spec import TriggerMode
+from knhk.workitem import ItemEntry, ItemState
+
+
+class Due(NamedTuple):
+    """What comes due at a time: a task's timer, or the deadline of an item (a retry, or the end of a claim; 0: none)."""
+
+    at: int
+    net: int
+    task: int
+    item: int = 0
+
+
+def locate(state: CaseState, path: str) -> tuple[NetInstance, int, int]:
+    """Find the net, the task and the instance (0: none named) that a path names."""
+    net: NetInstance | None = next(iter(state.nets.values()), None)
+    segments = path.split("/")
+    for position, segment in enumerate(segments):
+        name, _, suffix = segment.partition("#")
+        task = None if net is None else net.plan.index.get(name)
+        if net is None or task is None or (suffix and not suffix.isdecimal()):
+            break
+        k = int(suffix) if suffix else 0
+        if position == len(segments) - 1:
+            return net, task, k
+        activity = net.activities.get(task)
+        if activity is None or net.plan.plans[task].kind is not Kind.SUBNET:
+            break
+        net = state.nets.get(activity.open.get(k, -1))
+    message = f"the case has no task {path!r} now"
+    raise UnknownWorkItem(message)
+
+
+def given_back(state: CaseState, net: NetInstance, task: int, k: int) -> ItemEntry | None:
+    """Return the item of running external work that waits to be started again, or None."""
+    activity = net.activities.get(task) if net.plan.plans[task].kind is Kind.EXTERNAL else None
+    item = None if activity is None else state.items.get(activity.open.get(k, 0))
+    return item if item is not None and item.state in (ItemState.OFFERED, ItemState.ALLOCATED) else None
+
+
+def next_due(state: CaseState) -> Due | None:
+    """Return what comes due first: a timer whose task could run, a retry, or the end of a claim; None: nothing."""
+    due = [
+        Due(at, net.number, task)
+        for net in state.nets.values()
+        for task, at in net.timers.items()
+        if net.marking.is_ready(task)
+    ]
+    for number, at in state.deadlines.items():
+        item = state.items[number]
+        due.append(Due(at, item.net, item.task, number))
+    return min(due, default=None)
+
+
+def keeps_event(net: NetInstance, name: str) -> bool:
+    """Whether a running net listens to an event now (rule 7)."""
+    task = net.plan.listeners.get(name)
+    if task is None:
+        return False
+    trigger = net.plan.plans[task].task.trigger
+    if trigger is None or trigger.mode is TriggerMode.PERSISTENT:
+        return True
+    return net.marking.threads(task) > net.triggers.get(task, 0)
+
+
+def waits(state: CaseState) -> bool:
+    """Whether something may still come by itself or from outside, although no work is open."""
+    if state.deadlines:
+        return True
+    for net in state.nets.values():
+        if net.timers or net.marking.undecided:
+            return True
+        if any(net.marking.is_ready(task) for task in net.plan.triggered):
+            return True
+    return False
+
+
+def ends_implicitly(net: NetInstance) -> bool:
+    """Whether no work is left in a net with implicit termination, detached instances included."""
+    if not net.plan.tables.implicit or any(activity.open for activity in net.activities.values()):
+        return False
+    return net.plan.empty or net.marking.has_ended()
+
+
+def depth_below(net: NetInstance) -> int:
+    """Return how many composite tasks inside one another the subnet of a task in this net would make."""
+    depth = 1
+    above = net.parent
+    while above is not None:
+        depth += 1
+        above = above.parent
+    return depth
