@@ -112,7 +112,8 @@ def _splits(draw: st.DrawFn, task: dict[str, Any], targets: list[str], flows: li
 
 
 def _work(draw: st.DrawFn, task: dict[str, Any], subnets: tuple[str, ...], listened: set[str]) -> None:
-    kind = draw(st.sampled_from(["manual"] * 4 + ["routing", "handler", "timer", "multiple", "trigger", "subnet"]))
+    others = ["routing", "handler", "external", "timer", "multiple", "trigger", "subnet"]
+    kind = draw(st.sampled_from(["manual"] * 4 + others))
     if kind == "subnet" and subnets:
         task["subnet"] = draw(st.sampled_from(subnets))
         if draw(st.integers(0, 2)) == 0:
@@ -121,6 +122,12 @@ def _work(draw: st.DrawFn, task: dict[str, Any], subnets: tuple[str, ...], liste
         task["timer"] = f"{draw(st.integers(1, 3))}s"
     elif kind == "handler":
         task["handler"] = "work"
+        _attempts(draw, task)
+    elif kind == "external":
+        task["external"] = {"topic": "t", "timeout": f"{draw(st.integers(1, 3))}s"}
+        _attempts(draw, task)
+        if draw(st.booleans()):
+            task["multiple"] = draw(_multiple())
     elif kind != "routing":
         task["manual"] = {}
         if kind == "multiple":
@@ -129,6 +136,11 @@ def _work(draw: st.DrawFn, task: dict[str, Any], subnets: tuple[str, ...], liste
         if kind == "trigger" and event not in listened:
             listened.add(event)
             task["trigger"] = {"event": event, "mode": draw(st.sampled_from(["transient", "persistent"]))}
+
+
+def _attempts(draw: st.DrawFn, task: dict[str, Any]) -> None:
+    if draw(st.booleans()):
+        task["retry"] = {"max_attempts": draw(st.integers(1, 3)), "initial": "1s", "max": "2s"}
 
 
 @st.composite

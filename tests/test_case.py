@@ -33,7 +33,11 @@ RUNS = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
-ACTIONS = ["complete"] * 6 + ["start"] * 3 + ["cancel", "event", "advance", "advance", "mi", "item", "case", "nonsense"]
+ACTIONS = (
+    ["complete"] * 6
+    + ["start"] * 3
+    + ["cancel", "event", "advance", "advance", "mi", "item", "attempt", "attempt", "case", "nonsense"]
+)
 FIRST = {"list": ["a", "b"]}
 
 
@@ -66,6 +70,14 @@ def act(draw: Any, case: Case, at: int) -> None:
         commands = ["allocate", "offer", "suspend", "resume", "fail", "retry", "start", "bogus"]
         number = draw(st.sampled_from([*numbers, 0]))
         case.change_item(number, draw(st.sampled_from(commands)), at=at, by=draw(st.sampled_from([None, "bob"])))
+    elif action == "attempt":
+        started = [number for number in numbers if case.state.items[number].state is ItemState.STARTED]
+        number = draw(st.sampled_from([*started, 0]))
+        if number in case.state.work:
+            case.begin_attempt(number, at=at)
+        if draw(st.booleans()):
+            case.retry_due(at=at)
+        case.fail_attempt(number, "refused", at=at)
     elif action == "case":
         draw(st.sampled_from([case.suspend, case.resume, case.start, case.cancel]))(at=at)
     else:

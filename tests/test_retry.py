@@ -220,6 +220,8 @@ def test_an_aborted_task_drops_its_retry(command: Callable[[Any], None]) -> None
         clock.advance(60_000)
         assert (None, 0, 0) == (case.next_due, engine.tick(), engine.run_pending())
         assert 1 == len(seen)
+        with engine._cache.hold(case.id) as resident:
+            assert {} == resident.case.state.deadlines
 
 
 def test_a_cancellation_region_drops_a_retry() -> None:
@@ -455,6 +457,9 @@ def test_every_instance_has_its_own_claim() -> None:
     assert (["L#1", "L#3"], ["L#4"]) == (case.enabled, case.running)
     case.start_task("L#3", by="w2")
     assert (["L#1"], ["L#3", "L#4"]) == (case.enabled, case.running)
+    clock.advance(1)
+    assert 1 == engine.tick()
+    assert (["L#1", "L#4"], ["L#3"]) == (case.enabled, case.running)
     for path in ("L#1", "L#3", "L#4"):
         case.complete_task(path)
     assert "completed" == case.state
@@ -479,8 +484,33 @@ def test_failed_external_work_is_offered_again_after_its_wait() -> None:
     assert [{"attempt": 1, "error": "no paper", "retry_at": 1_000}] == kinds(case, EventKind.ATTEMPT_FAILED)
     assert 1 == case.retry_failed()
     assert ("running", ["L"]) == (case.state, case.running)
+    case.work_item(item.number).fail("no ink")
+    assert {"attempt": 3, "error": "no ink"} == kinds(case, EventKind.ATTEMPT_FAILED)[-1]
+    assert 1 == case.retry_failed()
     case.complete_task("L")
     assert "completed" == case.state
+
+
+def test_a_running_composite_task_is_not_started_again() -> None:
+    """Starting a composite task by its path is refused while it runs, whatever numbers its work items have."""
+    inner = {"tasks": [LABEL], "flows": [{"from": "start", "to": "L"}, {"from": "L", "to": "end"}]}
+    with Engine(clock=ManualClock()) as engine:
+        engine.register(
+            Specification.from_dict(
+                {
+                    "id": "r",
+                    "tasks": [{"id": "S", "subnet": "inner"}],
+                    "flows": [{"from": "start", "to": "S"}, {"from": "S", "to": "end"}],
+                    "subnets": {"inner": inner},
+                }
+            )
+        )
+        case = engine.create_case("r").run()
+
+        with pytest.raises(IllegalTransition, match="cannot start S: it is not offered"):
+            case.start_task("S")
+
+        assert ["S/L"] == case.enabled
 
 
 def test_claims_survive_a_restart(tmp_path: Path) -> None:
