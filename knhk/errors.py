@@ -15,7 +15,7 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     │   ├── SpecificationConflict            this id and version are registered with other content
     │   ├── IdempotencyConflict              this key was used with another request
     │   └── ConcurrentUpdate                 somebody else moved the case first; reload and retry
-    ├── DataError (ValueError)               a predicate or mapping failed on this data; .expression, .element
+    ├── DataError (ValueError)               a predicate, a mapping or the schema refuses this data; .expression, .element
     ├── HandlerError                         user code raised; __cause__ is it
     ├── StoreError                           the store failed; the case is unchanged
     │   ├── StoreFull                        no space left; nothing was written, reading goes on
@@ -139,11 +139,12 @@ class ConcurrentUpdate(CommandError):
 
 class DataError(KnhkError, ValueError):
     """
-    A predicate or a mapping failed on this data; the case is unchanged.
+    A predicate, a mapping or the schema of the data refuses this data; the case is unchanged.
 
     Attributes:
         expression: the text of the expression.
-        element: the element it belongs to (a flow ``A -> B``, a task), or "" where it stands alone.
+        element: the element it belongs to (a flow ``A -> B``, a task), or the place in the data (``data.lines[2].n``) that
+            the schema refuses; "" where it stands alone.
         value: what the expression met (the offending value), for the message.
     """
 

@@ -1,5 +1,5 @@
 """
-What the documentation shows works: every example runs, prints what its page says, and the pages build without a warning.
+What the documentation and the README show works: every example runs, prints what its page says, and the pages build without a warning.
 
 The fences of a page, in order, in one namespace and one empty directory:
 
@@ -35,7 +35,7 @@ from knhk.spec import document
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted(each for each in DOCS.rglob("*.md") if "_build" not in each.parts)
+PAGES = [ROOT / "README.md", *sorted(each for each in DOCS.rglob("*.md") if "_build" not in each.parts)]
 SHOWN_ONLY = ("pip install ", "make ", "python -m venv ", "cd ", "git ", ". .venv/")
 KNOWN = {
     "python",
@@ -116,7 +116,7 @@ def shell(command: str) -> str:
     return done.stdout + ("Killed\n" if done.returncode in (-9, 137) and "Killed" not in done.stdout else "")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_shows_is_so(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The examples of a page run in order and print what the page shows."""
     monkeypatch.chdir(tmp_path)
