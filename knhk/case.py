@@ -454,12 +454,13 @@ class Case:
     def _claim(self, net: NetInstance, task: int) -> None:
         """Set when the claims on external work that was just started end, where the task says so."""
         external = net.plan.plans[task].task.external
-        if external is None or external.timeout is None:
+        activity = net.activities.get(task)
+        if external is None or external.timeout is None or activity is None:
             return
         state = self.state
         started = [
             number
-            for number in net.activities[task].open.values()
+            for number in activity.open.values()
             if number not in state.deadlines and state.items[number].state is ItemState.STARTED
         ]
         if started:

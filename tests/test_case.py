@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nets import SMALL, compiled, fresh, specifications
 
+from knhk import _hot
 from knhk._case_state import Code, Phase
 from knhk._kernel import Net
 from knhk._lower import Program
@@ -46,42 +49,47 @@ def copy(tree: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(tree))
 
 
-def act(draw: Any, case: Case, at: int) -> None:
+def act(pick: Any, case: Case, at: int) -> None:
     """Give the case one random command, mostly one that fits."""
-    action = draw(st.sampled_from(ACTIONS))
+    action = pick(ACTIONS)
     paths = case.enabled() + case.running()
-    path = draw(st.sampled_from(paths)) if paths else "T0"
-    output = draw(st.sampled_from([None, {}, {"x": 0}, {"x": 1}, {"x": 2}, {"list": [1]}, {"list": "none"}]))
+    path = pick(paths) if paths else "T0"
+    output = pick([None, {}, {"x": 0}, {"x": 1}, {"x": 2}, {"list": [1]}, {"list": "none"}])
     numbers = sorted(case.state.items)
     if action == "complete":
         case.complete_task(path, output, at=at)
     elif action == "start":
-        case.start_task(path, at=at, by=draw(st.sampled_from(["", "ann"])))
+        case.start_task(path, at=at, by=pick(["", "ann"]))
     elif action == "cancel":
         case.cancel_task(path, at=at)
     elif action == "event":
-        case.send_event(draw(st.sampled_from("ef")), output, at=at)
+        case.send_event(pick("ef"), output, at=at)
     elif action == "advance":
-        case.advance(at=at + 1_000 * draw(SMALL))
+        case.advance(at=at + 1_000 * pick(range(3)))
     elif action == "mi":
         commands = [case.add_instance, case.close_instances, case.complete_instances]
-        draw(st.sampled_from(commands))(path.partition("#")[0], at=at)
+        pick(commands)(path.partition("#")[0], at=at)
     elif action == "item":
         commands = ["allocate", "offer", "suspend", "resume", "fail", "retry", "start", "bogus"]
-        number = draw(st.sampled_from([*numbers, 0]))
-        case.change_item(number, draw(st.sampled_from(commands)), at=at, by=draw(st.sampled_from([None, "bob"])))
+        number = pick([*numbers, 0])
+        case.change_item(number, pick(commands), at=at, by=pick([None, "bob"]))
     elif action == "attempt":
         started = [number for number in numbers if case.state.items[number].state is ItemState.STARTED]
-        number = draw(st.sampled_from([*started, 0]))
+        number = pick([*started, 0])
         if number in case.state.work:
             case.begin_attempt(number, at=at)
-        if draw(st.booleans()):
+        if pick([False, True]):
             case.retry_due(at=at)
         case.fail_attempt(number, "refused", at=at)
     elif action == "case":
-        draw(st.sampled_from([case.suspend, case.resume, case.start, case.cancel]))(at=at)
+        pick([case.suspend, case.resume, case.start, case.cancel])(at=at)
     else:
-        case.complete_task(draw(st.sampled_from(["", "T9", "T0/T0", "T0#9", "T0#x", "T0#1/T0", "/"])), at=at)
+        case.complete_task(pick(["", "T9", "T0/T0", "T0#9", "T0#x", "T0#1/T0", "/"]), at=at)
+
+
+def picking(data: st.DataObject) -> Any:
+    """What chooses one of several as Hypothesis says."""
+    return lambda options: data.draw(st.sampled_from(options))
 
 
 def replayed(program: Program, nets: tuple[Net, ...], snapshot: dict[str, Any] | None, records: list[Any]) -> Case:
@@ -107,7 +115,7 @@ def test_a_replay_gives_the_same_state(data: st.DataObject, specification: Speci
             if at == 0:
                 case.start(at=0)
             else:
-                act(data.draw, case, at * 700)
+                act(picking(data), case, at * 700)
         except REFUSALS:
             pass
         fresh_records = case.take_records()
@@ -126,6 +134,49 @@ def test_a_replay_gives_the_same_state(data: st.DataObject, specification: Speci
         }
 
 
+@pytest.mark.skipif(not _hot.COMPILED and os.environ.get("CI") != "true", reason="the compiled kernel is not built")
+def test_both_kernels_make_the_same_case() -> None:
+    """On random specifications the same commands give the same records, refusals and state on either kernel."""
+    firings = 0
+
+    @settings(RUNS, max_examples=150, database=None)
+    @given(st.integers(0, 2**32), specifications())
+    def run(seed: int, specification: Specification) -> None:
+        nonlocal firings
+        program, nets = compiled(specification)
+        hot = tuple(_hot.Net(each.tables, or_join_budget=2_000) for each in program.nets)
+        assert type(hot[0]) is not type(nets[0])
+        for turn in range(8):
+            pair = [fresh(program, nets), fresh(program, hot)]
+            for case in pair:
+                case.create(FIRST)
+            for at in range(40):
+                assert commanded(pair[0], seed + turn, at) == commanded(pair[1], seed + turn, at)
+                reference, other = (case.take_records() for case in pair)
+                assert reference == other
+                assert pair[0].state.dump() == pair[1].state.dump()
+                firings += sum(record[0] in (Code.FIRED, Code.BEGUN) for record in reference)
+                if pair[0].state.phase in (Phase.COMPLETED, Phase.CANCELLED):
+                    break
+
+    run()
+
+    assert firings >= 500
+
+
+def commanded(case: Case, seed: int, at: int) -> str:
+    """Give the case the random command of this seed and time; returns why it was refused, or nothing."""
+    chance = random.Random(seed * 1_000 + at)
+    try:
+        if at == 0:
+            case.start(at=0)
+        else:
+            act(chance.choice, case, at * 700)
+    except REFUSALS as error:
+        return repr(error)
+    return ""
+
+
 @RUNS
 @given(st.data(), specifications())
 def test_a_refused_command_changes_nothing(data: st.DataObject, specification: Specification) -> None:
@@ -140,7 +191,7 @@ def test_a_refused_command_changes_nothing(data: st.DataObject, specification: S
             if at == 0:
                 case.start(at=0)
             else:
-                act(data.draw, case, at * 700)
+                act(picking(data), case, at * 700)
         except REFUSALS:
             if not case._log[case._taken :]:
                 assert copy(case.state.dump()) == before
@@ -163,7 +214,7 @@ def test_what_is_offered_can_be_started(data: st.DataObject, specification: Spec
             if at == 0:
                 case.start(at=0)
             else:
-                act(data.draw, case, at * 700)
+                act(picking(data), case, at * 700)
         except REFUSALS:
             pass
         if case.state.phase is not Phase.RUNNING:

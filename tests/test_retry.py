@@ -429,6 +429,21 @@ def test_a_late_completion(meanwhile: str | None, refused: bool) -> None:
         assert ("completed", {"late": True}) == (case.state, case.data)
 
 
+def test_external_work_is_allocated_before_it_is_claimed() -> None:
+    """Allocating offered work sets no deadline; its start does."""
+    clock = ManualClock(0)
+    with Engine(clock=clock) as engine:
+        engine.register(line(LABEL))
+        case = engine.create_case("r").run()
+        (item,) = case.work_items()
+
+        item.allocate("w1")
+
+        assert ("allocated", None) == (item.state, case.next_due)
+        item.start(by="w1")
+        assert TEN_MINUTES == case.next_due
+
+
 def test_a_claim_stands_still_while_its_work_is_suspended() -> None:
     """Suspended work is not taken away; resumed, it has its whole time again."""
     clock = ManualClock(0)
