@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from knhk import AsyncEngine, DataError, HandlerError, Specification
+from knhk import AsyncEngine, DataError, HandlerError, Specification, build
 from knhk.testing.clock import ManualClock
 
 
@@ -166,3 +166,28 @@ def test_commands_and_lists() -> None:
                 await engine.create_case("w", {"x": float("nan")})
 
     asyncio.run(main())
+
+
+def test_an_asynchronous_handler_is_tried_again_by_itself() -> None:
+    """A failed attempt raises nothing where the policy gives another, and `next_due` says when that is."""
+    clock = ManualClock(0)
+    net = build("retry")
+    net.sequence(net.start, net.task("A", handler="work", retry={"max_attempts": 2, "initial": "1s"}), net.end)
+
+    async def main() -> tuple[Any, ...]:
+        async with AsyncEngine(clock=clock) as engine:
+            await engine.register(net.specification())
+
+            @engine.handler("work")
+            async def work(item: Any) -> dict[str, int]:
+                if item.attempt == 1:
+                    raise OSError("not yet")
+                return {"attempt": item.attempt}
+
+            case = await (await engine.create_case("retry")).run()
+            due = await case.next_due()
+            clock.advance(1_000)
+            ticked = await engine.tick(), await engine.run_pending()
+            return due, ticked, await case.state(), await case.data()
+
+    assert (1_000, (1, 1), "completed", {"attempt": 2}) == asyncio.run(main())
