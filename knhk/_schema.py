@@ -21,6 +21,8 @@ _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _VALUES: Final = ("const", "default", "enum", "examples")
 _SHOWN: Final = 5
 _LONGEST: Final = 200
+# The library goes down into the data on the machine's stack, which has an end that it does not look for.
+_DEEPEST: Final = 1_000
 
 
 def schema_problems(schema: Mapping[str, Any]) -> tuple[Problem, ...]:
@@ -64,10 +66,27 @@ def compile_schema(schema: Mapping[str, Any]) -> Check:
     validator = _validator(_library(), schema)
 
     def check(data: dict[str, Any]) -> None:
+        if _is_deeper_than(_DEEPEST, data):
+            message = f"is nested more than {_DEEPEST} deep, and cannot be held against its schema"
+            raise DataError(message, element="data")
         if not validator.is_valid(data):
             _refuse(list(validator.iter_errors(data)))
 
     return check
+
+
+def _is_deeper_than(depth: int, data: object) -> bool:
+    level = [data]
+    for _ in range(depth + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _refuse(errors: Sequence[Any]) -> NoReturn:

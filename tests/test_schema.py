@@ -162,6 +162,24 @@ def test_a_reference_inside_the_schema_is_followed() -> None:
         compile_schema(schema)({"x": {"x": 3}})
 
 
+@pytest.mark.parametrize("kind", [dict, list])
+def test_data_without_end_is_refused_before_the_library_falls_into_it(kind: type) -> None:
+    """Data nested a thousand deep is checked; deeper data is a DataError."""
+    schema = {"$ref": "#/$defs/tree", "$defs": {"tree": {"properties": {"x": {"$ref": "#/$defs/tree"}}}}}
+    check = compile_schema(schema)
+    inner: Any = kind()
+    for _ in range(999):
+        inner = {"x": inner} if kind is dict else [inner]
+    check({"x": inner})
+
+    with pytest.raises(DataError, match="data: is nested more than 1000 deep"):
+        check({"x": {"x": {"x": inner}}})
+    for _ in range(100_000):
+        inner = [inner]
+    with pytest.raises(DataError, match="more than 1000 deep"):
+        check({"x": inner})
+
+
 def test_an_unknown_address_is_never_fetched() -> None:
     """Where a schema names its own address, a reference to another one under it is refused as well."""
     schema = {"$id": "http://127.0.0.1:1/a/", "properties": {"x": {"$dynamicRef": "b"}}}
