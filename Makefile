@@ -17,7 +17,7 @@ help:
 	@echo "make docs   the documentation, in docs/_build"
 	@echo "make clean  remove what was built"
 
-.venv/.run: pyproject.toml setup.py $(wildcard knhk/_hot/*.pyx knhk/_hot/*.pxd)
+.venv/.run: pyproject.toml setup.py $(wildcard knhk/_hot/*.pyx knhk/_hot/*.pxd knhk/_hot/*.h)
 	@echo "== setting up .venv"
 	@PYTHON="$(PYTHON)" tools/make_venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .

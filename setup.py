@@ -42,7 +42,10 @@ def extensions() -> list[Extension]:
         say("no compiled kernel, as there is no Cython")
         return []
     options = [] if sys.platform == "win32" else ["-O3"]
-    wanted = [Extension(f"knhk._hot.{each.stem}", [str(each)], extra_compile_args=options) for each in SOURCES]
+    wanted = [
+        Extension(f"knhk._hot.{each.stem}", [str(each)], extra_compile_args=options, include_dirs=["knhk/_hot"])
+        for each in SOURCES
+    ]
     translated: list[Extension] = cythonize(wanted, build_dir="build/cython")
     for extension in translated:
         # NOTE: on cythonize's result; set on what it is given, it is lost.

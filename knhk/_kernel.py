@@ -18,6 +18,7 @@ Invariants, held by property tests:
 - ``ready`` is exactly the set of idle tasks whose join is satisfied and whose read conditions are marked.
   It is kept incrementally: a step looks again only at the consumers of the conditions that it touched.
 - OR-joins depend on the whole net.  They are looked at again in `settle`, and only when something changed since the last time.
+- `changes` tells of every task exactly once that it became ready, and that it ceased to be.
 - No method leaves a half-done step: a call that is not allowed raises before the first change.
 
 What this file is not: it knows no data, no time, no subnets and no instances; `knhk.case` puts those on top.
@@ -65,11 +66,10 @@ class Marking:
         tokens: by condition, how many tokens it holds.
         status: by task, `IDLE`, `BUSY` or `DRAINING`.
         seen: by partial join in the middle of a round, the bit mask of input positions that have come.
-        flips: tasks whose readiness changed since the caller last cleared the list: number ``t`` for ready, ``~t`` for not.
         undecided: OR-joins whose search met its budget; they count as not ready.
     """
 
-    __slots__ = ("_busy", "_dirty", "_ready", "flips", "net", "seen", "status", "tokens", "undecided")
+    __slots__ = ("_announced", "_busy", "_ceased", "_dirty", "_ready", "net", "seen", "status", "tokens", "undecided")
 
     def __init__(self, net: Net) -> None:
         tables = net.tables
@@ -77,9 +77,10 @@ class Marking:
         self.tokens = [0] * len(tables.conditions)
         self.status = [IDLE] * len(tables.tasks)
         self.seen: dict[int, int] = {}
-        self.flips: list[int] = []
         self.undecided: set[int] = set()
         self._ready: set[int] = set()
+        self._announced: set[int] = set()
+        self._ceased: set[int] = set()
         self._busy = 0
         self._dirty = False
         self._put(((0, 1),))
@@ -93,6 +94,21 @@ class Marking:
     def ready(self) -> list[int]:
         """Return the ready tasks, ascending."""
         return sorted(self._ready)
+
+    def changes(self) -> list[int]:
+        """
+        Return, and forget, which tasks became ready or ceased to be since the last call.
+
+        Returns:
+            First ``~t``, ascending, for each task that was ready at the last call and was not at some moment since; then
+            ``t``, ascending, for each that is ready now and was not at the last call or at some moment since.
+        """
+        ceased, ready = self._ceased, self._ready
+        came = sorted(task for task in ready if task in ceased or task not in self._announced)
+        news = [*(~task for task in sorted(ceased)), *came]
+        self._announced = set(ready)
+        self._ceased = set()
+        return news
 
     def anything_busy(self) -> bool:
         """Whether some task holds its thread of control."""
@@ -142,17 +158,24 @@ class Marking:
         """Cancel the region, release the task and put a token on each chosen output (positions in ``outputs``)."""
         if self.status[task] != BUSY:
             raise InternalError(f"task {task} cannot complete: its status is {self.status[task]}")
-        self._pass_control(task, chosen, IDLE)
+        self._pass_control(task, self._chosen(task, chosen), IDLE)
 
     def pass_on(self, task: int, chosen: Sequence[int]) -> None:
         """Pass control while instances run on: a busy task becomes draining, a detached one stays idle (rule 6)."""
         entry = self.net.tables.table[task]
+        arcs = self._chosen(task, chosen)
         if entry.detached:
-            self._pass_control(task, chosen, IDLE)
+            self._pass_control(task, arcs, IDLE)
         elif self.status[task] == BUSY:
-            self._pass_control(task, chosen, DRAINING)
+            self._pass_control(task, arcs, DRAINING)
         else:
             raise InternalError(f"task {task} cannot pass control: its status is {self.status[task]}")
+
+    def fire(self, task: int, chosen: Sequence[int]) -> None:
+        """Start the task and pass control at once: `start`, then `complete`, or for a detached task `pass_on`."""
+        arcs = self._chosen(task, chosen)
+        self.start(task)
+        self._pass_control(task, arcs, IDLE)
 
     def release(self, task: int) -> None:
         """Make a busy or draining task idle without output: its thread of control is gone; a partial join resets."""
@@ -170,11 +193,12 @@ class Marking:
         self._look(task)
         self._dirty = True
 
-    def settle(self) -> None:
-        """Look again at the OR-joins, if anything changed since the last time."""
+    def settle(self) -> bool:
+        """Look again at the OR-joins, if anything changed since the last time; return whether the answer to any did."""
         if not self._dirty:
-            return
+            return False
         self._dirty = False
+        changed = False
         tables = self.net.tables
         for task in tables.or_joins:
             answer = _orjoin.WAITING
@@ -184,10 +208,11 @@ class Marking:
                 self.undecided.add(task)
             else:
                 self.undecided.discard(task)
-            self._set_ready(task, answer == _orjoin.ENABLED)
+            changed |= self._set_ready(task, answer == _orjoin.ENABLED)
+        return changed
 
     def restore(self, tokens: Sequence[int], status: Sequence[int], seen: dict[int, int]) -> None:
-        """Become the state that a snapshot recorded; ``flips`` is left empty."""
+        """Become the state that a snapshot recorded; there are no changes to tell of."""
         self.tokens = list(tokens)
         self.status = list(status)
         self.seen = dict(seen)
@@ -197,7 +222,7 @@ class Marking:
         self._dirty = True
         self._look_at(range(len(self.status)))
         self.settle()
-        self.flips.clear()
+        self.changes()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -230,14 +255,19 @@ class Marking:
             return marked >= entry.required and not self.seen.get(task)
         return marked > 0
 
-    def _pass_control(self, task: int, chosen: Sequence[int], status: int) -> None:
+    def _chosen(self, task: int, chosen: Sequence[int]) -> list[tuple[int, int]]:
+        """Look the arcs up before anything is changed."""
+        outputs = self.net.tables.table[task].outputs
+        return [outputs[position] for position in chosen]
+
+    def _pass_control(self, task: int, arcs: Sequence[tuple[int, int]], status: int) -> None:
         entry = self.net.tables.table[task]
         self._cancel(entry.cancels_conditions, entry.cancels_tasks, keep=task)
         if self.status[task] != status:
             self._set_status(task, status)
         if task in entry.cancels_tasks:
             self.seen.pop(task, None)
-        self._put([entry.outputs[position] for position in chosen])
+        self._put(arcs)
         self._look(task)
         self._dirty = True
 
@@ -308,13 +338,17 @@ class Marking:
         elif not possible:
             self._set_ready(task, False)
 
-    def _set_ready(self, task: int, ready: bool) -> None:
-        if ready and task not in self._ready:
+    def _set_ready(self, task: int, ready: bool) -> bool:
+        """Note whether the task is ready; return whether that is new."""
+        if ready == (task in self._ready):
+            return False
+        if ready:
             self._ready.add(task)
-            self.flips.append(task)
-        elif not ready and task in self._ready:
-            self._ready.discard(task)
-            self.flips.append(~task)
+            return True
+        self._ready.discard(task)
+        if task in self._announced:
+            self._ceased.add(task)
+        return True
 
     def _set_status(self, task: int, status: int) -> None:
         self._busy += (status != IDLE) - (self.status[task] != IDLE)

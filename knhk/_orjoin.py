@@ -152,9 +152,7 @@ class OrJoinAnalysis:
         Returns:
             `ENABLED`, `WAITING`, or `UNDECIDED` when the budget was not enough.
         """
-        view = self._views.get(join)
-        if view is None:
-            view = self._views[join] = _View(self._tables, self._producers, join)
+        view = self._view(join)
         marked = [arc for arc in view.inputs if marking[arc[0]] >= arc[1]]
         if not marked or len(marked) == len(view.inputs):
             return ENABLED if marked else WAITING
@@ -177,6 +175,23 @@ class OrJoinAnalysis:
                 region.answers.clear()
             region.answers[key] = answer
         return answer
+
+    def tiers(self, join: int) -> list[tuple[Arc, int, int]]:
+        """Return, for each input arc of an OR-join, the bits of steps 1 and 2: conditions, and above them running tasks."""
+        view = self._view(join)
+        return list(zip(view.inputs, view.upstream, view.escorts, strict=True))
+
+    def relevant(self, join: int) -> int:
+        """Return the bits, as in `tiers`, on which the answer depends for a net in which no partial join swallows."""
+        view = self._view(join)
+        region = view.region or view.explore(self._tables, self._producers)
+        return region.relevant
+
+    def _view(self, join: int) -> _View:
+        view = self._views.get(join)
+        if view is None:
+            view = self._views[join] = _View(self._tables, self._producers, join)
+        return view
 
     def _held(self, marking: Sequence[int], status: Sequence[int]) -> int:
         """Return the bits of the marked conditions, and above them those of the running tasks."""
@@ -244,9 +259,10 @@ class _Region:
         translation: the monotone system.
         forward: the search for where the system is not exact.
         answers: what was found, by what matters of the state.
+        relevant: the bits of the conditions and tasks that matter.
     """
 
-    __slots__ = ("_partials", "_status", "_tokens", "answers", "forward", "translation")
+    __slots__ = ("_partials", "_status", "_tokens", "answers", "forward", "relevant", "translation")
 
     def __init__(self, tables: Tables, producers: _Producers, join: int) -> None:
         conditions, tasks = _relevant(tables, producers, join)
@@ -257,6 +273,7 @@ class _Region:
         self._tokens = itemgetter(*sorted(conditions))
         self._status = itemgetter(*sorted(tasks | {join}))
         self._partials = [t for t in sorted(tasks) if swallows(tables.table[t])]
+        self.relevant = _bits(conditions, tasks | {join}, len(tables.conditions))
         self.answers: dict[_Key, int] = {}
 
     def key(self, marking: Sequence[int], status: Sequence[int], seen: Mapping[int, int]) -> _Key:

@@ -48,9 +48,9 @@ def places(marking: Marking) -> list[int]:
 def test_start_takes_and_complete_puts() -> None:
     """A task takes its token when it starts and puts its own when it completes; in between it is busy (rule 1)."""
     m = net(task([0], [2])).marking()
-    assert (m.ready(), m.flips, m.anything_busy()) == ([0], [0], False)
+    assert (m.ready(), m.changes(), m.anything_busy()) == ([0], [0], False)
     m.start(0)
-    assert (places(m), m.status, m.ready(), m.flips, m.anything_busy()) == ([], [BUSY], [], [0, -1], True)
+    assert (places(m), m.status, m.ready(), m.changes(), m.anything_busy()) == ([], [BUSY], [], [~0], True)
     m.complete(0, [0])
     assert (places(m), m.status, m.anything_busy()) == ([2], [IDLE], False)
 
@@ -341,16 +341,15 @@ def test_readiness_is_kept_as_if_looked_at_anew(data: st.DataObject, of: Net) ->
         else:
             getattr(m, action)(number)
         m.settle()
-        for flip in m.flips:
-            known.add(flip) if flip >= 0 else known.remove(~flip)
-        m.flips.clear()
+        for task in m.changes():
+            known.add(task) if task >= 0 else known.remove(~task)
         again = of.marking()
         again.restore(m.tokens, m.status, m.seen)
         assert m.ready() == again.ready() == sorted(known)
         assert m.undecided == again.undecided
         assert m.anything_busy() == again.anything_busy() == any(m.status)
         assert min(m.tokens) >= 0
-        assert again.flips == []
+        assert again.changes() == []
 
 
 def test_an_aborted_partial_join_forgets_its_round() -> None:
@@ -392,8 +391,48 @@ def test_a_task_in_its_own_region_does_not_flicker() -> None:
     """A multiple-instance task that passes control and names itself is not ready for a moment in between (rules 5 and 6)."""
     m = marked(net(task([2], continues=True, cancels_tasks=(0,))), 2, 2)
     m.start(0)
-    m.flips.clear()
+    m.changes()
 
     m.pass_on(0, [0])
 
-    assert ([], [DRAINING]) == (m.flips, m.status)
+    assert ([], [DRAINING]) == (m.changes(), m.status)
+
+
+def test_a_task_that_was_not_ready_for_a_moment_is_told_of_twice() -> None:
+    """What ceased to be ready and is ready again is news, in this order; what came and went is none."""
+    m = marked(net(task([2], [2]), task([2, 3]), task([4], [3]), task([3])), 2, 4)
+
+    m.fire(2, [0])
+    m.fire(3, [0])
+    m.fire(0, [0])
+
+    assert [~0, ~2, 0] == m.changes()
+    assert [] == m.changes()
+
+
+def test_fire_is_start_and_completion() -> None:
+    """A task is fired as if it were started and completed, a detached one as if it were started and passed control on."""
+    for detached in (False, True):
+        of = net(task([2], [3, 4], detached=detached))
+        whole, parts = marked(of, 2), marked(of, 2)
+
+        whole.fire(0, [1])
+        parts.start(0)
+        (parts.pass_on if detached else parts.complete)(0, [1])
+
+        assert ([4], [IDLE], whole.changes()) == (places(whole), whole.status, parts.changes())
+        assert places(whole) == places(parts)
+
+
+@pytest.mark.parametrize("step", ["complete", "pass_on", "fire"])
+def test_an_output_that_is_not_there_leaves_the_step_undone(step: str) -> None:
+    """A position beyond the outputs raises before anything has happened."""
+    m = marked(net(task([2], [3], cancels_conditions=(4,))), 2, 4)
+    if step != "fire":
+        m.start(0)
+    before = (places(m), m.status, m.ready())
+
+    with pytest.raises(IndexError):
+        getattr(m, step)(0, [1])
+
+    assert before == (places(m), m.status, m.ready())

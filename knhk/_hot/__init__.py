@@ -1,7 +1,9 @@
 """
-The token game as it runs: the one place that chooses between the compiled kernel and the reference kernel.
+The token game as it runs: the one place that chooses between what is compiled and what is not.
 
-The compiled one (`knhk._hot.kernel`) is taken where it was built; both do the same, which property tests hold.
+The compiled kernel (`knhk._hot.kernel`) is taken where it was built; the reference kernel does the same, which property tests
+hold.  With it come `express` (`knhk._hot.express`), without which a case is driven one command at a time, and two ways with
+JSON trees (`knhk._hot.plain`), without which the ``json`` module does their work.
 ``KNHK_NO_EXTENSION=1`` takes the reference kernel in any case; ``KNHK_REQUIRE_EXTENSION=1`` refuses to do without the
 compiled one.  Both are read when this is first imported, and not again.
 """
@@ -12,7 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from knhk import _kernel
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     # For the type checker both kernels are the definition; kernel.pyi says it of the compiled one.
     from knhk._kernel import Marking, Net
 
-__all__ = ("COMPILED", "Marking", "Net")
+__all__ = ("COMPILED", "Marking", "Net", "copy_tree", "dump_tree", "express")
 
 
 def choose(environment: Mapping[str, str], load: Callable[[], ModuleType]) -> ModuleType:
@@ -57,6 +59,21 @@ def choose(environment: Mapping[str, str], load: Callable[[], ModuleType]) -> Mo
 _chosen = choose(os.environ, lambda: import_module("knhk._hot.kernel"))
 COMPILED: bool = _chosen.COMPILED
 """Whether the compiled kernel was taken."""
+
+express: Any = import_module("knhk._hot.express") if COMPILED else None
+"""The module `knhk._hot.express`, or None."""
+
+
+def _not_ours(_: object) -> None:
+    """Leave the tree to the ``json`` module."""
+    return
+
+
+_plain: Any = import_module("knhk._hot.plain") if COMPILED else None
+copy_tree: Callable[[object], Any] = _plain.copy if COMPILED else _not_ours
+"""Returns a copy of a JSON tree, or None for what only the ``json`` module can handle."""
+dump_tree: Callable[[object], bytes | None] = _plain.dump if COMPILED else _not_ours
+"""Returns a JSON tree as compact UTF-8, or None for what only the ``json`` module can handle."""
 
 if not TYPE_CHECKING:
     Marking = _chosen.Marking

@@ -1,25 +1,21 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, binding=False
 """The token game, compiled: what `knhk._kernel` defines, on C arrays.
 
-`knhk._kernel` is the definition, with the rules and the reasons; this file has the same functions in the same order, and does
-the same looks in the same order, so that ``flips`` is the same list.  Property tests hold the two equal.  What differs:
+`knhk._kernel` is the definition, with the rules and the reasons; property tests hold the two equal.  What differs:
 
-- A `Net` is compiled once: a 64-byte line a task, and pools of numbers that the lines point into.
-- A `Marking` is one bit a condition in one 64-bit word, while the net has at most 64 conditions and no weight above 1 and no
-  condition holds two tokens.  When a second token is about to come, or where that never held, it is a 32-bit counter a
-  condition.  A marking goes from the word to counters and, but for `restore`, not back; no caller can tell.
-- Readiness is a bit a task with a summary above it, so that `ready` looks at what is ready, not at the whole net.
-- The OR-join's two plain answers, no input marked and all inputs marked, are given here; the others by
-  `OrJoinAnalysis.decide`, which both kernels share.
-- ``tokens``, ``status``, ``seen`` and ``undecided`` are fresh copies.  ``flips`` is one list that stays.
+- A `Net` is compiled once, to the lines of `knhk._hot.layout`.
+- A `Marking` is one 64-bit word where that can be (`knhk._hot.words`), and counters otherwise (`knhk._hot.counts`).  It goes
+  from the word to counters when a second token is about to come to a condition and, but for `restore`, not back; no caller
+  can tell.
+- The OR-join's cheap answers (no input marked, all inputs marked, steps 1 and 2 of `knhk._orjoin`) are given here, and for a
+  word the searched ones are remembered here; the search is `OrJoinAnalysis.decide`, which both kernels share.
+- ``tokens``, ``status``, ``seen`` and ``undecided`` are fresh copies.
 - A number of a task or of an output that does not exist is an IndexError, negative ones included, before any change.  So are
   a snapshot that does not fit (ValueError) and a condition with more than 2**31 tokens (InternalError).
 
-No function below the classes' methods raises, allocates, except for the list of flips, or touches a Python object.
-
 SAFETY: the scratch space belongs to the net, which all its markings share.  Each method fills and empties it while it holds the
-GIL and runs no Python code: arguments are plain integers before the scratch space is used, and flips are handed out before the
-OR-join analysis runs.  The module does not say that it does without the GIL, so free-threaded Pythons keep it.
+GIL and runs no Python code: arguments are plain integers before the scratch space is used.  The module does not say that it
+does without the GIL, so free-threaded Pythons keep it.
 """
 
 cimport cython
@@ -32,32 +28,18 @@ from libc.string cimport memset
 
 from operator import index
 
+from knhk._hot.counts cimport (
+    cancel, forget, is_ready, look, look_at, may_take, pass_control, put_on, reads_marked, set_ready, set_status, take,
+)
+from knhk._hot.layout cimport (
+    AND, BUSY, CANCELS, CANCELS_ITSELF, DETACHED, DRAINING, ENABLED, IDLE, JOIN_CANCELS, MOST, NEVER, ONE, OPEN, OR, PARTIAL,
+    READS, UNDECIDED, UNORDERED, WAITING, XOR,
+    Arc, InputView, NetData, OrView, Piece, PlaceLine, Region, Round, Sight, Slot, Span, State, TaskLine, WordLine, WordRegion,
+    lowest, population,
+)
+from knhk._hot.words cimport fire_noting, may_take_word, pass_word, refresh, start_word, take_word, taken_by
 from knhk._orjoin import OrJoinAnalysis
 from knhk.errors import InternalError
-
-cdef extern from *:
-    """
-    #if defined(_MSC_VER)
-    #include <intrin.h>
-    static CYTHON_INLINE int knhk_lowest(unsigned __int64 word) {
-        unsigned long position;
-        _BitScanForward64(&position, word);
-        return (int)position;
-    }
-    #define knhk_population(word) ((int)__popcnt64(word))
-    #else
-    #define knhk_lowest(word) __builtin_ctzll(word)
-    #define knhk_population(word) __builtin_popcountll(word)
-    #endif
-    #define KNHK_ONE ((uint64_t)1)
-    #define KNHK_MOST ((uint64_t)1 << 31)
-    #define KNHK_NEVER ((uint32_t)0xFFFFFFFF)
-    """
-    uint64_t ONE "KNHK_ONE"
-    uint64_t MOST "KNHK_MOST"  # tokens that one condition may hold
-    uint32_t NEVER "KNHK_NEVER"  # stands for every weight above MOST: never there, never allowed
-    int lowest "knhk_lowest"(uint64_t word) noexcept nogil
-    int population "knhk_population"(uint64_t word) noexcept nogil
 
 cdef extern from "Python.h":
     Py_ssize_t PyNumber_AsSsize_t(object number, PyObject* overflow) except? -1
@@ -67,408 +49,8 @@ COMPILED = True
 """Whether this kernel is the compiled one."""
 
 cdef enum:
-    IDLE = 0
-    BUSY = 1
-    DRAINING = 2
-
-cdef enum:
-    AND = 0
-    XOR = 1
-    OR = 2
-    PARTIAL = 3
-
-cdef enum:
-    WAITING = 0
-    ENABLED = 1
-    UNDECIDED = 2
-    OPEN = 3  # neither of the plain answers
-
-cdef enum:  # flags of a task
-    DETACHED = 1
-    JOIN_CANCELS = 2
-    CANCELS = 4
-    CANCELS_ITSELF = 8
-
-# --- a net ------------------------------------------------------------------------------------------------------------
-
-cdef struct Span:  # from `begin` up to, without, `end` in a pool
-    uint32_t begin
-    uint32_t end
-
-cdef struct Arc:
-    uint32_t place
-    uint32_t weight
-
-cdef struct TaskLine:  # 64 bytes, one line of the cache
-    uint64_t in_mask  # nets of up to 64 conditions only, as `read_mask`
-    uint64_t read_mask
-    Span inputs  # of arcs
-    Span outputs  # of arcs
-    Span reads  # of numbers, as all spans below
-    Span affected  # the tasks to look at again when all inputs were taken, each once, in the order of the definition
-    uint32_t required
-    int32_t slot  # where a non-cancelling partial join remembers its round, or -1
-    int32_t region  # what it cancels, or -1
-    uint8_t join
-    uint8_t flags
-
-cdef struct Region:
-    uint64_t mask
-    Span conditions
-    Span tasks
-    Span join_conditions
-    Span join_tasks
-
-cdef struct PlaceLine:
-    Span consumers
-    Span swallowers
-    uint32_t sink
-
-cdef struct Slot:  # of a partial join: its words of one bit an input
-    uint32_t task
-    uint32_t words
-    uint32_t inputs
-
-cdef struct NetData:
-    TaskLine* lines
-    PlaceLine* places
-    Arc* arcs
-    uint32_t* numbers
-    Region* regions
-    Slot* slots
-    uint64_t sinks
-    uint32_t place_count
-    uint32_t task_count
-    uint32_t slot_count
-    uint32_t seen_words
-    uint32_t ready_words
-    uint32_t top_words
-    uint32_t swallowed_at_most  # by all partial joins in one step
-    bint implicit
-    bint fits_word
-    # Scratch space of one step.
-    uint32_t* touched
-    size_t touched_room
-    uint32_t* chosen
-    size_t chosen_room
-    int32_t* flips
-    size_t flips_room
-    size_t flip_count
-    bint out_of_memory
-
-# --- a marking --------------------------------------------------------------------------------------------------------
-
-cdef struct Round:  # of a partial join
-    uint32_t present  # whether ``seen`` has it
-    uint32_t left  # how many inputs have not come
-
-cdef struct State:
-    uint64_t word  # the conditions, while `counts` is NULL
-    uint32_t* counts
-    uint64_t* ready
-    uint64_t* top  # by word of `ready`, whether it is not 0
-    uint64_t* seen
-    Round* rounds
-    uint8_t* status
-    void* block
-    int64_t busy
-    int64_t live  # conditions that are marked and feed a task; while there are counts
-    uint32_t seen_count
-    bint dirty
-
-
-cdef inline bint is_marked(const State* m, uint32_t place, uint32_t weight) noexcept nogil:
-    if m.counts == NULL:
-        return (m.word >> place) & 1
-    return m.counts[place] >= weight
-
-
-cdef inline void take_from(const NetData* net, State* m, uint32_t place, uint32_t weight) noexcept nogil:
-    if m.counts == NULL:
-        m.word &= ~(ONE << place)
-        return
-    m.counts[place] -= weight
-    if m.counts[place] == 0 and not net.places[place].sink:
-        m.live -= 1
-
-
-cdef inline void put_on(const NetData* net, State* m, uint32_t place, uint32_t weight) noexcept nogil:
-    if m.counts == NULL:
-        m.word |= ONE << place
-        return
-    if m.counts[place] == 0 and not net.places[place].sink:
-        m.live += 1
-    m.counts[place] += weight
-
-
-cdef inline bint in_round(const NetData* net, const State* m, int32_t slot) noexcept nogil:
-    return slot >= 0 and m.rounds[slot].present and m.rounds[slot].left != net.slots[slot].inputs
-
-
-cdef inline void forget(const NetData* net, State* m, uint32_t task) noexcept nogil:
-    """What ``seen.pop(task, None)`` is in the definition."""
-    cdef int32_t slot = net.lines[task].slot
-    if slot >= 0 and m.rounds[slot].present:
-        m.rounds[slot].present = 0
-        m.seen_count -= 1
-
-
-cdef inline bint reads_marked(const NetData* net, const State* m, const TaskLine* line) noexcept nogil:
-    cdef uint32_t at
-    if m.counts == NULL:
-        return (m.word & line.read_mask) == line.read_mask
-    for at in range(line.reads.begin, line.reads.end):
-        if m.counts[net.numbers[at]] == 0:
-            return False
-    return True
-
-
-cdef bint counts_satisfy(const NetData* net, const State* m, const TaskLine* line) noexcept nogil:
-    cdef uint32_t at, marked
-    if not reads_marked(net, m, line):
-        return False
-    if line.join == AND:
-        for at in range(line.inputs.begin, line.inputs.end):
-            if m.counts[net.arcs[at].place] < net.arcs[at].weight:
-                return False
-        return True
-    if line.join != PARTIAL:
-        for at in range(line.inputs.begin, line.inputs.end):
-            if m.counts[net.arcs[at].place] >= net.arcs[at].weight:
-                return True
-        return False
-    marked = 0
-    for at in range(line.inputs.begin, line.inputs.end):
-        marked += m.counts[net.arcs[at].place] >= net.arcs[at].weight
-    return marked >= line.required and not in_round(net, m, line.slot)
-
-
-cdef inline bint may_take(const NetData* net, const State* m, uint32_t task) noexcept nogil:
-    cdef const TaskLine* line = &net.lines[task]
-    cdef uint64_t marked
-    if m.status[task] != IDLE:
-        return False
-    if m.counts != NULL:
-        return counts_satisfy(net, m, line)
-    if (m.word & line.read_mask) != line.read_mask:
-        return False
-    marked = m.word & line.in_mask
-    if line.join == AND:
-        return marked == line.in_mask
-    if line.join != PARTIAL:
-        return marked != 0
-    return <uint32_t>population(marked) >= line.required and not in_round(net, m, line.slot)
-
-
-cdef void push_flip(NetData* net, int32_t flip) noexcept nogil:
-    cdef size_t room
-    cdef void* larger
-    if net.flip_count == net.flips_room:
-        room = 2 * net.flips_room + 64
-        larger = realloc(net.flips, room * sizeof(int32_t))
-        if larger == NULL:
-            net.out_of_memory = True
-            return
-        net.flips = <int32_t*>larger
-        net.flips_room = room
-    net.flips[net.flip_count] = flip
-    net.flip_count += 1
-
-
-cdef inline bint is_ready(const State* m, uint32_t task) noexcept nogil:
-    return (m.ready[task >> 6] >> (task & 63)) & 1
-
-
-cdef inline void set_ready(NetData* net, State* m, uint32_t task, bint ready) noexcept nogil:
-    cdef uint32_t at = task >> 6
-    if is_ready(m, task) == ready:
-        return
-    m.ready[at] ^= ONE << (task & 63)
-    if ready:
-        m.top[at >> 6] |= ONE << (at & 63)
-        push_flip(net, <int32_t>task)
-    else:
-        if m.ready[at] == 0:
-            m.top[at >> 6] &= ~(ONE << (at & 63))
-        push_flip(net, ~<int32_t>task)
-
-
-cdef inline void look(NetData* net, State* m, uint32_t task) noexcept nogil:
-    cdef bint possible = may_take(net, m, task)
-    if not possible or net.lines[task].join != OR:
-        set_ready(net, m, task, possible)
-
-
-cdef inline void look_at(NetData* net, State* m, Span tasks) noexcept nogil:
-    cdef uint32_t at
-    for at in range(tasks.begin, tasks.end):
-        look(net, m, net.numbers[at])
-
-
-cdef inline void look_after(NetData* net, State* m, size_t touched) noexcept nogil:
-    cdef size_t each
-    for each in range(touched):
-        look_at(net, m, net.places[net.touched[each]].consumers)
-    m.dirty = True
-
-
-cdef inline void set_status(NetData* net, State* m, uint32_t task, uint8_t status) noexcept nogil:
-    m.busy += <int64_t>(status != IDLE) - <int64_t>(m.status[task] != IDLE)
-    m.status[task] = status
-    look(net, m, task)
-
-
-cdef size_t swallow(NetData* net, State* m, uint32_t task, size_t touched) noexcept nogil:
-    """Add the conditions that a partial join in its round took from to the `touched` ones; return how many those are."""
-    cdef const TaskLine* line = &net.lines[task]
-    cdef Round* round_ = &m.rounds[line.slot]
-    cdef uint64_t* seen = &m.seen[net.slots[line.slot].words]
-    cdef uint32_t position
-    cdef Arc arc
-    if not in_round(net, m, line.slot):
-        return touched
-    for position in range(line.inputs.end - line.inputs.begin):
-        if (seen[position >> 6] >> (position & 63)) & 1:
-            continue
-        arc = net.arcs[line.inputs.begin + position]
-        if is_marked(m, arc.place, arc.weight):
-            take_from(net, m, arc.place, arc.weight)
-            seen[position >> 6] |= ONE << (position & 63)
-            round_.left -= 1
-            net.touched[touched] = arc.place
-            touched += 1
-    if round_.left == 0:
-        forget(net, m, task)
-        look(net, m, task)
-    return touched
-
-
-cdef void take_some(NetData* net, State* m, uint32_t task) noexcept nogil:
-    """Consume as every join but the AND-join does."""
-    cdef const TaskLine* line = &net.lines[task]
-    cdef uint32_t inputs = line.inputs.end - line.inputs.begin
-    cdef uint32_t position
-    cdef size_t touched = 0
-    cdef uint64_t* seen = NULL
-    cdef Arc arc
-    if line.slot >= 0:
-        seen = &m.seen[net.slots[line.slot].words]
-        memset(seen, 0, ((inputs + 63) >> 6) * sizeof(uint64_t))
-    for position in range(inputs):
-        arc = net.arcs[line.inputs.begin + position]
-        if is_marked(m, arc.place, arc.weight):
-            take_from(net, m, arc.place, arc.weight)
-            net.touched[touched] = arc.place
-            touched += 1
-            if seen != NULL:
-                seen[position >> 6] |= ONE << (position & 63)
-            if line.join == XOR:
-                break
-    if seen != NULL and touched == inputs:
-        memset(seen, 0, ((inputs + 63) >> 6) * sizeof(uint64_t))
-    elif seen != NULL:
-        m.seen_count += not m.rounds[line.slot].present
-        m.rounds[line.slot].present = 1
-        m.rounds[line.slot].left = inputs - <uint32_t>touched
-    look_after(net, m, touched)
-
-
-cdef inline void take(NetData* net, State* m, uint32_t task) noexcept nogil:
-    """Consume the inputs of a task that may start as its join says."""
-    cdef const TaskLine* line = &net.lines[task]
-    cdef uint32_t at
-    if line.join != AND:
-        take_some(net, m, task)
-        return
-    if m.counts == NULL:
-        m.word &= ~line.in_mask
-    else:
-        for at in range(line.inputs.begin, line.inputs.end):
-            take_from(net, m, net.arcs[at].place, net.arcs[at].weight)
-    look_at(net, m, line.affected)
-    m.dirty = True
-
-
-cdef void cancel(NetData* net, State* m, Span conditions, Span tasks, uint32_t keep) noexcept nogil:
-    cdef size_t emptied = 0, each
-    cdef uint32_t at, place, task
-    for at in range(conditions.begin, conditions.end):
-        place = net.numbers[at]
-        if not is_marked(m, place, 1):
-            continue
-        take_from(net, m, place, 1 if m.counts == NULL else m.counts[place])
-        net.touched[emptied] = place
-        emptied += 1
-    for at in range(tasks.begin, tasks.end):
-        task = net.numbers[at]
-        if task == keep:
-            continue
-        forget(net, m, task)
-        if m.status[task] != IDLE:
-            set_status(net, m, task, IDLE)
-        look(net, m, task)
-    look_after(net, m, emptied)
-
-
-cdef inline void put(NetData* net, State* m, const Arc* outputs, size_t chosen) noexcept nogil:
-    """Put a token on each chosen output: positions in ``net.chosen``."""
-    cdef size_t each, touched = 0
-    cdef Arc arc
-    cdef Span swallowers
-    cdef uint32_t at
-    if m.seen_count == 0:
-        for each in range(chosen):
-            arc = outputs[net.chosen[each]]
-            put_on(net, m, arc.place, arc.weight)
-        for each in range(chosen):
-            look_at(net, m, net.places[outputs[net.chosen[each]].place].consumers)
-        m.dirty = True
-        return
-    for each in range(chosen):
-        arc = outputs[net.chosen[each]]
-        put_on(net, m, arc.place, arc.weight)
-        net.touched[touched] = arc.place
-        touched += 1
-        swallowers = net.places[arc.place].swallowers
-        for at in range(swallowers.begin, swallowers.end):
-            if m.seen_count == 0:
-                break
-            touched = swallow(net, m, net.numbers[at], touched)
-    look_after(net, m, touched)
-
-
-cdef inline void pass_control(NetData* net, State* m, uint32_t task, size_t chosen, uint8_t status) noexcept nogil:
-    cdef const TaskLine* line = &net.lines[task]
-    cdef const Region* region
-    if line.flags & CANCELS:
-        region = &net.regions[line.region]
-        cancel(net, m, region.conditions, region.tasks, task)
-    if m.status[task] != status:
-        set_status(net, m, task, status)
-    if line.flags & CANCELS_ITSELF:
-        forget(net, m, task)
-    put(net, m, &net.arcs[line.outputs.begin], chosen)
-    look(net, m, task)
-    m.dirty = True
-
-
-cdef int plain_answer(const NetData* net, const State* m, uint32_t task) noexcept nogil:
-    """Decide an OR-join of which no input or every input is marked."""
-    cdef const TaskLine* line = &net.lines[task]
-    cdef uint64_t marked
-    cdef uint32_t at, count = 0
-    if m.status[task] != IDLE or not reads_marked(net, m, line):
-        return WAITING
-    if m.counts == NULL:
-        marked = m.word & line.in_mask
-        if marked == 0:
-            return WAITING
-        return ENABLED if marked == line.in_mask else OPEN
-    for at in range(line.inputs.begin, line.inputs.end):
-        count += m.counts[net.arcs[at].place] >= net.arcs[at].weight
-    if count == 0:
-        return WAITING
-    return ENABLED if count == line.inputs.end - line.inputs.begin else OPEN
+    REMEMBERED = 256  # answers kept for each OR-join of a net in one word; a power of two
+    NOTHING = 255
 
 
 cdef int make_room(uint32_t** space, size_t* room, size_t wanted) except -1:
@@ -482,40 +64,33 @@ cdef int make_room(uint32_t** space, size_t* room, size_t wanted) except -1:
     return 0
 
 
-cdef int allocate(const NetData* net, State* m, bint counts) except -1:
+cdef void* lines_of(size_t count, size_t size, void** block) except NULL:
+    """Return room for lines that begin at a line of the cache, and the block that has them."""
+    block[0] = PyMem_Calloc(count + 1, size)
+    if block[0] == NULL:
+        raise MemoryError
+    return <void*>((<uintptr_t>block[0] + 63) & ~<uintptr_t>63)
+
+
+cdef int allocate(const NetData* net, State* m) except -1:
     """Make an empty state; `m` holds nothing before."""
-    cdef size_t words = net.ready_words + net.top_words + net.seen_words
+    cdef size_t words = 4 * net.ready_words + 2 * net.top_words + net.held_words + net.seen_words
     cdef size_t size = words * sizeof(uint64_t) + net.slot_count * sizeof(Round) + net.task_count
-    cdef uint64_t* at
     memset(m, 0, sizeof(State))
-    m.block = PyMem_Calloc(size + 1, 1)
+    m.block = PyMem_Calloc(size + net.place_count * sizeof(uint32_t) + 1, 1)
     if m.block == NULL:
         raise MemoryError
-    at = <uint64_t*>m.block
-    m.ready = at
-    m.top = at + net.ready_words
-    m.seen = m.top + net.top_words
+    m.ready = <uint64_t*>m.block
+    m.announced = m.ready + net.ready_words
+    m.ceased = m.announced + net.ready_words
+    m.came = m.ceased + net.ready_words
+    m.top = m.came + net.ready_words
+    m.news = m.top + net.top_words
+    m.held = m.news + net.top_words
+    m.seen = m.held + net.held_words
     m.rounds = <Round*>(m.seen + net.seen_words)
-    m.status = <uint8_t*>(m.rounds + net.slot_count)
-    if counts:
-        m.counts = <uint32_t*>PyMem_Calloc(net.place_count + 1, sizeof(uint32_t))
-        if m.counts == NULL:
-            PyMem_Free(m.block)
-            m.block = NULL
-            raise MemoryError
-    return 0
-
-
-cdef int promote(const NetData* net, State* m) except -1:
-    """Go from the word to counters."""
-    cdef uint32_t place
-    cdef uint32_t* counts = <uint32_t*>PyMem_Calloc(net.place_count + 1, sizeof(uint32_t))
-    if counts == NULL:
-        raise MemoryError
-    for place in range(net.place_count):
-        counts[place] = (m.word >> place) & 1
-    m.live = population(m.word & ~net.sinks)
-    m.counts = counts
+    m.counts = <uint32_t*>(m.rounds + net.slot_count)
+    m.status = <uint8_t*>(m.counts + net.place_count)
     return 0
 
 
@@ -531,21 +106,50 @@ cdef uint32_t number_of(object number, uint32_t count) except? 0xFFFFFFFF:
     return <uint32_t>number
 
 
+cdef Span span_of(list pool, object numbers, uint32_t count) except *:
+    """Append the numbers to the pool."""
+    cdef Span span
+    span.begin = <uint32_t>len(pool)
+    for each in numbers:
+        pool.append(number_of(each, count))
+    span.end = <uint32_t>len(pool)
+    return span
+
+
+cdef Span arcs_of(list pool, object arcs, uint32_t count) except *:
+    """Append the arcs to the pool."""
+    cdef Span span
+    span.begin = <uint32_t>len(pool)
+    for place, weight in arcs:
+        pool.append((<object>number_of(place, count), weight_of(weight)))
+    span.end = <uint32_t>len(pool)
+    return span
+
+
+cdef uint64_t bits_of(const NetData* net, Span span, uint32_t base) noexcept nogil:
+    """Return the bits, from `base` up, of the numbers of a span."""
+    cdef uint64_t bits = 0
+    cdef uint32_t at
+    for at in range(span.begin, span.end):
+        bits |= ONE << (base + net.numbers[at])
+    return bits
+
+
+cdef uint64_t consumers_of(const NetData* net, uint64_t places) noexcept nogil:
+    """Return the tasks that take from or read any of these conditions."""
+    cdef uint64_t tasks = 0
+    while places:
+        tasks |= bits_of(net, net.places[lowest(places)].consumers, 0)
+        places &= places - 1
+    return tasks
+
+
 cdef class Net:
     """
     A net made ready for the kernel: its tables in C, and the OR-join analysis that all its instances share.
 
     Raises InternalError for tables that cannot be: numbers out of range, arcs without tokens, two arcs from one condition.
     """
-
-    cdef readonly object tables
-    cdef readonly object analysis
-    cdef list _on  # by task, its number; built once, so that a flip and `ready` make no object
-    cdef list _off  # by task, ~number
-    cdef list _or_joins
-    cdef list _pool  # while compiling: the numbers so far
-    cdef void* _lines
-    cdef NetData c
 
     def __cinit__(self, tables, *, or_join_budget=None):
         memset(&self.c, 0, sizeof(NetData))
@@ -558,27 +162,32 @@ cdef class Net:
         self.tables = tables
 
     def __dealloc__(self):
+        cdef uint32_t each
+        if self.c.or_joins != NULL:
+            for each in range(self.c.or_count):
+                PyMem_Free(self.c.or_joins[each].keys)
+                PyMem_Free(self.c.or_joins[each].answers)
         PyMem_Free(self._lines)
+        PyMem_Free(self._words)
+        PyMem_Free(self.c.word_regions)
         PyMem_Free(self.c.places)
         PyMem_Free(self.c.arcs)
         PyMem_Free(self.c.numbers)
         PyMem_Free(self.c.regions)
         PyMem_Free(self.c.slots)
+        PyMem_Free(self.c.or_joins)
+        PyMem_Free(self.c.inputs)
+        PyMem_Free(self.c.pieces)
         free(self.c.touched)
         free(self.c.chosen)
-        free(self.c.flips)
 
     def marking(self):
         """Return a fresh instance: one token in the input condition."""
         return Marking(self)
 
     cdef int _compile(self, object tables) except -1:
-        cdef uint32_t number, slot = 0, region = 0, words = 0
-        cdef size_t longest = 0
+        cdef uint32_t number
         cdef size_t tasks = len(tables.table), places = len(tables.conditions)
-        cdef uintptr_t address
-        cdef bint safe = True
-        cdef TaskLine* line
         cdef PlaceLine* place
         cdef list arcs = []
         self.c.task_count = <uint32_t>tasks
@@ -586,124 +195,203 @@ cdef class Net:
         self.c.implicit = tables.implicit
         self.c.ready_words = <uint32_t>((tasks + 63) >> 6)
         self.c.top_words = (self.c.ready_words + 63) >> 6
+        self.c.held_words = <uint32_t>((places + tasks + 63) >> 6)
+        self.c.fits_word = places + tasks <= 64
         self._on = list(range(<Py_ssize_t>tasks))
         self._off = [~each for each in self._on]
         self._pool = []
-        swallowing = [t for t in tables.table if t.join == PARTIAL and not t.join_cancels]
-        self.c.slot_count = <uint32_t>len(swallowing)
-        self._lines = PyMem_Calloc(tasks + 1, sizeof(TaskLine))
+        self.c.lines = <TaskLine*>lines_of(tasks, sizeof(TaskLine), &self._lines)
         self.c.places = <PlaceLine*>PyMem_Calloc(places + 1, sizeof(PlaceLine))
         self.c.regions = <Region*>PyMem_Calloc(tasks + 1, sizeof(Region))
-        self.c.slots = <Slot*>PyMem_Calloc(len(swallowing) + 1, sizeof(Slot))
-        if self._lines == NULL or self.c.places == NULL or self.c.regions == NULL or self.c.slots == NULL:
+        self.c.slots = <Slot*>PyMem_Calloc(tasks + 1, sizeof(Slot))
+        if self.c.places == NULL or self.c.regions == NULL or self.c.slots == NULL:
             raise MemoryError
-        address = (<uintptr_t>self._lines + 63) & ~<uintptr_t>63
-        self.c.lines = <TaskLine*>address
+        make_room(&self.c.touched, &self.c.touched_room, 16)
+        make_room(&self.c.chosen, &self.c.chosen_room, 16)
         for number in range(self.c.task_count):
-            task = tables.table[number]
-            line = &self.c.lines[number]
-            line.inputs = self._arcs(arcs, task.inputs)
-            line.outputs = self._arcs(arcs, task.outputs)
-            conditions = [c for c, _ in task.inputs]
-            if len(set(conditions)) < len(conditions):
-                raise InternalError(f"task {number} has two arcs from one condition")
-            safe = safe and [weight for _, weight in (*task.inputs, *task.outputs) if weight != 1] == []
-            line.reads = self._numbers(task.reads, self.c.place_count)
-            line.affected = self._numbers(
-                dict.fromkeys([t for c in conditions for t in tables.consumers[c]]), self.c.task_count
-            )
-            line.join = task.join
-            line.required = <uint32_t>min(max(task.required, 0), <object>NEVER)
-            line.slot = line.region = -1
-            line.flags = (DETACHED if task.detached else 0) | (CANCELS_ITSELF if number in task.cancels_tasks else 0)
-            if task.join == PARTIAL and not task.join_cancels:
-                line.slot = <int32_t>slot
-                self.c.slots[slot].task = number
-                self.c.slots[slot].words = words
-                self.c.slots[slot].inputs = line.inputs.end - line.inputs.begin
-                self.c.swallowed_at_most += self.c.slots[slot].inputs
-                words += (self.c.slots[slot].inputs + 63) >> 6
-                slot += 1
-            if task.join_cancels:
-                line.flags |= JOIN_CANCELS
-            if task.cancels_conditions or task.cancels_tasks:
-                line.flags |= CANCELS
-            if line.flags & (CANCELS | JOIN_CANCELS):
-                line.region = <int32_t>region
-                self.c.regions[region].conditions = self._numbers(task.cancels_conditions, self.c.place_count)
-                self.c.regions[region].tasks = self._numbers(task.cancels_tasks, self.c.task_count)
-                self.c.regions[region].join_conditions = self._numbers(task.join_cancels_conditions, self.c.place_count)
-                self.c.regions[region].join_tasks = self._numbers(task.join_cancels_tasks, self.c.task_count)
-                region += 1
-            longest = max(
-                longest,
-                <size_t>len(conditions),
-                <size_t>len(task.cancels_conditions),
-                <size_t>len(task.join_cancels_conditions),
-            )
-        self.c.seen_words = words
+            self._compile_task(tables, number, arcs)
         for number in range(self.c.place_count):
             place = &self.c.places[number]
-            place.consumers = self._numbers(tables.consumers[number], self.c.task_count)
-            place.swallowers = self._numbers(
+            place.consumers = span_of(self._pool, tables.consumers[number], self.c.task_count)
+            place.swallowers = span_of(
+                self._pool,
                 [t for t, _ in tables.swallowers[number] if self.c.lines[number_of(t, self.c.task_count)].slot >= 0],
                 self.c.task_count,
             )
             place.sink = bool(tables.sinks[number])
-        self._or_joins = [number_of(t, self.c.task_count) for t in tables.or_joins]
+        self.c.or_count = <uint32_t>len(tables.or_joins)
+        self.c.or_joins = <OrView*>PyMem_Calloc(self.c.or_count + 1, sizeof(OrView))
         self.c.numbers = <uint32_t*>PyMem_Malloc((len(self._pool) + 1) * sizeof(uint32_t))
         self.c.arcs = <Arc*>PyMem_Malloc((len(arcs) + 1) * sizeof(Arc))
-        if self.c.numbers == NULL or self.c.arcs == NULL:
+        if self.c.or_joins == NULL or self.c.numbers == NULL or self.c.arcs == NULL:
             raise MemoryError
+        for number in range(self.c.or_count):
+            self.c.or_joins[number].task = number_of(tables.or_joins[number], self.c.task_count)
         for number in range(<uint32_t>len(self._pool)):
             self.c.numbers[number] = self._pool[number]
         for number in range(<uint32_t>len(arcs)):
             self.c.arcs[number].place, self.c.arcs[number].weight = arcs[number]
         self._pool = None
-        make_room(&self.c.touched, &self.c.touched_room, longest + 1)
-        make_room(&self.c.chosen, &self.c.chosen_room, 16)
-        self.c.fits_word = safe and places <= 64
         if self.c.fits_word:
-            self._masks()
+            self._compile_words()
         return 0
 
-    cdef int _masks(self) except -1:
-        """Fill in what is needed for one bit a condition."""
-        cdef uint32_t number, at
+    cdef int _compile_task(self, object tables, uint32_t number, list arcs) except -1:
+        cdef object task = tables.table[number]
+        cdef TaskLine* line = &self.c.lines[number]
+        cdef Region* region = &self.c.regions[number]
+        cdef Slot* slot
+        conditions = [c for c, _ in task.inputs]
+        if len(set(conditions)) < len(conditions):
+            raise InternalError(f"task {number} has two arcs from one condition")
+        line.inputs = arcs_of(arcs, task.inputs, self.c.place_count)
+        line.outputs = arcs_of(arcs, task.outputs, self.c.place_count)
+        line.reads = span_of(self._pool, task.reads, self.c.place_count)
+        affected = dict.fromkeys([t for c in conditions for t in tables.consumers[c]])
+        line.affected = span_of(self._pool, affected, self.c.task_count)
+        line.join = task.join
+        line.split = task.split
+        line.required = <uint32_t>min(max(task.required, 0), <object>NEVER)
+        line.slot = line.region = -1
+        line.flags = (DETACHED if task.detached else 0) | (CANCELS_ITSELF if number in task.cancels_tasks else 0)
+        if task.join == PARTIAL and not task.join_cancels:
+            line.slot = <int32_t>self.c.slot_count
+            slot = &self.c.slots[self.c.slot_count]
+            slot.task = number
+            slot.words = self.c.seen_words
+            slot.inputs = line.inputs.end - line.inputs.begin
+            self.c.slot_count += 1
+            self.c.seen_words += (slot.inputs + 63) >> 6
+            self.c.swallowed_at_most += slot.inputs
+        line.flags |= READS if task.reads else 0
+        line.flags |= JOIN_CANCELS if task.join_cancels else 0
+        line.flags |= CANCELS if task.cancels_conditions or task.cancels_tasks else 0
+        line.flags |= UNORDERED if task.join == XOR and sorted(conditions) != conditions else 0
+        if line.flags & (CANCELS | JOIN_CANCELS):
+            line.region = <int32_t>number
+            region.conditions = span_of(self._pool, task.cancels_conditions, self.c.place_count)
+            region.tasks = span_of(self._pool, task.cancels_tasks, self.c.task_count)
+            region.join_conditions = span_of(self._pool, task.join_cancels_conditions, self.c.place_count)
+            region.join_tasks = span_of(self._pool, task.join_cancels_tasks, self.c.task_count)
+        longest = max(len(conditions), len(task.cancels_conditions), len(task.join_cancels_conditions))
+        make_room(&self.c.touched, &self.c.touched_room, <size_t>longest + 1)
+        weights = [weight for _, weight in (*task.inputs, *task.outputs) if weight != 1]
+        if weights or line.slot >= 0 or task.continues:
+            self.c.fits_word = False
+        return 0
+
+    cdef int _compile_words(self) except -1:
+        cdef uint32_t number, at, places = self.c.place_count
         cdef TaskLine* line
+        cdef WordLine* word
+        cdef WordRegion* looks
         cdef Region* region
-        for number in range(self.c.task_count):
-            line = &self.c.lines[number]
-            for at in range(line.inputs.begin, line.inputs.end):
-                line.in_mask |= ONE << self.c.arcs[at].place
-            for at in range(line.reads.begin, line.reads.end):
-                line.read_mask |= ONE << self.c.numbers[at]
-            if line.region >= 0:
-                region = &self.c.regions[line.region]
-                for at in range(region.conditions.begin, region.conditions.end):
-                    region.mask |= ONE << self.c.numbers[at]
-        for number in range(self.c.place_count):
+        cdef uint64_t own
+        self.c.words = <WordLine*>lines_of(self.c.task_count, sizeof(WordLine), &self._words)
+        self.c.word_regions = <WordRegion*>PyMem_Calloc(self.c.task_count + 1, sizeof(WordRegion))
+        if self.c.word_regions == NULL:
+            raise MemoryError
+        for number in range(places):
             if self.c.places[number].sink:
                 self.c.sinks |= ONE << number
+        for number in range(self.c.task_count):
+            line, word, looks = &self.c.lines[number], &self.c.words[number], &self.c.word_regions[number]
+            own = ONE << number
+            word.busy = ONE << (places + number)
+            self.c.running |= word.busy
+            for at in range(line.inputs.begin, line.inputs.end):
+                word.inputs |= ONE << self.c.arcs[at].place
+            for at in range(line.outputs.begin, line.outputs.end):
+                word.outputs |= ONE << self.c.arcs[at].place
+            word.reads = bits_of(&self.c, line.reads, 0)
+            word.rivals = consumers_of(&self.c, word.inputs) & ~own
+            word.fed = consumers_of(&self.c, word.outputs) | own
+            word.join, word.split, word.flags = line.join, line.split, line.flags
+            word.required = <uint8_t>min(line.required, 255)
+            if line.region < 0:
+                continue
+            region = &self.c.regions[line.region]
+            word.cancels = bits_of(&self.c, region.conditions, 0)
+            looks.looks = consumers_of(&self.c, word.cancels) | bits_of(&self.c, region.tasks, 0)
+            word.cancels |= bits_of(&self.c, region.tasks, places) & ~word.busy
+            looks.join_cancels = bits_of(&self.c, region.join_conditions, 0)
+            looks.join_looks = consumers_of(&self.c, looks.join_cancels) | bits_of(&self.c, region.join_tasks, 0)
+            looks.join_cancels |= bits_of(&self.c, region.join_tasks, places) & ~word.busy
         return 0
 
-    cdef Span _numbers(self, object numbers, uint32_t count) except *:
-        cdef Span span
-        span.begin = <uint32_t>len(self._pool)
-        for each in numbers:
-            self._pool.append(number_of(each, count))
-        span.end = <uint32_t>len(self._pool)
-        return span
+    cdef int _compile_views(self) except -1:
+        """Ask the analysis for what the cheap answers need; only once an OR-join is to be decided."""
+        cdef OrView* view
+        cdef InputView* put
+        cdef uint32_t each, at
+        cdef list pieces = [], inputs = []
+        for each in range(self.c.or_count):
+            view = &self.c.or_joins[each]
+            view.inputs.begin = <uint32_t>len(inputs)
+            tiers = self.analysis.tiers(view.task)
+            for (place, weight), upstream, escorts in tiers:
+                spans = []
+                for bits in (upstream, escorts):
+                    begin = len(pieces)
+                    for number in range(self.c.held_words):
+                        mask = (bits >> 64 * number) & 0xFFFFFFFFFFFFFFFF
+                        if mask:
+                            pieces.append((number, mask))
+                    spans.append((begin, len(pieces)))
+                inputs.append((place, weight_of(weight), *spans))
+            view.inputs.end = <uint32_t>len(inputs)
+        self.c.pieces = <Piece*>PyMem_Malloc((len(pieces) + 1) * sizeof(Piece))
+        self.c.inputs = <InputView*>PyMem_Malloc((len(inputs) + 1) * sizeof(InputView))
+        if self.c.pieces == NULL or self.c.inputs == NULL:
+            raise MemoryError
+        for each in range(<uint32_t>len(pieces)):
+            self.c.pieces[each].at, self.c.pieces[each].mask = pieces[each]
+        for each in range(<uint32_t>len(inputs)):
+            put = &self.c.inputs[each]
+            place, weight, upstream, escorts = inputs[each]
+            put.place, put.weight = place, weight
+            put.upstream.begin, put.upstream.end = upstream
+            put.escorts.begin, put.escorts.end = escorts
+        self.c.viewed = True
+        return 0
 
-    cdef Span _arcs(self, list arcs, object wanted) except *:
-        cdef Span span
-        cdef object number
-        span.begin = <uint32_t>len(arcs)
-        for place, weight in wanted:
-            number = number_of(place, self.c.place_count)
-            arcs.append((number, weight_of(weight)))
-        span.end = <uint32_t>len(arcs)
-        return span
+
+cdef inline bint meets(const NetData* net, const uint64_t* held, Span pieces) noexcept nogil:
+    cdef uint32_t at
+    for at in range(pieces.begin, pieces.end):
+        if held[net.pieces[at].at] & net.pieces[at].mask:
+            return True
+    return False
+
+
+cdef int cheap_answer(const NetData* net, const OrView* view, const uint64_t* held, const uint32_t* counts) noexcept nogil:
+    """Decide an OR-join, apart from its own status and reads, by its marked inputs and steps 1 and 2 of `knhk._orjoin`."""
+    cdef const InputView* put
+    cdef uint32_t at, marked = 0, suspects = 0
+    cdef bint here
+    for at in range(view.inputs.begin, view.inputs.end):
+        put = &net.inputs[at]
+        if counts == NULL:
+            here = (held[0] >> put.place) & 1
+        else:
+            here = counts[put.place] >= put.weight
+        if here:
+            marked += 1
+        elif meets(net, held, put.upstream):
+            suspects += 1
+    if marked == 0:
+        return WAITING
+    if suspects == 0:
+        return ENABLED
+    for at in range(view.inputs.begin, view.inputs.end):
+        put = &net.inputs[at]
+        if counts == NULL:
+            here = (held[0] >> put.place) & 1
+        else:
+            here = counts[put.place] >= put.weight
+        if not here and meets(net, held, put.escorts):
+            return WAITING
+    return OPEN
 
 
 @cython.final
@@ -714,12 +402,6 @@ cdef class Marking:
     ``tokens``, ``status``, ``seen`` and ``undecided`` are copies: change a marking by its methods.
     """
 
-    cdef readonly Net net
-    cdef readonly list flips
-    cdef set _undecided
-    cdef NetData* of
-    cdef State c
-
     def __cinit__(self, Net net not None):
         if net.tables is None:
             raise InternalError("the net was not made")
@@ -727,15 +409,18 @@ cdef class Marking:
             raise IndexError("the net has no input condition")
         self.net = net
         self.of = &net.c
-        self.flips = []
-        allocate(self.of, &self.c, not self.of.fits_word)
-        put_on(self.of, &self.c, 0, 1)
-        look_at(self.of, &self.c, self.of.places[0].consumers)
-        self.c.dirty = True
-        self._hand_out_flips()
+        self.counted = not self.of.fits_word
+        if self.counted:
+            allocate(self.of, &self.c)
+            put_on(self.of, &self.c, 0, 1)
+            look_at(self.of, &self.c, self.of.places[0].consumers)
+            self.c.dirty = True
+        else:
+            self.word = 1
+            self.sight.touched = consumers_of(self.of, 1)
+            self.sight.dirty = True
 
     def __dealloc__(self):
-        PyMem_Free(self.c.counts)
         PyMem_Free(self.c.block)
 
     # --- looking ------------------------------------------------------------------------------------------------------
@@ -744,42 +429,56 @@ cdef class Marking:
     def tokens(self):
         """By condition, how many tokens it holds."""
         cdef uint32_t place
-        if self.c.counts == NULL:
-            return [<int>((self.c.word >> place) & 1) for place in range(self.of.place_count)]
+        if not self.counted:
+            return [<int>((self.word >> place) & 1) for place in range(self.of.place_count)]
         return [self.c.counts[place] for place in range(self.of.place_count)]
 
     @property
     def status(self):
         """By task, 0 idle, 1 busy, 2 draining."""
         cdef uint32_t task
+        if not self.counted:
+            return [<int>((self.word >> (self.of.place_count + task)) & 1) for task in range(self.of.task_count)]
         return [<int>self.c.status[task] for task in range(self.of.task_count)]
 
     @property
     def seen(self):
         """By partial join in the middle of a round, the bit mask of input positions that have come."""
-        cdef uint32_t slot
+        cdef uint32_t slot, word
         cdef dict seen = {}
-        if self.c.seen_count:
+        if self.counted and self.c.seen_count:
             for slot in range(self.of.slot_count):
                 if self.c.rounds[slot].present:
-                    seen[self.of.slots[slot].task] = self._mask(slot)
+                    mask = 0
+                    for word in range((self.of.slots[slot].inputs + 63) >> 6):
+                        mask |= <object>self.c.seen[self.of.slots[slot].words + word] << 64 * word
+                    seen[self.of.slots[slot].task] = mask
         return seen
 
     @property
     def undecided(self):
         """OR-joins whose search met its budget; they count as not ready."""
-        return set(self._undecided) if self._undecided else set()
+        return set() if self._undecided is None else set(self._undecided)
 
     def is_ready(self, task):
         """Whether the task is idle, its join satisfied and its reads marked, as of the last `settle` for OR-joins."""
         cdef Py_ssize_t number = PyNumber_AsSsize_t(task, NULL)
-        return 0 <= number < self.of.task_count and is_ready(&self.c, <uint32_t>number)
+        if not 0 <= number < self.of.task_count:
+            return False
+        return self.is_ready_now(<uint32_t>number) != 0
 
     def ready(self):
         """Return the ready tasks, ascending."""
         cdef list ready = []
         cdef uint32_t top, at
         cdef uint64_t tops, word
+        if not self.counted:
+            refresh(self.of, self.word, &self.sight)
+            word = self.sight.ready
+            while word:
+                ready.append(self.net._on[lowest(word)])
+                word &= word - 1
+            return ready
         for top in range(self.of.top_words):
             tops = self.c.top[top]
             while tops:
@@ -791,19 +490,55 @@ cdef class Marking:
                     word &= word - 1
         return ready
 
+    def changes(self):
+        """Return, and forget, which tasks became ready or ceased to be, as `knhk._kernel` defines it."""
+        cdef list ceased = [], came = []
+        cdef uint32_t top, at
+        cdef uint64_t tops, off, on
+        if not self.counted:
+            refresh(self.of, self.word, &self.sight)
+            off = self.sight.ceased
+            on = self.sight.ready & (~self.sight.announced | off)
+            self.sight.announced = self.sight.ready
+            self.sight.ceased = 0
+            while off:
+                ceased.append(self.net._off[lowest(off)])
+                off &= off - 1
+            while on:
+                ceased.append(self.net._on[lowest(on)])
+                on &= on - 1
+            return ceased
+        for top in range(self.of.top_words):
+            tops = self.c.news[top]
+            self.c.news[top] = 0
+            while tops:
+                at = (top << 6) + lowest(tops)
+                tops &= tops - 1
+                off = self.c.ceased[at]
+                on = self.c.came[at] & self.c.ready[at] & (~self.c.announced[at] | off)
+                self.c.announced[at] = self.c.ready[at]
+                self.c.ceased[at] = self.c.came[at] = 0
+                while off:
+                    ceased.append(self.net._off[(at << 6) + lowest(off)])
+                    off &= off - 1
+                while on:
+                    came.append(self.net._on[(at << 6) + lowest(on)])
+                    on &= on - 1
+        return ceased + came if came else ceased
+
     def anything_busy(self):
         """Whether some task holds its thread of control."""
-        return self.c.busy > 0
+        return self.c.busy > 0 if self.counted else (self.word & self.of.running) != 0
 
     def has_ended(self):
         """Whether the net has ended (rule 8), as `knhk._kernel` defines it."""
         if self.of.implicit:
-            if self.c.busy:
-                return False
-            return (self.c.word & ~self.of.sinks) == 0 if self.c.counts == NULL else self.c.live == 0
+            if self.counted:
+                return self.c.busy == 0 and self.c.live == 0
+            return (self.word & ~self.of.sinks) == 0
         if self.of.place_count < 2:
             raise IndexError("the net has no output condition")
-        return is_marked(&self.c, 1, 1)
+        return self.c.counts[1] > 0 if self.counted else (self.word & 2) != 0
 
     def threads(self, task):
         """Return how many threads of control wait at the task now, as `knhk._kernel` defines it."""
@@ -811,17 +546,20 @@ cdef class Marking:
         cdef const TaskLine* line = &self.of.lines[number]
         cdef uint64_t threads = 0, possible
         cdef uint32_t at
-        if not reads_marked(self.of, &self.c, line):
+        if self.counted:
+            if not reads_marked(self.of, &self.c, line):
+                return 0
+        elif (self.word & self.of.words[number].reads) != self.of.words[number].reads:
             return 0
         if line.join != AND and line.join != XOR:
-            return 1 if is_ready(&self.c, number) else 0
+            return 1 if self.is_ready(number) else 0
         if line.join == AND:
             if line.inputs.begin == line.inputs.end:
                 raise ValueError(f"task {number} has no inputs")
             threads = ~<uint64_t>0
         for at in range(line.inputs.begin, line.inputs.end):
-            if self.c.counts == NULL:
-                possible = (self.c.word >> self.of.arcs[at].place) & 1
+            if not self.counted:
+                possible = (self.word >> self.of.arcs[at].place) & 1
             else:
                 possible = self.c.counts[self.of.arcs[at].place] // self.of.arcs[at].weight
             if line.join == XOR:
@@ -835,42 +573,66 @@ cdef class Marking:
     def start(self, task):
         """Take the input tokens; the task becomes busy, except a detached one, whose caller passes control at once."""
         cdef uint32_t number = self._number(task)
-        cdef const TaskLine* line = &self.of.lines[number]
-        if not may_take(self.of, &self.c, number):
+        if not self._may_take(number):
             raise InternalError(f"task {task} cannot start: it is not enabled")
-        take(self.of, &self.c, number)
-        if not line.flags & DETACHED:
-            set_status(self.of, &self.c, number, BUSY)
-        if line.flags & JOIN_CANCELS:
-            cancel(
-                self.of,
-                &self.c,
-                self.of.regions[line.region].join_conditions,
-                self.of.regions[line.region].join_tasks,
-                number,
-            )
-        self._hand_out_flips()
+        self._start(number)
 
     def complete(self, task, chosen):
         """Cancel the region, release the task and put a token on each chosen output (positions in ``outputs``)."""
         cdef uint32_t number = self._number(task)
-        if self.c.status[number] != BUSY:
-            raise InternalError(f"task {task} cannot complete: its status is {self.c.status[number]}")
-        self._pass_control(number, chosen, IDLE)
+        cdef Py_ssize_t count = self._choose(number, chosen)
+        cdef int status
+        if self.counted:
+            status = self.c.status[number]
+        else:
+            status = BUSY if self.word & self.of.words[number].busy else IDLE
+        if status != BUSY:
+            raise InternalError(f"task {task} cannot complete: its status is {status}")
+        self._pass_control(number, count, IDLE)
 
     def pass_on(self, task, chosen):
         """Pass control while instances run on: a busy task becomes draining, a detached one stays idle (rule 6)."""
         cdef uint32_t number = self._number(task)
+        cdef Py_ssize_t count = self._choose(number, chosen)
+        cdef int status
         if self.of.lines[number].flags & DETACHED:
-            self._pass_control(number, chosen, IDLE)
-        elif self.c.status[number] == BUSY:
-            self._pass_control(number, chosen, DRAINING)
-        else:
-            raise InternalError(f"task {task} cannot pass control: its status is {self.c.status[number]}")
+            self._pass_control(number, count, IDLE)
+            return
+        if not self.counted:
+            self._promote()
+        status = self.c.status[number]
+        if status != BUSY:
+            raise InternalError(f"task {task} cannot pass control: its status is {status}")
+        self._pass_control(number, count, DRAINING)
+
+    def fire(self, task, chosen):
+        """Start the task and pass control at once: `start`, then `complete`, or for a detached task `pass_on`."""
+        cdef uint32_t number = self._number(task)
+        cdef Py_ssize_t count = self._choose(number, chosen)
+        cdef uint64_t puts
+        if not self.counted and self._puts(number, count, &puts):
+            if fire_noting(self.of, &self.word, &self.sight, number, puts):
+                return
+        if not self._may_take(number):
+            raise InternalError(f"task {task} cannot start: it is not enabled")
+        if self.counted:
+            # Before the start: a step that is refused has not begun.
+            self._make_sure(number, count)
+        self._start(number)
+        self._pass_control(number, count, IDLE)
 
     def release(self, task):
         """Make a busy or draining task idle without output: its thread of control is gone; a partial join resets."""
         cdef uint32_t number = self._number(task)
+        cdef const WordLine* line
+        if not self.counted:
+            line = &self.of.words[number]
+            if not self.word & line.busy:
+                raise InternalError(f"task {task} cannot be released: it is idle")
+            self.word &= ~line.busy
+            self.sight.touched |= ONE << number
+            self.sight.dirty = True
+            return
         if self.c.status[number] == IDLE:
             raise InternalError(f"task {task} cannot be released: it is idle")
         set_status(self.of, &self.c, number, IDLE)
@@ -879,76 +641,101 @@ cdef class Marking:
     def withdraw(self, task):
         """Take the tokens of a ready task without starting it: its thread of control is gone."""
         cdef uint32_t number = self._number(task)
-        if not may_take(self.of, &self.c, number):
+        if not self._may_take(number):
             raise InternalError(f"task {task} cannot start: it is not enabled")
+        if not self.counted:
+            take_word(self.of, &self.word, &self.sight, number)
+            return
         take(self.of, &self.c, number)
         self._end_round(number)
 
     def settle(self):
-        """Look again at the OR-joins, if anything changed since the last time."""
-        cdef uint32_t number
+        """Look again at the OR-joins, if anything changed since the last time; return whether the answer to any did."""
+        cdef uint32_t each, number
         cdef int answer
-        cdef list tokens = None, status = None
-        cdef dict seen = None
-        if not self.c.dirty:
-            return
-        self.c.dirty = False
-        for task in self.net._or_joins:
-            number = task
-            answer = plain_answer(self.of, &self.c, number)
-            if answer == OPEN:
-                if tokens is None:
-                    tokens, status, seen = self.tokens, self.status, self.seen
-                answer = self.net.analysis.decide(task, tokens, status, seen)
+        cdef uint64_t bit
+        cdef bint changed = False
+        if not (self.c.dirty if self.counted else self.sight.dirty):
+            return False
+        self.c.dirty = self.sight.dirty = False
+        if self.of.or_count == 0:
+            return False
+        if not self.of.viewed:
+            self.net._compile_views()
+        if not self.counted:
+            refresh(self.of, self.word, &self.sight)
+        for each in range(self.of.or_count):
+            number = self.of.or_joins[each].task
+            answer = self._answer(each) if self._may_take(number) else WAITING
             if answer == UNDECIDED:
                 if self._undecided is None:
                     self._undecided = set()
-                self._undecided.add(task)
+                self._undecided.add(number)
             elif self._undecided:
-                self._undecided.discard(task)
-            set_ready(self.of, &self.c, number, answer == ENABLED)
-            self._hand_out_flips()
+                self._undecided.discard(number)
+            if self.counted:
+                changed = changed or is_ready(&self.c, number) != (answer == ENABLED)
+                set_ready(&self.c, number, answer == ENABLED)
+                continue
+            bit = ONE << number
+            changed = changed or (self.sight.ready & bit != 0) != (answer == ENABLED)
+            if answer == ENABLED:
+                self.sight.ready |= bit
+            else:
+                self.sight.ready &= ~bit
+                self.sight.ceased |= bit & self.sight.announced
+        return changed
 
     def restore(self, tokens, status, seen):
-        """Become the state that a snapshot recorded; ``flips`` is left empty."""
+        """Become the state that a snapshot recorded; there are no changes to tell of."""
         cdef State fresh
         cdef list counts = list(map(index, tokens)), states = list(map(index, status))
         cdef uint32_t number, count
         cdef Py_ssize_t at
-        cdef bint unsafe
         self._check_tokens(counts)
         self._check_status(states)
         masks = self._checked_seen(seen)
-        unsafe = counts and max(counts) > 1
-        unsafe = unsafe or not self.of.fits_word
-        allocate(self.of, &fresh, unsafe)
-        for number in range(self.of.place_count):
-            count = counts[number]
-            if count:
-                put_on(self.of, &fresh, number, count)
-        for number in range(self.of.task_count):
-            fresh.status[number] = states[number]
-            fresh.busy += fresh.status[number] != IDLE
-        for slot, mask in masks:
-            number = slot
-            fresh.rounds[number].present = 1
-            fresh.rounds[number].left = self.of.slots[number].inputs - <uint32_t>mask.bit_count()
-            fresh.seen_count += 1
-            for at in range((mask.bit_length() + 63) // 64):
-                fresh.seen[self.of.slots[number].words + <uint32_t>at] = (mask >> 64 * at) & 0xFFFFFFFFFFFFFFFF
-        PyMem_Free(self.c.counts)
-        PyMem_Free(self.c.block)
-        self.c = fresh
+        if self.of.fits_word and not masks and max(counts, default=0) <= 1 and max(states, default=0) <= BUSY:
+            PyMem_Free(self.c.block)
+            memset(&self.c, 0, sizeof(State))
+            memset(&self.sight, 0, sizeof(Sight))
+            self.counted = False
+            self.word = 0
+            for at, each in enumerate((*counts, *states)):
+                self.word |= (<uint64_t>each) << at
+            self.sight.touched = ~<uint64_t>0 >> (64 - self.of.task_count) if self.of.task_count else 0
+            self.sight.dirty = True
+        else:
+            allocate(self.of, &fresh)
+            PyMem_Free(self.c.block)
+            self.c = fresh
+            self.counted = True
+            for number in range(self.of.place_count):
+                count = counts[number]
+                if count:
+                    put_on(self.of, &self.c, number, count)
+            for slot, mask in masks:
+                number = slot
+                self.c.rounds[number].present = 1
+                self.c.rounds[number].left = self.of.slots[number].inputs - <uint32_t>mask.bit_count()
+                self.c.seen_count += 1
+                for at in range((mask.bit_length() + 63) // 64):
+                    self.c.seen[self.of.slots[number].words + <uint32_t>at] = (mask >> 64 * at) & 0xFFFFFFFFFFFFFFFF
+            for number in range(self.of.task_count):
+                set_status(self.of, &self.c, number, <uint8_t>states[number])
+            self.c.dirty = True
         self._undecided = None
-        self.c.dirty = True
-        for number in range(self.of.task_count):
-            look(self.of, &self.c, number)
-        self.of.flip_count = 0
-        self.of.out_of_memory = False
         self.settle()
-        self.flips.clear()
+        self.changes()
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    cdef inline bint is_ready_now(self, uint32_t number) noexcept nogil:
+        """`is_ready` for compiled callers, who know that the number is right."""
+        if self.counted:
+            return is_ready(&self.c, number)
+        refresh(self.of, self.word, &self.sight)
+        return (self.sight.ready >> number) & 1
 
     cdef inline uint32_t _number(self, object task) except? 0xFFFFFFFF:
         cdef Py_ssize_t number = PyNumber_AsSsize_t(task, PyExc_IndexError)
@@ -956,40 +743,96 @@ cdef class Marking:
             raise IndexError(f"there is no task {task}: the net has {self.of.task_count}")
         return <uint32_t>number
 
-    cdef inline int _hand_out_flips(self) except -1:
-        cdef size_t each, count = self.of.flip_count
-        cdef int32_t flip
-        if count == 0:
+    cdef inline bint _may_take(self, uint32_t number) noexcept nogil:
+        return may_take(self.of, &self.c, number) if self.counted else may_take_word(&self.of.words[number], self.word)
+
+    cdef int _answer(self, uint32_t each) except -1:
+        """Decide an OR-join that is idle and has its reads marked: cheaply, from memory, or by search."""
+        cdef OrView* view = &self.of.or_joins[each]
+        cdef int answer
+        cdef uint64_t key
+        cdef size_t at = 0
+        if self.counted:
+            answer = cheap_answer(self.of, view, self.c.held, self.c.counts)
+        else:
+            answer = cheap_answer(self.of, view, &self.word, NULL)
+        if answer != OPEN:
+            return answer
+        if not self.counted and view.relevant:
+            key = self.word & view.relevant
+            at = ((key * <uint64_t>0x9E3779B97F4A7C15) >> 56) & (REMEMBERED - 1)
+            if view.answers[at] != NOTHING and view.keys[at] == key:
+                return view.answers[at]
+        answer = self.net.analysis.decide(view.task, self.tokens, self.status, self.seen)
+        if self.counted:
+            return answer
+        if not view.relevant:
+            view.keys = <uint64_t*>PyMem_Calloc(REMEMBERED, sizeof(uint64_t))
+            view.answers = <uint8_t*>PyMem_Malloc(REMEMBERED)
+            if view.keys == NULL or view.answers == NULL:
+                raise MemoryError
+            memset(view.answers, NOTHING, REMEMBERED)
+            view.relevant = self.net.analysis.relevant(view.task)
+            key = self.word & view.relevant
+            at = ((key * <uint64_t>0x9E3779B97F4A7C15) >> 56) & (REMEMBERED - 1)
+        view.keys[at], view.answers[at] = key, <uint8_t>answer
+        return answer
+
+    cdef int _promote(self) except -1:
+        """Go from the word to counters, with all that the caller has not been told yet."""
+        cdef State fresh
+        cdef uint32_t number
+        refresh(self.of, self.word, &self.sight)
+        allocate(self.of, &fresh)
+        for number in range(self.of.place_count):
+            if (self.word >> number) & 1:
+                put_on(self.of, &fresh, number, 1)
+        fresh.held[0] = self.word
+        for number in range(self.of.task_count):
+            fresh.status[number] = (self.word >> (self.of.place_count + number)) & 1
+            fresh.busy += fresh.status[number]
+        if self.of.task_count:
+            fresh.ready[0], fresh.announced[0] = self.sight.ready, self.sight.announced
+            fresh.ceased[0], fresh.came[0] = self.sight.ceased, self.sight.ready
+            fresh.top[0], fresh.news[0] = self.sight.ready != 0, (self.sight.ready | self.sight.ceased) != 0
+        fresh.dirty = self.sight.dirty
+        self.c = fresh
+        self.counted = True
+        return 0
+
+    cdef inline int _start(self, uint32_t number) except -1:
+        cdef const TaskLine* line
+        cdef const Region* region
+        if not self.counted:
+            start_word(self.of, &self.word, &self.sight, number)
             return 0
-        self.of.flip_count = 0
-        for each in range(count):
-            flip = self.of.flips[each]
-            self.flips.append(self.net._on[flip] if flip >= 0 else self.net._off[~flip])
-        if self.of.out_of_memory:
-            self.of.out_of_memory = False
-            raise MemoryError
+        line = &self.of.lines[number]
+        take(self.of, &self.c, number)
+        if not line.flags & DETACHED:
+            set_status(self.of, &self.c, number, BUSY)
+        if line.flags & JOIN_CANCELS:
+            region = &self.of.regions[line.region]
+            cancel(self.of, &self.c, region.join_conditions, region.join_tasks, number)
         return 0
 
     cdef int _end_round(self, uint32_t number) except -1:
         forget(self.of, &self.c, number)
         look(self.of, &self.c, number)
         self.c.dirty = True
-        return self._hand_out_flips()
+        return 0
 
-    cdef inline int _pass_control(self, uint32_t number, object chosen, uint8_t status) except -1:
-        cdef Py_ssize_t count = self._choose(number, chosen)
-        cdef int64_t full
-        if self.c.counts == NULL:
-            if self._comes_twice(number, count):
-                promote(self.of, &self.c)
-        else:
-            full = self._too_full(number, count)
-            if full >= 0:
-                raise InternalError(f"condition {full} would hold more than {MOST} tokens")
+    cdef inline int _pass_control(self, uint32_t number, Py_ssize_t count, uint8_t status) except -1:
+        """Pass control to the `count` outputs that `_choose` has read."""
+        cdef uint64_t puts
+        if not self.counted:
+            if self._puts(number, count, &puts) and pass_word(self.of, &self.word, &self.sight, number, puts):
+                return 0
+            self._promote()
+        self._make_sure(number, count)
         if self.c.seen_count:
             make_room(&self.of.touched, &self.of.touched_room, <size_t>count + self.of.swallowed_at_most)
         pass_control(self.of, &self.c, number, <size_t>count, status)
-        return self._hand_out_flips()
+        return 0
 
     cdef inline Py_ssize_t _choose(self, uint32_t number, object chosen) except -1:
         """Read the positions into the scratch space; no Python code runs once that has begun."""
@@ -1014,23 +857,21 @@ cdef class Marking:
             self.of.chosen[each] = <uint32_t>position
         return count
 
-    cdef inline bint _comes_twice(self, uint32_t number, Py_ssize_t count) noexcept nogil:
-        """Whether a condition would hold two tokens, though perhaps only until one is swallowed."""
-        cdef const TaskLine* line = &self.of.lines[number]
-        cdef const Arc* outputs = &self.of.arcs[line.outputs.begin]
-        cdef uint64_t word = self.c.word, bit
+    cdef inline bint _puts(self, uint32_t number, Py_ssize_t count, uint64_t* puts) noexcept nogil:
+        """Say whether the chosen outputs are all different conditions, and which."""
+        cdef const Arc* outputs = &self.of.arcs[self.of.lines[number].outputs.begin]
+        cdef uint64_t bit
         cdef Py_ssize_t each
-        if line.flags & CANCELS:
-            word &= ~self.of.regions[line.region].mask
+        puts[0] = 0
         for each in range(count):
             bit = ONE << outputs[self.of.chosen[each]].place
-            if word & bit:
-                return True
-            word |= bit
-        return False
+            if puts[0] & bit:
+                return False
+            puts[0] |= bit
+        return True
 
-    cdef int64_t _too_full(self, uint32_t number, Py_ssize_t count) noexcept nogil:
-        """Return the first condition that would hold more tokens than are counted, or -1."""
+    cdef int _make_sure(self, uint32_t number, Py_ssize_t count) except -1:
+        """Refuse a step after which a condition would hold more tokens than are counted, though perhaps only for a moment."""
         cdef const TaskLine* line = &self.of.lines[number]
         cdef const Arc* outputs = &self.of.arcs[line.outputs.begin]
         cdef uint64_t total = 0, most = 0, held
@@ -1040,7 +881,7 @@ cdef class Marking:
             total += outputs[self.of.chosen[each]].weight
             most = max(most, self.c.counts[outputs[self.of.chosen[each]].place])
         if total + most <= MOST:
-            return -1
+            return 0
         for each in range(count):
             place = outputs[self.of.chosen[each]].place
             held = 0 if self._empties(line, place) else self.c.counts[place]
@@ -1048,8 +889,8 @@ cdef class Marking:
                 if outputs[self.of.chosen[other]].place == place:
                     held += outputs[self.of.chosen[other]].weight
             if held > MOST:
-                return place
-        return -1
+                raise InternalError(f"condition {place} would hold more than {MOST} tokens")
+        return 0
 
     cdef bint _empties(self, const TaskLine* line, uint32_t place) noexcept nogil:
         cdef uint32_t at
@@ -1058,13 +899,6 @@ cdef class Marking:
                 if self.of.numbers[at] == place:
                     return True
         return False
-
-    cdef object _mask(self, uint32_t slot):
-        cdef uint32_t word
-        mask = 0
-        for word in range((self.of.slots[slot].inputs + 63) >> 6):
-            mask |= <object>self.c.seen[self.of.slots[slot].words + word] << 64 * word
-        return mask
 
     cdef int _check_tokens(self, list counts) except -1:
         if len(counts) != self.of.place_count:
