@@ -8,16 +8,16 @@ When a commit fails the resident is forgotten, because what the store holds is w
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import attrs
 
 from knhk import _hot, _kernel
-from knhk._case_state import Phase
+from knhk._case_state import Phase, Record
+from knhk._express import Journey, depart, express_net
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk._schema import Check, compile_schema
@@ -27,6 +27,7 @@ from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.ports import CaseHeader, Clock, Commit, ItemRow, Store, StoredCase
 from knhk.spec import Specification
+from knhk.work.handlers import Work
 
 SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
@@ -34,11 +35,20 @@ SNAPSHOT_EVERY: Final = 256
 
 @attrs.frozen
 class Compiled:
-    """A registered specification, ready to run: its program, a kernel for each of its nets, and the check of its data."""
+    """
+    A registered specification, ready to run.
+
+    Args:
+        program: the specification, compiled.
+        kernels: a kernel for each of its nets.
+        check: of its data, where it has a schema.
+        express: what an express needs to know of its root net (`knhk._express`), or None.
+    """
 
     program: Program
     kernels: tuple[Net, ...]
     check: Check | None = None
+    express: Any = None
 
 
 Kernel = Literal["auto", "reference", "compiled"]
@@ -69,7 +79,10 @@ def compile_specification(
     """Compile a well-formed specification."""
     program = lower(specification, dialect=dialect)
     check = None if specification.data is None else compile_schema(specification.data)
-    return Compiled(program, tuple(kernel(each.tables, or_join_budget=or_join_budget) for each in program.nets), check)
+    kernels = tuple(kernel(each.tables, or_join_budget=or_join_budget) for each in program.nets)
+    # Data that must fit a schema are looked at by the driver, with every result.
+    express = express_net(program.nets[0], kernels[0]) if check is None else None
+    return Compiled(program, kernels, check, express)
 
 
 @attrs.define(eq=False)
@@ -78,6 +91,8 @@ class Resident:
     A case in memory.
 
     Args:
+        express: what an express needs to know of its net, or None.
+        journey: the express that is under way; whoever holds the case meanwhile finds it landed.
         in_flight: items whose handler runs now.
         since_snapshot: records since the last snapshot.
         stale: forgotten: whoever waited for the lock must load again.
@@ -86,6 +101,8 @@ class Resident:
 
     case: Case
     header: CaseHeader
+    express: Any = None
+    journey: Journey | None = None
     in_flight: set[int] = attrs.field(factory=set)
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     since_snapshot: int = 0
@@ -122,7 +139,9 @@ class CaseCache:
         self._size = size
         self._dialect = dialect
         self._kernel = kernel
+        self._forgetful = bool(getattr(store, "forgetful", False))
         self._residents: OrderedDict[str, Resident] = OrderedDict()
+        self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.RLock()
 
@@ -131,6 +150,9 @@ class CaseCache:
 
     def compiled(self, spec_id: str, version: str) -> Compiled:
         """Return a registered specification, compiled from its stored text; raises UnknownSpecification."""
+        known = self._compiled.get((spec_id, version))
+        if known is not None:
+            return known
         with self._lock:
             found = self._compiled.get((spec_id, version))
             if found is None:
@@ -150,25 +172,15 @@ class CaseCache:
         compiled = self.compiled(header.spec_id, header.spec_version)
         case = self._fresh(compiled)
         case.create(data)
-        resident = Resident(case, header)
+        resident = Resident(case, header, compiled.express)
         self.commit(resident, idempotency=idempotency)
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
 
-    @contextlib.contextmanager
-    def hold(self, case_id: str) -> Iterator[Resident]:
-        """Lock the case, loading it first where it is not in memory."""
-        while True:
-            resident = self.pin(case_id)
-            try:
-                with resident.lock:
-                    # A failed commit may have made it stale while we waited: then what we hold is not what is so.
-                    if not resident.stale:
-                        yield resident
-                        return
-            finally:
-                self.unpin(resident)
+    def hold(self, case_id: str) -> _Hold:
+        """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
+        return _Hold(self, case_id)
 
     def pin(self, case_id: str) -> Resident:
         """Return the case and keep it in memory until `unpin`."""
@@ -188,7 +200,8 @@ class CaseCache:
         """Take back one `pin`."""
         with self._lock:
             resident.users -= 1
-            self._make_room()
+            if len(self._residents) > self._size:
+                self._make_room()
 
     def evict(self, case_id: str | None = None) -> None:
         """Forget one case, or all, but for those in use."""
@@ -205,20 +218,89 @@ class CaseCache:
             if self._residents.get(resident.header.case_id) is resident:
                 del self._residents[resident.header.case_id]
 
-    def commit(self, resident: Resident, *, idempotency: tuple[str, str] | None = None) -> None:
-        """Persist what the case's last commands wrote; the caller holds it."""
+    def depart(self, resident: Resident, functions: Mapping[str, Callable[[Work], Any]]) -> Journey | None:
+        """Send an express on its way where the case has work for one; the caller holds the case and will `arrive`."""
+        if resident.express is None or resident.in_flight:
+            return None
+        journey = depart(
+            resident.case,
+            resident.express,
+            case_id=resident.header.case_id,
+            functions=functions,
+            lock=resident.lock,
+            now=self.clock.now,
+            forgetful=self._forgetful,
+            steps=self._limits.steps,
+        )
+        if journey is not None:
+            resident.journey = journey
+            self._travelling.add(resident)
+        return journey
+
+    def arrive(self, resident: Resident, outcome: int) -> bool:
+        """Make the case the driver's again and commit; False where the last result, or the start, was taken back."""
+        journey = resident.journey
+        if journey is None:
+            return True
+        resident.journey = None
+        self._travelling.discard(resident)
+        good = journey.arrive(outcome, at=self.clock.now())
+        self.commit(resident, cuts=journey.express.cuts)
+        return good
+
+    def interrupt(self, resident: Resident) -> None:
+        """An express ended in the middle of a handler: its item stays begun."""
+        if resident.journey is not None:
+            self._land(resident)
+            resident.in_flight.clear()
+
+    def land(self) -> None:
+        """Bring every case of which an express has the work to where the store can tell of it."""
+        for resident in tuple(self._travelling):
+            with resident.lock:
+                if resident.journey is not None and not resident.stale:
+                    self._land(resident)
+
+    def _land(self, resident: Resident) -> None:
+        journey = resident.journey
+        resident.journey = None
+        self._travelling.discard(resident)
+        if journey is not None:
+            journey.land()
+            resident.in_flight.add(journey.express.job[1])
+            self.commit(resident, cuts=journey.express.cuts)
+
+    def commit(
+        self,
+        resident: Resident,
+        *,
+        idempotency: tuple[str, str] | None = None,
+        cuts: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """
+        Persist what the case's last commands wrote; the caller holds it.
+
+        Args:
+            resident: the case.
+            idempotency: with the commit that creates it.
+            cuts: lengths of the case's records, and when they had that length: a batch has one time.
+        """
         case = resident.case
         records = case.take_records()
         if not records:
             return
+        batches = _batches(records, len(case._log) - len(records), cuts, self.clock.now())
         running = case.state.phase is Phase.RUNNING
         due = case.next_due() if running else None
-        header = attrs.evolve(
-            resident.header,
+        before = resident.header
+        header = CaseHeader(
+            case_id=before.case_id,
+            spec_id=before.spec_id,
+            spec_version=before.spec_version,
             state=case.state.phase.value,
             due=None if due is None else due.at,
             runnable=running and bool(case.state.work),
-            version=resident.header.version + 1,
+            version=before.version + len(batches),
         )
         resident.since_snapshot += len(records)
         snapshot = None
@@ -226,17 +308,23 @@ class CaseCache:
             snapshot = encode_snapshot({"version": header.version, "state": case.snapshot()})
             resident.since_snapshot = 0
         rows, closed = _worklist(header.case_id, case)
-        commit = Commit(
-            header=header,
-            expected=resident.header.version,
-            batch=encode_batch(self.clock.now(), records),
-            snapshot=snapshot,
-            items=rows,
-            closed_items=closed,
-            idempotency=idempotency,
+        commits = [
+            Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
+            for version, batch in enumerate(batches[:-1], before.version)
+        ]
+        commits.append(
+            Commit(
+                header=header,
+                expected=header.version - 1,
+                batch=batches[-1],
+                snapshot=snapshot,
+                items=rows,
+                closed_items=closed,
+                idempotency=idempotency,
+            )
         )
         try:
-            self.store.commit([commit])
+            self.store.commit(commits)
         except BaseException:
             self.forget(resident)
             raise
@@ -244,8 +332,6 @@ class CaseCache:
 
     def _make_room(self) -> None:
         """Forget the cases that were used longest ago, beyond what the cache may hold; the caller has the lock."""
-        if len(self._residents) <= self._size:
-            return
         for resident in list(self._residents.values()):
             if len(self._residents) <= self._size:
                 return
@@ -269,7 +355,52 @@ class CaseCache:
             self.store.quarantine(case_id, reason)
             message = f"case {case_id} is set aside: {reason}"
             raise QuarantinedCase(message) from error
-        return Resident(case, stored.header, since_snapshot=len(records))
+        return Resident(case, stored.header, compiled.express, since_snapshot=len(records))
+
+
+class _Hold:
+    """What `CaseCache.hold` returns; a generator would do, and cost twice as much."""
+
+    __slots__ = ("_cache", "_case_id", "_resident")
+
+    def __init__(self, cache: CaseCache, case_id: str) -> None:
+        self._cache = cache
+        self._case_id = case_id
+
+    def __enter__(self) -> Resident:
+        cache = self._cache
+        while True:
+            resident = cache.pin(self._case_id)
+            resident.lock.acquire()
+            # A failed commit may have made it stale while we waited: then what we hold is not what is so.
+            if not resident.stale:
+                self._resident = resident
+                if resident.journey is not None:
+                    try:
+                        cache._land(resident)
+                    except BaseException:
+                        self.__exit__()
+                        raise
+                return resident
+            resident.lock.release()
+            cache.unpin(resident)
+
+    def __exit__(self, *error: object) -> None:
+        self._resident.lock.release()
+        self._cache.unpin(self._resident)
+
+
+def _batches(records: Sequence[Record], taken: int, cuts: Sequence[tuple[int, int]], now: int) -> list[bytes]:
+    """Return the bytes of fresh records, a batch for each time at which any were written; `taken` were taken before."""
+    batches = []
+    done = 0
+    for length, at in cuts:
+        if done < length - taken <= len(records):
+            batches.append(encode_batch(at, records[done : length - taken]))
+            done = length - taken
+    if done < len(records):
+        batches.append(encode_batch(now, records[done:]))
+    return batches
 
 
 def _check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:

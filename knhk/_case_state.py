@@ -171,6 +171,30 @@ class CaseState:
             message = f"record {record!r} does not fit the case: {error!r}"
             raise JournalError(message) from error
 
+    def catch_up(self, net: NetInstance, next_item: int, begun: Sequence[tuple[int, int, int]]) -> None:
+        """
+        Become what the records say that an express wrote: it has moved the marking and the data, and this is the rest.
+
+        Args:
+            net: the root net, whose plain handlers' items are the express's.
+            next_item: the number of the next work item.
+            begun: (task, item number, attempts) of the handlers that are begun and not finished, in order.
+        """
+        self.next_item = next_item
+        left = {number for _, number, _ in begun}
+        for number in [each for each in self.work if each not in left]:
+            del net.activities[self.items[number].task]
+            self._drop_item(number)
+        for task, number, attempts in begun:
+            item = self.items.get(number)
+            if item is None:
+                item = self.items[number] = ItemEntry(number, net.number, task, 0, ItemState.STARTED, "")
+                net.activities[task] = Activity()
+                net.activities[task].open[0] = number
+                self._note(item)
+            item.attempt = attempts
+        self.touched[net.number] = None
+
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def element(self, item: ItemEntry) -> Any:

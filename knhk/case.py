@@ -113,7 +113,7 @@ class Case:
             raise JournalError(message) from error
         for net in self.state.nets.values():
             net.marking.settle()
-            net.marking.flips.clear()
+            net.marking.changes()
         self.state.touched.clear()
         self.state.moved.clear()
         self._visited.clear()
@@ -145,6 +145,11 @@ class Case:
         with self._command(at, Phase.CREATED):
             self._record(Code.STARTED)
             self._drive()
+
+    def go_on(self, ready: Sequence[tuple[int, int]], *, at: int) -> None:
+        """Let happen what happens by itself, beginning with these (net, task), after an express (`knhk._express`)."""
+        with self._command(at, Phase.RUNNING):
+            self._drive(ready)
 
     def cancel(self, *, at: int) -> None:
         """Remove everything and end the case as cancelled (pattern 20); not possible once it has completed."""
@@ -505,9 +510,9 @@ class Case:
 
     # --- driving ------------------------------------------------------------------------------------------------------
 
-    def _drive(self) -> None:
+    def _drive(self, ready: Sequence[tuple[int, int]] = ()) -> None:
         """Let everything happen that happens by itself, until the case waits or ends."""
-        agenda: deque[tuple[int, int]] = deque()
+        agenda = deque(ready)
         while self.state.phase is Phase.RUNNING or self.state.phase in (Phase.FAILED, Phase.DEADLOCKED):
             self._absorb(agenda)
             if self._start_next(agenda):
@@ -542,21 +547,18 @@ class Case:
             del touched[number]
             self._visited[number] = None
             net = self.state.nets[number]
-            self._absorb_flips(net, agenda)
+            self._absorb_changes(net, agenda)
             if not net.plan.tables.implicit and (net.marking.has_ended() or net.plan.empty):
                 self._end_net(net)
 
-    def _absorb_flips(self, net: NetInstance, agenda: deque[tuple[int, int]]) -> None:
+    def _absorb_changes(self, net: NetInstance, agenda: deque[tuple[int, int]]) -> None:
         plans = net.plan.plans
-        for flip in net.marking.flips:
-            task = flip if flip >= 0 else ~flip
-            plan = plans[task]
-            if flip < 0:
-                if task in net.timers:
-                    self._record(Code.TIMER_CLEARED, net.number, task)
-            elif plan.automatic:
+        for task in net.marking.changes():
+            if task < 0:
+                if ~task in net.timers:
+                    self._record(Code.TIMER_CLEARED, net.number, ~task)
+            elif plans[task].automatic:
                 agenda.append((net.number, task))
-        net.marking.flips.clear()
         for task in net.plan.timed:
             self._keep_time(net, task, agenda)
         for task in net.plan.triggered:
@@ -592,8 +594,7 @@ class Case:
             net = self.state.nets.get(number)
             if net is None:
                 continue
-            net.marking.settle()
-            if net.marking.flips:
+            if net.marking.settle():
                 self.state.touched[number] = None
                 news = True
             elif ends_implicitly(net):

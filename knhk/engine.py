@@ -204,6 +204,7 @@ class Engine:
 
     def cases(self, *, spec_id: str | None = None, state: str | None = None) -> Iterator[CaseHeader]:
         """List the cases by ascending id, a page at a time."""
+        self._cache.land()
         after = ""
         while page := self._store.cases(spec_id=spec_id, state=state, after=after):
             yield from page
@@ -211,6 +212,7 @@ class Engine:
 
     def work_items(self, *, state: str | None = None, by: str | None = None) -> Iterator[ItemRow]:
         """List the open work items of people and external workers over all cases."""
+        self._cache.land()
         after = ("", 0)
         while page := self._store.items(state=state, by=by, after=after):
             yield from page
@@ -239,6 +241,7 @@ class Engine:
 
     def pending(self) -> Iterator[str]:
         """List the ids of the cases in which automatic work waits, a page at a time."""
+        self._cache.land()
         after = ""
         while page := self._store.runnable(after):
             yield from page
@@ -265,6 +268,7 @@ class Engine:
         Raises:
             DataError, CommandError: why the first case that failed could not go on, after all the others' timers ran.
         """
+        self._cache.land()
         at = self._clock.now() if now is None else now
         ran = 0
         failures: list[KnhkError] = []

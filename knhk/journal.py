@@ -11,9 +11,10 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from knhk._case_state import Code, Record
+from knhk._hot import copy_tree, dump_tree
 from knhk.errors import DataError, JournalError
 
 VERSION: Final = 2
@@ -62,6 +63,10 @@ def plain_data(data: object, what: str) -> dict[str, Any]:
     """
     if data is None:
         return {}
+    if type(data) is dict:
+        copy = copy_tree(data)
+        if copy is not None:
+            return cast("dict[str, Any]", copy)
     try:
         text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         text.encode()
@@ -76,7 +81,9 @@ def plain_data(data: object, what: str) -> dict[str, Any]:
 
 
 def _seal(tree: object) -> bytes:
-    body = json.dumps(tree, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    body = dump_tree(tree)
+    if body is None:
+        body = json.dumps(tree, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
     return _HEAD.pack(VERSION, _checksum(VERSION, body)) + body
 
 

@@ -112,6 +112,8 @@ class Store(Protocol):
 
     Every method is atomic and may be called from any thread.
     `commit` returns only when the step is as durable as `durability` says; when it raises, nothing of it is stored.
+    A store with an attribute ``forgetful`` that is true loses everything with the process: there no handler waits for the
+    commit of what was before it, as nothing would be left to go on from.
     Errors: ConcurrentUpdate (another version is stored), UnknownCase, IdempotencyConflict, StoreFull, StoreUnavailable,
     StoreError.
     """

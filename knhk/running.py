@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
+from knhk import _hot
 from knhk._cache import CaseCache, Resident, item_row
 from knhk._case_state import Phase
 from knhk.case import Case
@@ -111,6 +112,8 @@ class RunningCase:
     def history(self) -> list[Event]:
         """Return what happened, from the creation on, in order."""
         with self._cache.hold(self.id) as resident:
+            # What waits for the commit of what follows has happened too.
+            self._cache.commit(resident)
             header = resident.header
         compiled = self._cache.compiled(header.spec_id, header.spec_version)
         return narrate(compiled.program, compiled.kernels, self._cache.store.history(self.id))
@@ -135,8 +138,17 @@ class RunningCase:
             HandlerError: a handler raised at its last attempt; its item has failed, the other work was done first.
         """
         failures: list[KnhkError] = []
-        with self.kept():
-            while (job := self.next_job()) is not None:
+        with self.kept() as resident:
+            while True:
+                if resident.express is not None:
+                    ended, failure = self._go_by_express()
+                    if failure is not None:
+                        failures.append(failure)
+                    if ended:
+                        break
+                job = self.next_job()
+                if job is None:
+                    break
                 try:
                     output = self._handlers.call(job.handler, job.work)
                 except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
@@ -217,11 +229,11 @@ class RunningCase:
     # --- handlers' work, for drivers ----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> Iterator[Resident]:
         """Keep the case in memory meanwhile: results of replayable tasks may wait there for the commit of what follows."""
         resident = self._cache.pin(self.id)
         try:
-            yield
+            yield resident
         finally:
             self._cache.unpin(resident)
 
@@ -252,15 +264,10 @@ class RunningCase:
             if not task.replayable:
                 self._cache.commit(resident)
             resident.in_flight.add(number)
-            work = Work(
-                case_id=self.id,
-                task=case.path(item),
-                idempotency_key=f"{self.id}:{number}",
-                attempt=attempt,
-                data=plain_data(case.state.data, "the case data"),
-                item=case.state.element(item),
-                index=item.instance - 1 if item.instance else None,
-            )
+            index = item.instance - 1 if item.instance else None
+            work = Work(self.id, case.path(item), number, attempt, case.state.data, case.state.element(item), index)
+            # The case may go on while the handler looks.
+            _ = work.data
             return Job(resident, number, work.task, task.handler or "", work)
 
     def finish(self, job: Job, output: object) -> HandlerError | None:
@@ -312,6 +319,31 @@ class RunningCase:
         if resident is not job.resident:
             message = f"case {self.id} failed in the store while handler {job.handler!r} ran; run the case again"
             raise ConcurrentUpdate(message)
+
+    # --- by express ---------------------------------------------------------------------------------------------------
+
+    def _go_by_express(self) -> tuple[bool, HandlerError | None]:
+        """Do the plain automatic work, as far as that goes; return whether the case has ended, and what failed for good."""
+        with self._cache.hold(self.id) as resident:
+            journey = self._cache.depart(resident, self._handlers.plain)
+            if journey is None:
+                return False, None
+            express = journey.express
+            try:
+                outcome = express.go()
+            except BaseException:
+                self._cache.interrupt(resident)
+                raise
+            overtaken = outcome == _hot.express.OVERTAKEN
+            done = not overtaken and self._cache.arrive(resident, outcome) and outcome != _hot.express.FAILED
+            if done or express.job is None:
+                return outcome == _hot.express.ENDED, None
+            _, number, _, work = express.job
+            job = Job(resident, number, work.task, express.handler, work)
+        # Somebody was faster, the handler failed, or its result cannot be: the driver knows what follows.
+        if express.error is not None:
+            return False, self.fail(job, express.error)
+        return False, self.finish(job, express.output)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

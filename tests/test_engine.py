@@ -234,6 +234,7 @@ def test_results_of_replayable_tasks_share_commits() -> None:
         tasks = [net.task(f"t{n}", handler="noop", replayable=replayable) for n in range(10)]
         net.sequence(net.start, *tasks, net.end)
         store = MemoryStore()
+        store.forgetful = False
         with Engine(store) as engine:
             engine.register(net.specification())
             engine.handler("noop")(lambda _: None)

@@ -253,6 +253,7 @@ def test_a_commit_that_fails_inside_a_handler_stops_the_run() -> None:
     """After a command on its own case failed in the store, the handler's result is not built on it."""
 
     class LateStore(MemoryStore):
+        forgetful = False
         failing = False
 
         def commit(self, commits: Any) -> None:

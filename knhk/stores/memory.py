@@ -64,6 +64,9 @@ class MemoryStore:
         self._runnable: set[str] = set()
         self._keys: dict[str, tuple[str, str]] = {}
         self._specifications: dict[tuple[str, str], StoredSpecification] = {}
+        self._latest: dict[str, StoredSpecification] = {}
+
+    forgetful = True
 
     @property
     def durability(self) -> Durability:
@@ -72,7 +75,9 @@ class MemoryStore:
 
     def commit(self, commits: Sequence[Commit]) -> None:
         """Store all steps, or none and raise."""
-        with self._opened():
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailable("the store is closed")
             self._validate(commits)
             for commit in commits:
                 self._apply(commit)
@@ -163,7 +168,9 @@ class MemoryStore:
         """Store a registration; the same again does nothing."""
         with self._opened():
             key = (specification.spec_id, specification.version)
-            stored = self._specifications.setdefault(key, specification)
+            stored = self._specifications.get(key)
+            if stored is None:
+                self._specifications[key] = self._latest[key[0]] = stored = specification
             if stored.content_hash != specification.content_hash:
                 raise SpecificationConflict(
                     f"specification {key[0]!r} version {key[1]!r} is registered with other content: "
@@ -173,9 +180,9 @@ class MemoryStore:
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""
         with self._opened():
-            for stored in reversed(self._specifications.values()):
-                if stored.spec_id == spec_id and version in {None, stored.version}:
-                    return stored
+            stored = self._latest.get(spec_id) if version is None else self._specifications.get((spec_id, version))
+            if stored is not None:
+                return stored
         named = "" if version is None else f" version {version!r}"
         raise UnknownSpecification(f"specification {spec_id!r}{named} is not registered")
 
@@ -188,7 +195,15 @@ class MemoryStore:
         """Forget everything; a closed store refuses further calls."""
         with self._lock:
             self._closed = True
-            for each in (self._cases, self._ids, self._due, self._runnable, self._keys, self._specifications):
+            for each in (
+                self._cases,
+                self._ids,
+                self._due,
+                self._runnable,
+                self._keys,
+                self._specifications,
+                self._latest,
+            ):
                 each.clear()
 
     @contextmanager

@@ -6,46 +6,81 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-import attrs
+from knhk.journal import plain_data
 
 Output = Mapping[str, Any] | None
 Handler = Callable[["Work"], Output] | Callable[["Work"], Awaitable[Output]]
 _H = TypeVar("_H", bound=Callable[..., Any])
 
 
-@attrs.frozen(kw_only=True)
 class Work:
     """
     What a handler is given.
 
-    Args:
+    Attributes:
         case_id, task: where the work comes from; `task` is its path.
-        idempotency_key: the same for every attempt at this piece of work, and for no other.
         attempt: 1 for the first; more when an earlier attempt failed or was cut off before its result was committed.
-        data: a copy of the case's data.
         item, index: the element and position of a multiple instance, else None.
     """
 
-    case_id: str
-    task: str
-    idempotency_key: str
-    attempt: int
-    data: dict[str, Any]
-    item: Any = None
-    index: int | None = None
+    __slots__ = ("_data", "_number", "_source", "attempt", "case_id", "index", "item", "task")
+
+    def __init__(
+        self,
+        case_id: str,
+        task: str,
+        number: int,
+        attempt: int,
+        source: dict[str, Any],
+        item: Any = None,
+        index: int | None = None,
+    ) -> None:
+        self.case_id = case_id
+        self.task = task
+        self._number = number
+        self.attempt = attempt
+        self._source = source
+        self._data: dict[str, Any] | None = None
+        self.item = item
+        self.index = index
+
+    def __repr__(self) -> str:
+        return f"<work {self._number} {self.task} of case {self.case_id}, attempt {self.attempt}>"
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt at this piece of work, and for no other."""
+        return f"{self.case_id}:{self._number}"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """A copy of the case's data as they were when the handler began."""
+        # Whoever lets the source change afterwards asks for the copy before.
+        if self._data is None:
+            self._data = plain_data(self._source, "the case data")
+        return self._data
 
 
 class Handlers:
-    """Functions by the name under which tasks ask for them."""
+    """
+    Functions by the name under which tasks ask for them.
+
+    Attributes:
+        plain: those that are not asynchronous.
+    """
 
     def __init__(self) -> None:
         self._functions: dict[str, Callable[[Work], Any]] = {}
+        self.plain: dict[str, Callable[[Work], Any]] = {}
 
     def register(self, name: str) -> Callable[[_H], _H]:
         """Return a decorator that names a function; a later one of the same name takes its place."""
 
         def decorate(function: _H) -> _H:
             self._functions[name] = function
+            self.plain.pop(name, None)
+            if not inspect.iscoroutinefunction(function):
+                self.plain[name] = function
             return function
 
         return decorate
@@ -61,7 +96,7 @@ class Handlers:
     def call(self, name: str, work: Work) -> Any:
         """Call a plain function; an asynchronous one needs `AsyncEngine` and is refused."""
         function = self.find(name)
-        if inspect.iscoroutinefunction(function):
+        if name not in self.plain:
             message = f"handler {name!r} is asynchronous: run its cases with knhk.AsyncEngine"
             raise TypeError(message)
         return function(work)

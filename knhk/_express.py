@@ -1,0 +1,173 @@
+"""A case's plain automatic work by express: when it may go, and how the case becomes the driver's again.
+
+`knhk._hot.express` plays; here is what it needs to know of a net, and what has to happen to a `Case` before and after.
+Whatever an express leaves behind follows from the records that it wrote, so anything that goes wrong is mended in one way:
+the records since the last good moment are taken back, the case is rebuilt from the rest, and the driver does the same work
+one command at a time, which says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from knhk import _hot, _kernel
+from knhk._case_state import CaseState, Code, NetInstance, Phase
+from knhk._kernel import Net
+from knhk._lower import Kind, NetPlan, TaskPlan
+from knhk._tables import XOR
+from knhk.case import Case
+from knhk.errors import CommandError, DataError
+from knhk.journal import plain_data
+from knhk.work.handlers import Work
+
+ROOM: Final = 4_096
+"""Records after which an express stops for a commit."""
+
+
+def express_net(plan: NetPlan, kernel: Net) -> Any:
+    """Return what an express needs to know of a root net; None where none can go there."""
+    if _hot.express is None or isinstance(kernel, _kernel.Net) or plan.timed or plan.triggered or plan.empty:
+        return None
+    net = _hot.express.ExpressNet(
+        kernel,
+        kinds=[_kind(each) for each in plan.plans],
+        names=plan.tables.tasks,
+        handlers=[each.task.handler for each in plan.plans],
+        replayable=[each.task.replayable for each in plan.plans],
+        outputs=[each.every_output for each in plan.plans],
+        branches=[_branches(each) for each in plan.plans],
+        first_only=[each.split == XOR for each in plan.tables.table],
+    )
+    return net if net.useful else None
+
+
+def _kind(plan: TaskPlan) -> int:
+    hot = _hot.express
+    if not plan.automatic:
+        return int(hot.WAITING)
+    if plan.task.multiple is None and plan.kind in (Kind.ROUTING, Kind.HANDLER):
+        return int(hot.ROUTING if plan.kind is Kind.ROUTING else hot.HANDLER)
+    return int(hot.DRIVEN)
+
+
+def _branches(plan: TaskPlan) -> tuple[tuple[Callable[[dict[str, Any]], bool] | None, int], ...] | None:
+    if not plan.branches:
+        return None
+    return tuple(
+        (None if each.predicate is None else each.predicate.test_data, each.position) for each in plan.branches
+    )
+
+
+@attrs.define(eq=False)
+class Journey:
+    """
+    An express under way on a case.
+
+    Args:
+        case: whose work it does.
+        net: the case's root net instance.
+        express: what plays.
+        begun_at: the length of the case's records before it.
+        moved: the items that the worklist had to be told of before it.
+    """
+
+    case: Case
+    net: NetInstance
+    express: Any
+    begun_at: int
+    moved: set[int]
+
+    def land(self) -> None:
+        """Bring the case to where the records are, while the express's handler runs."""
+        express = self.express
+        express.landed = True
+        if express.job is not None:
+            # What the handler was promised is what the data were when it began.
+            _ = express.job[3].data
+        self.case.state.catch_up(self.net, express.next_item, express.begun())
+        self.case.state.touched.clear()
+
+    def arrive(self, outcome: int, *, at: int) -> bool:
+        """
+        Bring the case to where the records are, and let happen what the express left to the driver.
+
+        Returns:
+            Whether that could be; else the case is as it was before the last result, or before the express began.
+        """
+        express, case = self.express, self.case
+        if outcome == _hot.express.REFUSED:
+            self._take_back()
+            return False
+        express.landed = True
+        case.state.catch_up(self.net, express.next_item, express.begun())
+        if outcome == _hot.express.ENDED:
+            case._record(Code.PHASE, Phase.COMPLETED.value)
+            return True
+        if outcome == _hot.express.FAILED:
+            return True
+        try:
+            case.go_on([(self.net.number, task) for task in express.left()], at=at)
+        except (CommandError, DataError):
+            self._take_back()
+            return False
+        return True
+
+    def _take_back(self) -> None:
+        express, case = self.express, self.case
+        express.landed = True
+        del case._log[self.begun_at if express.job is None else express.mark :]
+        case._rebuild()
+        case.state.moved = self.moved
+
+
+def depart(
+    case: Case, of: Any, *, case_id: str, functions: Mapping[str, Callable[[Work], Any]], lock: Any,
+    now: Callable[[], int], forgetful: bool, steps: int,
+) -> Journey | None:  # fmt: skip
+    """
+    Send an express on its way, where the case has work for one; the caller holds the case's lock.
+
+    A case that was not started is started: `Journey.arrive` undoes it if it comes to nothing.
+    """
+    state = case.state
+    begun_at, moved = len(case._log), set(state.moved)
+    if state.phase is Phase.CREATED:
+        case._record(Code.STARTED)
+    elif state.phase is not Phase.RUNNING or not _may_go(state, of):
+        return None
+    (net,) = state.nets.values()
+    express = _hot.express.Express(
+        of,
+        net.marking,
+        case._log,
+        state.data,
+        next_item=state.next_item,
+        case_id=case_id,
+        number=net.number,
+        functions=functions,
+        work=Work,
+        lock=lock,
+        now=now,
+        copy=_result,
+        forgetful=forgetful,
+        steps=steps,
+        room=ROOM,
+    )
+    for number in state.work:
+        item = state.items[number]
+        express.begin(item.task, number, item.attempt)
+    return Journey(case, net, express, begun_at, moved)
+
+
+def _may_go(state: CaseState, of: Any) -> bool:
+    """Whether a running case has begun handlers, all of them plain tasks of its root net, and no other net runs."""
+    if not state.work or len(state.nets) != 1 or state.deadlines:
+        return False
+    return all(of.handles(state.items[number].task) for number in state.work)
+
+
+def _result(output: object) -> dict[str, Any]:
+    return plain_data(output, "the result")

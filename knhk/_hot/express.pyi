@@ -1,0 +1,65 @@
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from knhk._kernel import Marking, Net
+
+WAITING: int
+ROUTING: int
+HANDLER: int
+DRIVEN: int
+WAITS: int
+ENDED: int
+STOPPED: int
+FAILED: int
+REFUSED: int
+OVERTAKEN: int
+
+class ExpressNet:
+    net: Net
+    useful: bool
+    def handles(self, task: int) -> bool: ...
+    def __init__(
+        self,
+        net: Net,
+        *,
+        kinds: Sequence[int],
+        names: Sequence[str],
+        handlers: Sequence[str | None],
+        replayable: Sequence[bool],
+        outputs: Sequence[tuple[int, ...]],
+        branches: Sequence[tuple[tuple[Callable[[Any], bool] | None, int], ...] | None],
+        first_only: Sequence[bool],
+    ) -> None: ...
+
+class Express:
+    landed: bool
+    next_item: int
+    cuts: list[tuple[int, int]]
+    job: tuple[int, int, int, Any] | None
+    output: Any
+    error: Exception | None
+    mark: int
+    def __init__(
+        self,
+        of: ExpressNet,
+        marking: Marking,
+        log: list[tuple[Any, ...]],
+        data: dict[str, Any],
+        *,
+        next_item: int,
+        case_id: str,
+        number: int,
+        functions: dict[str, Any],
+        work: Callable[..., Any],
+        lock: Any,
+        now: Callable[[], int],
+        copy: Callable[[Any], dict[str, Any]],
+        forgetful: bool,
+        steps: int,
+        room: int,
+    ) -> None: ...
+    handler: str
+    def begin(self, task: int, number: int, attempt: int) -> None: ...
+    def begun(self) -> list[tuple[int, int, int]]: ...
+    def left(self) -> list[int]: ...
+    def go(self) -> int: ...
