@@ -4,22 +4,11 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from knhk._hot.layout cimport NetData, Sight, State, TaskLine
+from knhk._hot.lines cimport Lines
 
 
-cdef class Net:
-    cdef readonly object tables
-    cdef readonly object analysis
-    cdef list _on  # by task, its number; built once, so that `changes` and `ready` make no object
-    cdef list _off  # by task, ~number
-    cdef list _pool  # while compiling: the numbers so far
-    cdef void* _lines
-    cdef void* _words
-    cdef NetData c
-
-    cdef int _compile(self, object tables) except -1
-    cdef int _compile_task(self, object tables, uint32_t number, list arcs) except -1
-    cdef int _compile_words(self) except -1
-    cdef int _compile_views(self) except -1
+cdef class Net(Lines):
+    pass
 
 
 cdef class Marking:
