@@ -27,6 +27,7 @@ from typing import Any, Final
 from knhk.errors import (
     ConcurrentUpdate,
     IdempotencyConflict,
+    KnhkError,
     QuarantinedCase,
     SpecificationConflict,
     StoreError,
@@ -36,6 +37,7 @@ from knhk.errors import (
     UnknownSpecification,
 )
 from knhk.ports import CaseHeader, Commit, Durability, ItemRow, StoredCase, StoredSpecification
+from knhk.stores._group import Caller, GroupCommit, settle
 from knhk.stores.memory import refuse_malformed
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 
@@ -64,6 +66,9 @@ _HARMLESS: Final = frozenset(
         sqlite3.SQLITE_TOOBIG,
     }
 )
+
+# These concern one statement; the transaction around it stands.
+_REFUSED: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG})
 
 _FIND_SPECIFICATION: Final = "SELECT id FROM specifications WHERE spec_id = ? AND version = ?"
 _FIND_KEY: Final = (
@@ -155,6 +160,7 @@ class SqliteStore:
         self._timeout_ms = busy_timeout_ms
         self._spec_rows: dict[tuple[str, str], int] = {}
         self._opened = False
+        self._groups = GroupCommit(self._write)
         self._writer = _Line(self._path, self._open_writer)
         try:
             self._reader = _Line(self._path, self._open_reader)
@@ -171,9 +177,7 @@ class SqliteStore:
         """Store all steps in one transaction, or none and raise."""
         for commit in commits:
             refuse_malformed(commit)
-        with self._writer.transaction("BEGIN IMMEDIATE") as connection:
-            for commit in commits:
-                self._store_step(connection, commit)
+        self._groups.commit(commits)
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""
@@ -266,6 +270,28 @@ class SqliteStore:
         self._writer.close()
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _write(self, group: Sequence[Caller]) -> None:
+        """Store a group in one transaction, in which each caller has its savepoint."""
+        with self._writer.transaction("BEGIN IMMEDIATE", group) as connection:
+            if len(group) == 1:
+                for commit in group[0].commits:
+                    self._store_step(connection, commit)
+            else:
+                for caller in group:
+                    self._store_one_of_many(connection, caller)
+
+    def _store_one_of_many(self, connection: sqlite3.Connection, caller: Caller) -> None:
+        connection.execute("SAVEPOINT caller")
+        try:
+            for commit in caller.commits:
+                self._store_step(connection, commit)
+        except (KnhkError, UnicodeEncodeError, OverflowError, sqlite3.Error) as error:
+            if isinstance(error, sqlite3.Error) and (_code(error) not in _REFUSED or not connection.in_transaction):
+                raise
+            connection.execute("ROLLBACK TO caller")
+            caller.error = _told(error, self._path)
+        connection.execute("RELEASE caller")
 
     def _store_step(self, connection: sqlite3.Connection, commit: Commit) -> None:
         header = commit.header
@@ -378,8 +404,13 @@ class _Line:
             pass
 
     @contextmanager
-    def transaction(self, begin: str | None) -> Iterator[sqlite3.Connection]:
-        """Give the connection inside a transaction (None: each statement by itself), and translate what goes wrong."""
+    def transaction(self, begin: str | None, group: Sequence[Caller] = ()) -> Iterator[sqlite3.Connection]:
+        """
+        Give the connection inside a transaction (None: each statement by itself), and translate what goes wrong.
+
+        The callers of `group` are settled once the transaction is.
+        """
+        committing = False
         with self._lock:
             if self._closed:
                 raise StoreUnavailable(f"the store {self._path} is closed")
@@ -391,7 +422,9 @@ class _Line:
                     connection.execute(begin)
                 yield connection
                 if begin is not None:
+                    committing = True
                     connection.execute("COMMIT")
+                settle(group)
             except sqlite3.Error as error:
                 self._undo(doubtful=_code(error) not in _HARMLESS)
                 raise _translated(error, self._path) from error
@@ -399,6 +432,9 @@ class _Line:
                 self._undo(doubtful=False)
                 raise StoreError(f"a value cannot be stored: {error}") from error
             except BaseException:
+                # An interrupt may arrive when the transaction is over and before we could say so.
+                if committing and self._connection is not None and not self._connection.in_transaction:
+                    settle(group)
                 self._undo(doubtful=False)
                 raise
 
@@ -519,6 +555,19 @@ def _limit(limit: int) -> int:
 def _code(error: sqlite3.Error) -> int:
     # The low byte is the kind, the rest its details; the driver's own errors have none.
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
+def _told(error: Exception, path: str) -> KnhkError:
+    """Return what one caller of a group is told, whose steps were refused while the others' stand."""
+    if isinstance(error, KnhkError):
+        return error
+    told = (
+        _translated(error, path)
+        if isinstance(error, sqlite3.Error)
+        else StoreError(f"a value cannot be stored: {error}")
+    )
+    told.__cause__ = error
+    return told
 
 
 def _translated(error: sqlite3.Error, path: str) -> StoreError:
