@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from knhk.errors import (
     ConcurrentUpdate,
@@ -147,6 +147,8 @@ class SqliteStore:
         StoreUnavailable: it is locked or cannot be opened.
         StoreFull: there is no space to create it.
     """
+
+    _application_id: ClassVar[int] = APPLICATION_ID
 
     def __init__(
         self,
@@ -274,12 +276,15 @@ class SqliteStore:
     def _write(self, group: Sequence[Caller]) -> None:
         """Store a group in one transaction, in which each caller has its savepoint."""
         with self._writer.transaction("BEGIN IMMEDIATE", group) as connection:
-            if len(group) == 1:
-                for commit in group[0].commits:
-                    self._store_step(connection, commit)
-            else:
-                for caller in group:
-                    self._store_one_of_many(connection, caller)
+            self._store_group(connection, group)
+
+    def _store_group(self, connection: sqlite3.Connection, group: Sequence[Caller]) -> None:
+        if len(group) == 1:
+            for commit in group[0].commits:
+                self._store_step(connection, commit)
+        else:
+            for caller in group:
+                self._store_one_of_many(connection, caller)
 
     def _store_one_of_many(self, connection: sqlite3.Connection, caller: Caller) -> None:
         connection.execute("SAVEPOINT caller")
@@ -342,7 +347,7 @@ class SqliteStore:
         return connection
 
     def _prepare_writer(self, connection: sqlite3.Connection) -> None:
-        version = _stored_version(connection, self._path)
+        version = _stored_version(connection, self._path, self._application_id)
         if self._opened and version != SCHEMA_VERSION:
             raise StoreError(f"{self._path} was replaced while it was open: it has schema version {version}")
         self._set_journal_mode(connection)
@@ -350,7 +355,7 @@ class SqliteStore:
         # NOTE: macOS needs it, there fsync alone leaves data in the drive's cache; elsewhere it changes nothing.
         _set(connection, self._path, "fullfsync", int(self._durability is Durability.FULL))
         if version < SCHEMA_VERSION:
-            migrate(connection)
+            migrate(connection, self._application_id)
 
     def _open_reader(self) -> sqlite3.Connection:
         return self._open("rw", lambda connection: _set(connection, self._path, "query_only", 1))
@@ -477,7 +482,7 @@ def _checked_path(path: str) -> str:
     return str(absolute)
 
 
-def _stored_version(connection: sqlite3.Connection, path: str) -> int:
+def _stored_version(connection: sqlite3.Connection, path: str, application_id: int) -> int:
     """Return how many migrations the file has seen; refuse what is not a store of this version or an older one."""
     # One transaction, because somebody else may be creating the file; the caller closes the connection when we refuse.
     connection.execute("BEGIN")
@@ -485,7 +490,7 @@ def _stored_version(connection: sqlite3.Connection, path: str) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     connection.execute("COMMIT")
-    if application != APPLICATION_ID:
+    if application != application_id:
         if application or version or tables:
             raise StoreError(f"{path} is an SQLite database of another program: give another path")
         return 0
