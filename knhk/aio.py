@@ -1,7 +1,7 @@
 """`AsyncEngine`: the synchronous engine's few lines, with await.
 
-The store and the token game run in worker threads, so that the event loop never waits for a disk; asynchronous handlers run
-on the loop, plain ones in a thread.
+The store and the token game run in worker threads of the engine's own, so that the event loop never waits for a disk, and
+that cases which wait at the same time share its syncs; asynchronous handlers run on the loop, plain ones in a thread.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, Self, TypeVar
 
 from knhk._cache import Kernel
 from knhk.case import Limits
 from knhk.engine import Engine, Registration
-from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, QuarantinedCase
+from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, QuarantinedCase, StoreUnavailable
 from knhk.events import Event
 from knhk.expr import Dialect
 from knhk.ports import CaseHeader, Clock, IdSource, ItemRow, Store
@@ -22,6 +24,30 @@ from knhk.running import Job, RunningCase, WorkItem, raise_first
 from knhk.spec import Specification
 
 _H = TypeVar("_H", bound=Callable[..., Any])
+_T = TypeVar("_T")
+
+
+MAX_WAITING: Final = 64
+"""Calls that wait for the store at the same time, and so may share one of its syncs."""
+
+
+class _Threads:
+    """The threads in which an engine's calls wait for the store; made as they are needed."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(MAX_WAITING, thread_name_prefix="knhk")
+        self._closed = False
+
+    async def call(self, function: Callable[..., _T], *args: Any, **named: Any) -> _T:
+        """Call a function in one of the threads; raises StoreUnavailable when they were closed."""
+        if self._closed:
+            raise StoreUnavailable("the engine is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *args, **named))
+
+    def close(self) -> None:
+        """Let the threads end when they have done what they were asked."""
+        self._closed = True
+        self._executor.shutdown(wait=False)
 
 
 class AsyncEngine:
@@ -54,6 +80,7 @@ class AsyncEngine:
             expressions=expressions,
             kernel=kernel,
         )
+        self._threads = _Threads()
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,8 +89,9 @@ class AsyncEngine:
         await self.close()
 
     async def close(self) -> None:
-        """Give the store back."""
+        """Give the store back; what was acknowledged is in it."""
         await asyncio.to_thread(self.engine.close)
+        self._threads.close()
 
     def handler(self, name: str) -> Callable[[_H], _H]:
         """Name a function, plain or asynchronous, as the handler of the tasks that ask for it."""
@@ -71,7 +99,7 @@ class AsyncEngine:
 
     async def register(self, specification: Specification) -> Registration:
         """Register a specification, as `Engine.register`."""
-        return await asyncio.to_thread(self.engine.register, specification)
+        return await self._threads.call(self.engine.register, specification)
 
     async def create_case(
         self,
@@ -82,30 +110,30 @@ class AsyncEngine:
         idempotency_key: str | None = None,
     ) -> AsyncCase:
         """Create a case, as `Engine.create_case`."""
-        case = await asyncio.to_thread(
+        case = await self._threads.call(
             self.engine.create_case, spec_id, data, version=version, idempotency_key=idempotency_key
         )
-        return AsyncCase(case)
+        return AsyncCase(case, self._threads)
 
     async def case(self, case_id: str) -> AsyncCase:
         """Return a case by its id; raises UnknownCase."""
-        return AsyncCase(await asyncio.to_thread(self.engine.case, case_id))
+        return AsyncCase(await self._threads.call(self.engine.case, case_id), self._threads)
 
     async def cases(self, *, spec_id: str | None = None, state: str | None = None) -> list[CaseHeader]:
         """List the cases by ascending id."""
-        return await asyncio.to_thread(lambda: list(self.engine.cases(spec_id=spec_id, state=state)))
+        return await self._threads.call(lambda: list(self.engine.cases(spec_id=spec_id, state=state)))
 
     async def work_items(self, *, state: str | None = None, by: str | None = None) -> list[ItemRow]:
         """List the open work items over all cases."""
-        return await asyncio.to_thread(lambda: list(self.engine.work_items(state=state, by=by)))
+        return await self._threads.call(lambda: list(self.engine.work_items(state=state, by=by)))
 
     async def run_pending(self) -> int:
         """Do the automatic work that waits in any case; returns how many cases were driven, as `Engine.run_pending`."""
         failures: list[KnhkError] = []
         driven = 0
-        for case_id in await asyncio.to_thread(lambda: list(self.engine.pending())):
+        for case_id in await self._threads.call(lambda: list(self.engine.pending())):
             try:
-                await AsyncCase(await asyncio.to_thread(self.engine.case, case_id)).run()
+                await AsyncCase(await self._threads.call(self.engine.case, case_id), self._threads).run()
             except (QuarantinedCase, ConcurrentUpdate):
                 # As in the synchronous engine: what is so is in the store, and the rest goes on.
                 continue
@@ -117,14 +145,15 @@ class AsyncEngine:
 
     async def tick(self, now: int | None = None) -> int:
         """Run the timers that are due, as `Engine.tick`."""
-        return await asyncio.to_thread(self.engine.tick, now)
+        return await self._threads.call(self.engine.tick, now)
 
 
 class AsyncCase:
     """One case, as `knhk.RunningCase`, with await."""
 
-    def __init__(self, case: RunningCase) -> None:
+    def __init__(self, case: RunningCase, threads: _Threads) -> None:
         self._case = case
+        self._threads = threads
         self.id = case.id
 
     def __repr__(self) -> str:
@@ -132,107 +161,114 @@ class AsyncCase:
 
     async def state(self) -> str:
         """Return the case's state, as `RunningCase.state`."""
-        return await asyncio.to_thread(lambda: self._case.state)
+        return await self._threads.call(lambda: self._case.state)
 
     async def data(self) -> dict[str, Any]:
         """Return a copy of the case's data."""
-        return await asyncio.to_thread(lambda: self._case.data)
+        return await self._threads.call(lambda: self._case.data)
 
     async def enabled(self) -> list[str]:
         """Return the paths of the tasks that are offered."""
-        return await asyncio.to_thread(lambda: self._case.enabled)
+        return await self._threads.call(lambda: self._case.enabled)
 
     async def running(self) -> list[str]:
         """Return the paths of the started tasks and instances."""
-        return await asyncio.to_thread(lambda: self._case.running)
+        return await self._threads.call(lambda: self._case.running)
 
     async def marking(self) -> dict[str, dict[str, int]]:
         """Return the tokens, as `RunningCase.marking`."""
-        return await asyncio.to_thread(lambda: self._case.marking)
+        return await self._threads.call(lambda: self._case.marking)
 
     async def next_due(self) -> int | None:
         """Return when something comes due, as `RunningCase.next_due`."""
-        return await asyncio.to_thread(lambda: self._case.next_due)
+        return await self._threads.call(lambda: self._case.next_due)
 
     async def problems(self) -> list[str]:
         """Return what needs a person's eye."""
-        return await asyncio.to_thread(lambda: self._case.problems)
+        return await self._threads.call(lambda: self._case.problems)
 
     async def work_items(self, *, state: str | None = None) -> list[WorkItem]:
         """Return the open work items; their commands wait for the store, so call them in a thread."""
-        return await asyncio.to_thread(lambda: self._case.work_items(state=state))
+        return await self._threads.call(lambda: self._case.work_items(state=state))
 
     async def history(self) -> list[Event]:
         """Return what happened, in order."""
-        return await asyncio.to_thread(self._case.history)
+        return await self._threads.call(self._case.history)
 
     async def start(self) -> None:
         """Put the first token into the root net."""
-        await asyncio.to_thread(self._case.start)
+        await self._threads.call(self._case.start)
 
     async def run(self) -> AsyncCase:
         """Start the case if needed, then do its automatic work, as `RunningCase.run`."""
         failures: list[KnhkError] = []
         with self._case.kept():
-            while (job := await asyncio.to_thread(self._case.next_job)) is not None:
+            job = await self._threads.call(self._case.next_job)
+            while job is not None:
                 try:
                     output = await self._call(job)
                 except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
-                    failure = await asyncio.to_thread(self._case.fail, job, error)
+                    record: Callable[[], HandlerError | None] = partial(self._case.fail, job, error)
                 else:
-                    failure = await asyncio.to_thread(self._case.finish, job, output)
-                if failure is not None:
-                    failures.append(failure)
+                    record = partial(self._case.finish, job, output)
+                job = await self._threads.call(self._record_and_next, record, failures)
         raise_first(failures)
         return self
 
     async def cancel(self) -> None:
         """Remove everything and end the case as cancelled."""
-        await asyncio.to_thread(self._case.cancel)
+        await self._threads.call(self._case.cancel)
 
     async def suspend(self) -> None:
         """Hold the case until `resume`."""
-        await asyncio.to_thread(self._case.suspend)
+        await self._threads.call(self._case.suspend)
 
     async def resume(self) -> None:
         """Go on after `suspend`."""
-        await asyncio.to_thread(self._case.resume)
+        await self._threads.call(self._case.resume)
 
     async def send_event(self, name: str, data: Mapping[str, Any] | None = None) -> int:
         """Deliver an event; returns how many running nets kept it."""
-        return await asyncio.to_thread(self._case.send_event, name, data)
+        return await self._threads.call(self._case.send_event, name, data)
 
     async def start_task(self, path: str, *, by: str = "") -> None:
         """Start an offered task."""
-        await asyncio.to_thread(self._case.start_task, path, by=by)
+        await self._threads.call(self._case.start_task, path, by=by)
 
     async def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete a started task or instance."""
-        await asyncio.to_thread(self._case.complete_task, path, output, by=by)
+        await self._threads.call(self._case.complete_task, path, output, by=by)
 
     async def cancel_task(self, path: str) -> None:
         """Abort a running task, or withdraw an enabled or waiting one."""
-        await asyncio.to_thread(self._case.cancel_task, path)
+        await self._threads.call(self._case.cancel_task, path)
 
     async def add_instance(self, path: str, element: Any = None) -> None:
         """Start one more instance of a running dynamic multiple-instance task."""
-        await asyncio.to_thread(self._case.add_instance, path, element)
+        await self._threads.call(self._case.add_instance, path, element)
 
     async def close_instances(self, path: str) -> None:
         """Allow no further instances of a running dynamic multiple-instance task."""
-        await asyncio.to_thread(self._case.close_instances, path)
+        await self._threads.call(self._case.close_instances, path)
 
     async def complete_instances(self, path: str) -> None:
         """Force a multiple-instance task to complete."""
-        await asyncio.to_thread(self._case.complete_instances, path)
+        await self._threads.call(self._case.complete_instances, path)
 
     async def retry_failed(self) -> int:
         """Give every failed item another attempt (made by the next `run`); returns how many there were."""
-        return await asyncio.to_thread(self._case.retry_failed)
+        return await self._threads.call(self._case.retry_failed)
 
     async def tick(self, now: int | None = None) -> int:
         """Run this case's timers that are due, as `RunningCase.tick`."""
-        return await asyncio.to_thread(self._case.tick, now)
+        return await self._threads.call(self._case.tick, now)
+
+    def _record_and_next(self, record: Callable[[], HandlerError | None], failures: list[KnhkError]) -> Job | None:
+        # Together, because every change of threads costs more than the steps of most cases.
+        failure = record()
+        if failure is not None:
+            failures.append(failure)
+        return self._case.next_job()
 
     async def _call(self, job: Job) -> Any:
         function = self._case.handler(job)

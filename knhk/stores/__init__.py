@@ -1,12 +1,14 @@
 """
 Where cases are kept: `open_store` chooses by URL.
 
-`memory` is for tests and forgets with the process; `sqlite` is one durable file, which several processes may share.
-Both pass `knhk.testing.store_conformance`, and so must any other.
+`memory` is for tests and forgets with the process; `sqlite` is one durable file, which several processes may share; `log` is a
+directory that one process owns, with an append-only log as what is so.
+All pass `knhk.testing.store_conformance`, and so must any other.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 from typing import Final
 
@@ -17,7 +19,7 @@ from knhk.stores.sqlite import SqliteStore
 
 __all__ = ["MemoryStore", "SqliteStore", "open_store"]
 
-_ACCEPTED: Final = '"memory:", a path, or "sqlite:///path" (an absolute path: "sqlite:////path")'
+_ACCEPTED: Final = '"memory:", a path, "sqlite:///path" (an absolute path: "sqlite:////path"), or "log:directory"'
 _NOT_YET: Final = frozenset({"redis", "rediss", "etcd", "postgres", "postgresql"})
 # A scheme has two letters or more: "C:" is a drive.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
@@ -28,7 +30,7 @@ def open_store(url: str, *, durability: str = "full") -> Store:
     Open the store that a URL names.
 
     Args:
-        url: ``"memory:"``, the path of an SQLite file, or ``"sqlite:///path"``.
+        url: ``"memory:"``, the path of an SQLite file, ``"sqlite:///path"``, or ``"log:directory"``.
         durability: ``full``, ``normal`` or ``off``; a memory store is always ``off``, as its `durability` says.
 
     Raises:
@@ -38,7 +40,21 @@ def open_store(url: str, *, durability: str = "full") -> Store:
     level = _durability(durability)
     if url == "memory:":
         return MemoryStore()
+    if url.lower().startswith("log:"):
+        return _open_log(url[4:], level)
     return SqliteStore(_path(url), durability=level)
+
+
+def _open_log(path: str, level: Durability) -> Store:
+    if not path or "?" in path:
+        raise StoreError(f"a store URL with 'log:' names a directory and takes no options: give {_ACCEPTED}")
+    try:
+        # Imported here because it needs locks that not every system has.
+        module = importlib.import_module("knhk.stores.log")
+    except ImportError as error:
+        raise StoreError("log stores need a POSIX system: give the path of an SQLite file") from error
+    store: Store = module.LogStore(path, durability=level)
+    return store
 
 
 def _durability(name: str) -> Durability:

@@ -88,24 +88,24 @@ MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (_create,)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: sqlite3.Connection, application_id: int = APPLICATION_ID) -> None:
     """Bring a file up to `SCHEMA_VERSION`, one transaction each; another process may be doing the same."""
     # PERF: imported here, where a file is new or old, because importing it takes 0.4 s and most starts find a current file.
     database = importlib.import_module("sqlite_utils").Database(
         connection, recursive_triggers=False, execute_plugins=False
     )
-    while _migrate_once(connection, database):
+    while _migrate_once(connection, database, application_id):
         pass
 
 
-def _migrate_once(connection: sqlite3.Connection, database: Any) -> bool:
+def _migrate_once(connection: sqlite3.Connection, database: Any, application_id: int) -> bool:
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Read inside the transaction: whoever held the lock before us may have migrated.
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         if version < SCHEMA_VERSION:
             MIGRATIONS[version](database)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA application_id = {application_id}")
             connection.execute(f"PRAGMA user_version = {version + 1}")
         connection.execute("COMMIT")
     except BaseException:

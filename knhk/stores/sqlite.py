@@ -22,11 +22,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from knhk.errors import (
     ConcurrentUpdate,
     IdempotencyConflict,
+    KnhkError,
     QuarantinedCase,
     SpecificationConflict,
     StoreError,
@@ -36,6 +37,7 @@ from knhk.errors import (
     UnknownSpecification,
 )
 from knhk.ports import CaseHeader, Commit, Durability, ItemRow, StoredCase, StoredSpecification
+from knhk.stores._group import Caller, GroupCommit, settle
 from knhk.stores.memory import refuse_malformed
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 
@@ -64,6 +66,9 @@ _HARMLESS: Final = frozenset(
         sqlite3.SQLITE_TOOBIG,
     }
 )
+
+# These concern one statement; the transaction around it stands.
+_REFUSED: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG})
 
 _FIND_SPECIFICATION: Final = "SELECT id FROM specifications WHERE spec_id = ? AND version = ?"
 _FIND_KEY: Final = (
@@ -143,6 +148,8 @@ class SqliteStore:
         StoreFull: there is no space to create it.
     """
 
+    _application_id: ClassVar[int] = APPLICATION_ID
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -155,6 +162,7 @@ class SqliteStore:
         self._timeout_ms = busy_timeout_ms
         self._spec_rows: dict[tuple[str, str], int] = {}
         self._opened = False
+        self._groups = GroupCommit(self._write)
         self._writer = _Line(self._path, self._open_writer)
         try:
             self._reader = _Line(self._path, self._open_reader)
@@ -171,9 +179,7 @@ class SqliteStore:
         """Store all steps in one transaction, or none and raise."""
         for commit in commits:
             refuse_malformed(commit)
-        with self._writer.transaction("BEGIN IMMEDIATE") as connection:
-            for commit in commits:
-                self._store_step(connection, commit)
+        self._groups.commit(commits)
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""
@@ -267,6 +273,31 @@ class SqliteStore:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _write(self, group: Sequence[Caller]) -> None:
+        """Store a group in one transaction, in which each caller has its savepoint."""
+        with self._writer.transaction("BEGIN IMMEDIATE", group) as connection:
+            self._store_group(connection, group)
+
+    def _store_group(self, connection: sqlite3.Connection, group: Sequence[Caller]) -> None:
+        if len(group) == 1:
+            for commit in group[0].commits:
+                self._store_step(connection, commit)
+        else:
+            for caller in group:
+                self._store_one_of_many(connection, caller)
+
+    def _store_one_of_many(self, connection: sqlite3.Connection, caller: Caller) -> None:
+        connection.execute("SAVEPOINT caller")
+        try:
+            for commit in caller.commits:
+                self._store_step(connection, commit)
+        except (KnhkError, UnicodeEncodeError, OverflowError, sqlite3.Error) as error:
+            if isinstance(error, sqlite3.Error) and (_code(error) not in _REFUSED or not connection.in_transaction):
+                raise
+            connection.execute("ROLLBACK TO caller")
+            caller.error = _told(error, self._path)
+        connection.execute("RELEASE caller")
+
     def _store_step(self, connection: sqlite3.Connection, commit: Commit) -> None:
         header = commit.header
         case_id, version = header.case_id, header.version
@@ -316,7 +347,7 @@ class SqliteStore:
         return connection
 
     def _prepare_writer(self, connection: sqlite3.Connection) -> None:
-        version = _stored_version(connection, self._path)
+        version = _stored_version(connection, self._path, self._application_id)
         if self._opened and version != SCHEMA_VERSION:
             raise StoreError(f"{self._path} was replaced while it was open: it has schema version {version}")
         self._set_journal_mode(connection)
@@ -324,7 +355,7 @@ class SqliteStore:
         # NOTE: macOS needs it, there fsync alone leaves data in the drive's cache; elsewhere it changes nothing.
         _set(connection, self._path, "fullfsync", int(self._durability is Durability.FULL))
         if version < SCHEMA_VERSION:
-            migrate(connection)
+            migrate(connection, self._application_id)
 
     def _open_reader(self) -> sqlite3.Connection:
         return self._open("rw", lambda connection: _set(connection, self._path, "query_only", 1))
@@ -378,8 +409,13 @@ class _Line:
             pass
 
     @contextmanager
-    def transaction(self, begin: str | None) -> Iterator[sqlite3.Connection]:
-        """Give the connection inside a transaction (None: each statement by itself), and translate what goes wrong."""
+    def transaction(self, begin: str | None, group: Sequence[Caller] = ()) -> Iterator[sqlite3.Connection]:
+        """
+        Give the connection inside a transaction (None: each statement by itself), and translate what goes wrong.
+
+        The callers of `group` are settled once the transaction is.
+        """
+        committing = False
         with self._lock:
             if self._closed:
                 raise StoreUnavailable(f"the store {self._path} is closed")
@@ -391,7 +427,9 @@ class _Line:
                     connection.execute(begin)
                 yield connection
                 if begin is not None:
+                    committing = True
                     connection.execute("COMMIT")
+                settle(group)
             except sqlite3.Error as error:
                 self._undo(doubtful=_code(error) not in _HARMLESS)
                 raise _translated(error, self._path) from error
@@ -399,6 +437,9 @@ class _Line:
                 self._undo(doubtful=False)
                 raise StoreError(f"a value cannot be stored: {error}") from error
             except BaseException:
+                # An interrupt may arrive when the transaction is over and before we could say so.
+                if committing and self._connection is not None and not self._connection.in_transaction:
+                    settle(group)
                 self._undo(doubtful=False)
                 raise
 
@@ -441,7 +482,7 @@ def _checked_path(path: str) -> str:
     return str(absolute)
 
 
-def _stored_version(connection: sqlite3.Connection, path: str) -> int:
+def _stored_version(connection: sqlite3.Connection, path: str, application_id: int) -> int:
     """Return how many migrations the file has seen; refuse what is not a store of this version or an older one."""
     # One transaction, because somebody else may be creating the file; the caller closes the connection when we refuse.
     connection.execute("BEGIN")
@@ -449,7 +490,7 @@ def _stored_version(connection: sqlite3.Connection, path: str) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     connection.execute("COMMIT")
-    if application != APPLICATION_ID:
+    if application != application_id:
         if application or version or tables:
             raise StoreError(f"{path} is an SQLite database of another program: give another path")
         return 0
@@ -519,6 +560,19 @@ def _limit(limit: int) -> int:
 def _code(error: sqlite3.Error) -> int:
     # The low byte is the kind, the rest its details; the driver's own errors have none.
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
+def _told(error: Exception, path: str) -> KnhkError:
+    """Return what one caller of a group is told, whose steps were refused while the others' stand."""
+    if isinstance(error, KnhkError):
+        return error
+    told = (
+        _translated(error, path)
+        if isinstance(error, sqlite3.Error)
+        else StoreError(f"a value cannot be stored: {error}")
+    )
+    told.__cause__ = error
+    return told
 
 
 def _translated(error: sqlite3.Error, path: str) -> StoreError:

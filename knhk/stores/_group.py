@@ -1,0 +1,159 @@
+"""
+Group commit: callers that wait at the same time share one write.
+
+Whoever comes while nobody writes, writes at once: a lone caller waits for nothing but its own sync, in its own thread.
+Whoever comes meanwhile queues; when the write is done the first in the queue leads the next one, and takes along who queued
+behind it.
+So a group is whoever came while the previous write ran; no time is waited, and nobody is overtaken.
+Each waiter sleeps on a lock of its own, so that exactly those are woken whose outcome is known.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import attrs
+
+from knhk.errors import KnhkError, StoreUnavailable
+from knhk.ports import Commit
+
+MAX_CALLERS: Final = 1024
+"""Callers whose commits share one write at most."""
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of batches and snapshots from which on a group takes no further caller."""
+
+
+@attrs.define(eq=False)
+class Caller:
+    """
+    One call of `commit`, which is stored whole or not at all.
+
+    Args:
+        commits: its steps.
+        error: why it is refused, if it is; stands once it is settled.
+        settled: whether its outcome is known.
+        wake: held until the outcome is known or the caller is to lead.
+    """
+
+    commits: Sequence[Commit]
+    error: BaseException | None = None
+    settled: bool = False
+    wake: threading.Lock = attrs.field(factory=threading.Lock)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its batches and snapshots."""
+        return sum(len(each.batch) + len(each.snapshot or b"") for each in self.commits)
+
+
+def settle(group: Sequence[Caller]) -> None:
+    """Say that a group's outcome is known: each caller is stored, or has its error."""
+    for each in group:
+        each.settled = True
+
+
+class GroupCommit:
+    """
+    Gathers callers into groups.
+
+    Args:
+        write: stores a group and returns when it is durable; whom it refuses it gives an `error`.
+            When it raises, nothing of the group is stored, unless it has settled it before.
+        max_callers, max_bytes: where a group ends although more are waiting.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[Caller]], None],
+        *,
+        max_callers: int = MAX_CALLERS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._write = write
+        self._max_callers = max_callers
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._queue: deque[Caller] = deque()
+        self._led = False
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Return when the steps are durable; raises what `write` refused them with, or what it raised."""
+        caller = Caller(commits)
+        with self._lock:
+            leads = not self._led
+            if leads:
+                self._led = True
+            else:
+                caller.wake.acquire()
+                self._queue.append(caller)
+        if not leads:
+            self._wait(caller)
+        if not caller.settled:
+            self._lead(caller)
+        if caller.error is not None:
+            raise caller.error
+
+    def _wait(self, caller: Caller) -> None:
+        """Sleep until the outcome is known or the caller is to lead."""
+        try:
+            caller.wake.acquire()
+        except BaseException:
+            # Interrupted. Still queued, it is as if it had never come; in a group, it is stored whole or not at all and
+            # nobody waits for the answer; called to lead, it must hand on what others wait for.
+            with self._lock:
+                queued = caller in self._queue
+                if queued:
+                    self._queue.remove(caller)
+            if not queued:
+                caller.wake.acquire()
+                if not caller.settled:
+                    self._hand_on()
+            raise
+
+    def _lead(self, caller: Caller) -> None:
+        group = [caller]
+        try:
+            with self._lock:
+                self._gather(group)
+            self._write(group)
+            settle(group)
+        except BaseException as error:
+            for each in group:
+                if not each.settled:
+                    each.error = error if each is caller else _another(error)
+                    each.settled = True
+            raise
+        finally:
+            self._hand_on()
+            for each in group[1:]:
+                each.wake.release()
+
+    def _gather(self, group: list[Caller]) -> None:
+        size = group[0].size
+        while self._queue and len(group) < self._max_callers and size < self._max_bytes:
+            group.append(self._queue.popleft())
+            size += group[-1].size
+
+    def _hand_on(self) -> None:
+        """Let the first in the queue lead, or nobody where nobody waits."""
+        with self._lock:
+            heir = self._queue.popleft() if self._queue else None
+            self._led = heir is not None
+        if heir is not None:
+            heir.wake.release()
+
+
+def _another(error: BaseException) -> BaseException:
+    """Return an exception of its own for each caller: a traceback and notes are not for several threads."""
+    if isinstance(error, KnhkError):
+        own: BaseException = type(error)(*error.args)
+    else:
+        own = StoreUnavailable(
+            f"the commit was abandoned, because another in its group met {error!r}; nothing was written"
+        )
+    own.__cause__ = error
+    return own

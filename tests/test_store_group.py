@@ -1,0 +1,487 @@
+"""Callers that wait together share one write; each is told its own outcome, once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from knhk.errors import (
+    ConcurrentUpdate,
+    IdempotencyConflict,
+    QuarantinedCase,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
+from knhk.ports import Commit
+from knhk.stores import SqliteStore
+from knhk.stores._group import Caller, GroupCommit
+from knhk.testing.store_conformance import ORDER, item, step
+
+Outcome = BaseException | None
+
+
+class Press:
+    """A `write` that waits to be told to go on, remembers its groups, and refuses whom it should."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[str]] = []
+        self.go = threading.Semaphore(0)
+        self.refused: dict[str, Exception] = {}
+        self.broken: BaseException | None = None
+
+    def write(self, group: Sequence[Caller]) -> None:
+        self.groups.append([each.commits[0].header.case_id for each in group])
+        assert self.go.acquire(timeout=30)
+        if self.broken is not None:
+            broken, self.broken = self.broken, None
+            raise broken
+        for caller in group:
+            caller.error = self.refused.get(caller.commits[0].header.case_id)
+
+
+class Waiting:
+    """Callers in threads of their own, queued one after the other behind the first."""
+
+    def __init__(self, groups: GroupCommit, commit: Callable[[Sequence[Commit]], None]) -> None:
+        self.groups = groups
+        self.commit = commit
+        self.outcomes: dict[str, Outcome] = {}
+        self.threads: list[threading.Thread] = []
+
+    def call(self, *commits: Commit) -> None:
+        queued = len(self.groups._queue)
+        led = self.groups._led
+
+        def run() -> None:
+            try:
+                self.commit(commits)
+            except BaseException as error:  # noqa: BLE001 - the outcome is what the test is about
+                self.outcomes[commits[0].header.case_id] = error
+            else:
+                self.outcomes[commits[0].header.case_id] = None
+
+        thread = threading.Thread(target=run)
+        self.threads.append(thread)
+        thread.start()
+        until(lambda: len(self.groups._queue) > queued if led else self.groups._led)
+
+    def end(self) -> dict[str, Outcome]:
+        for thread in self.threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        return self.outcomes
+
+
+def until(so: Callable[[], bool]) -> None:
+    """Let other threads run until something is so."""
+    end = time.monotonic() + 30
+    while not so():
+        assert time.monotonic() < end
+        time.sleep(0)
+
+
+@pytest.fixture
+def press() -> Press:
+    return Press()
+
+
+# --- who writes with whom ---------------------------------------------------------------------------------------------
+
+
+def test_lone_caller_writes_in_its_own_thread() -> None:
+    """A caller whom nobody is before writes at once and by itself."""
+    threads = []
+    groups = GroupCommit(lambda group: threads.append((threading.current_thread(), len(group))))
+
+    for _ in range(3):
+        groups.commit([step("a")])
+
+    assert [(threading.current_thread(), 1)] * 3 == threads
+
+
+def test_who_comes_during_a_write_shares_the_next(press: Press) -> None:
+    """Callers that come while the first writes are one group, in the order in which they came."""
+    groups = GroupCommit(press.write)
+    waiting = Waiting(groups, groups.commit)
+
+    for name in "abcd":
+        waiting.call(step(name))
+    press.go.release(2)
+
+    assert dict.fromkeys("abcd") == waiting.end()
+    assert [["a"], ["b", "c", "d"]] == press.groups
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"max_callers": 2}, [["a"], ["b", "c"], ["d", "e"]]),
+        ({"max_bytes": 250}, [["a"], ["b", "c", "d"], ["e"]]),
+        ({"max_bytes": 1}, [["a"], ["b"], ["c"], ["d"], ["e"]]),
+    ],
+)
+def test_groups_are_bounded(press: Press, limits: dict[str, int], expected: list[list[str]]) -> None:
+    """A group ends at its number of callers or bytes, and the first left behind leads the next."""
+    groups = GroupCommit(press.write, **limits)
+    waiting = Waiting(groups, groups.commit)
+
+    for name in "abcde":
+        waiting.call(step(name, batch=b"x" * 50, snapshot=b"y" * 50))
+    press.go.release(5)
+    waiting.end()
+
+    assert expected == press.groups
+
+
+# --- outcomes ---------------------------------------------------------------------------------------------------------
+
+
+def test_refused_caller_fails_alone(press: Press) -> None:
+    """Whom the write refuses gets that very error, and the others of the group return."""
+    press.refused["c"] = ConcurrentUpdate("c moved")
+    groups = GroupCommit(press.write)
+    waiting = Waiting(groups, groups.commit)
+
+    for name in "abcd":
+        waiting.call(step(name))
+    press.go.release(2)
+
+    assert {"a": None, "b": None, "c": press.refused["c"], "d": None} == waiting.end()
+
+
+def test_failed_write_fails_each_caller_with_an_error_of_its_own(press: Press) -> None:
+    """An error of the whole write is raised by every caller of the group and by nobody else."""
+    groups = GroupCommit(press.write)
+    waiting = Waiting(groups, groups.commit)
+    for name in "abc":
+        waiting.call(step(name))
+    press.go.release()
+    until(lambda: len(press.groups) == 2)
+    press.broken = StoreFull("no space")
+    waiting.call(step("z"))
+
+    press.go.release(2)
+    outcomes = waiting.end()
+
+    assert outcomes["a"] is outcomes["z"] is None
+    assert (StoreFull, StoreFull) == (type(outcomes["b"]), type(outcomes["c"]))
+    assert outcomes["b"] is not outcomes["c"]
+    assert "no space" == str(outcomes["b"]) == str(outcomes["c"])
+    assert [["a"], ["b", "c"], ["z"]] == press.groups
+
+
+@pytest.mark.parametrize("broken", [KeyboardInterrupt(), ZeroDivisionError()], ids=repr)
+def test_interrupt_of_the_leader(press: Press, broken: BaseException) -> None:
+    """What is no error of the store is raised by the leader; the others are told that their commit was abandoned."""
+    groups = GroupCommit(press.write)
+    waiting = Waiting(groups, groups.commit)
+    for name in "abc":
+        waiting.call(step(name))
+    press.go.release()
+    until(lambda: len(press.groups) == 2)
+    press.broken = broken
+
+    press.go.release()
+    outcomes = waiting.end()
+
+    assert outcomes["b"] is broken
+    assert isinstance(outcomes["c"], StoreUnavailable)
+    press.go.release()
+    groups.commit([step("d")])
+
+
+@pytest.mark.parametrize("queued", [True, False])
+def test_interrupt_of_a_waiting_caller(press: Press, queued: bool) -> None:
+    """A caller interrupted in the queue leaves it; one whose group is being written sees it to its end."""
+    groups = GroupCommit(press.write)
+    waiting = Waiting(groups, groups.commit)
+    waiting.call(step("a"))
+
+    def interrupt() -> None:
+        # "main" is the thread of the test; behind "b" it is in the second group.
+        until(lambda: len(groups._queue) == (1 if queued else 2))
+        if not queued:
+            press.go.release()
+            until(lambda: len(press.groups) == 2)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        if queued:
+            until(lambda: not groups._queue)
+        press.go.release(2)
+
+    if not queued:
+        waiting.call(step("b"))
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        groups.commit([step("main")])
+    interrupter.join()
+    waiting.end()
+
+    assert ([["a"]] if queued else [["a"], ["b", "main"]]) == press.groups
+    press.go.release()
+    groups.commit([step("later")])
+    assert ["later"] == press.groups[-1]
+
+
+def test_interrupt_of_a_caller_that_is_called_to_lead(press: Press) -> None:
+    """A caller interrupted at the moment when it is to lead lets the next one lead."""
+
+    class Interrupted:
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def acquire(self) -> None:
+            self.asked += 1
+            if self.asked == 1:
+                raise KeyboardInterrupt
+
+    groups = GroupCommit(press.write)
+    groups._led = True
+    waiting = Waiting(groups, groups.commit)
+    waiting.call(step("next"))
+    press.go.release()
+
+    with pytest.raises(KeyboardInterrupt):
+        groups._wait(Caller([step("a")], wake=Interrupted()))  # type: ignore[arg-type]
+
+    assert {"next": None} == waiting.end()
+    assert not groups._led
+
+
+# --- on SQLite --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    """A store with cases `a` to `e` of one commit each; `a` has used the key `k`."""
+    store = SqliteStore(tmp_path / "cases.db", busy_timeout_ms=0)
+    store.put_specification(ORDER)
+    store.commit([step("a", key=("k", "d")), *map(step, "bcde")])
+    yield store
+    store.close()
+
+
+@contextlib.contextmanager
+def gathered(store: SqliteStore) -> Iterator[Waiting]:
+    """Callers inside the block are one group, behind a first commit that creates the case `first`."""
+    waiting = Waiting(store._groups, store.commit)
+    with store._writer._lock:
+        waiting.call(step("first"))
+        yield waiting
+    waiting.end()
+
+
+class Failing:
+    """A connection that does something else at one statement of a group."""
+
+    def __init__(self, real: Any, statement: str, happens: Callable[[Callable[[], Any]], Any]) -> None:
+        self.real, self.statement, self.happens = real, statement, happens
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        # The first caller writes by itself; the group is known by its savepoints, its COMMIT by being the second.
+        if statement.startswith(self.statement) and self._in_group():
+            return self.happens(lambda: self.real.execute(statement, *values))
+        if statement in {"BEGIN IMMEDIATE", "COMMIT"}:
+            self.seen = getattr(self, "seen", 0) + 1
+        return self.real.execute(statement, *values)
+
+    def _in_group(self) -> bool:
+        return getattr(self, "seen", 0) >= 2
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+def failing(store: SqliteStore, statement: str, happens: Callable[[Callable[[], Any]], Any]) -> None:
+    store._writer._connection = Failing(store._writer._connection, statement, happens)  # type: ignore[assignment]
+
+
+def raising(code: int) -> Callable[[Callable[[], Any]], Any]:
+    def happens(_: Callable[[], Any]) -> Any:
+        error = sqlite3.OperationalError("simulated")
+        error.sqlite_errorcode, error.sqlite_errorname = code, "SIMULATED"
+        raise error
+
+    return happens
+
+
+def versions(store: SqliteStore) -> dict[str, int]:
+    return {each.case_id: each.version for each in store.cases()}
+
+
+def test_group_is_one_transaction(store: SqliteStore) -> None:
+    """Five callers that wait together are committed by one COMMIT."""
+    statements: list[str] = []
+    assert store._writer._connection is not None
+    store._writer._connection.set_trace_callback(statements.append)
+
+    with gathered(store) as waiting:
+        for each in "abcde":
+            waiting.call(step(each, 1, items=[item(each)]))
+
+    assert {"first": None, **dict.fromkeys("abcde")} == waiting.outcomes
+    assert 2 == statements.count("COMMIT")
+    assert {"first": 1, **dict.fromkeys("abcde", 2)} == versions(store)
+
+
+def test_refusals_in_a_group(store: SqliteStore) -> None:
+    """Every kind of refusal fails its caller alone, and leaves nothing of it."""
+    store.quarantine("d", "why")
+    aside = step("e", 1)
+    huge = step("b", 2, due=2**63)
+
+    with gathered(store) as waiting:
+        waiting.call(step("a", 1), step("b", 1))
+        waiting.call(step("d", 1))
+        waiting.call(aside, step("e", 1))
+        waiting.call(step("new", key=("k", "d")))
+        waiting.call(step("b", 2, items=[attrs.evolve(item("b"), path="\ud800")]), huge)
+        waiting.call(step("c", 1), step("c", 2, snapshot=b"s"))
+        outcomes = waiting.outcomes
+
+    assert outcomes["a"] is outcomes["c"] is None
+    assert isinstance(outcomes["d"], QuarantinedCase)
+    assert isinstance(outcomes["e"], ConcurrentUpdate)
+    assert isinstance(outcomes["new"], IdempotencyConflict)
+    assert isinstance(outcomes["b"], StoreError)
+    assert "cannot be stored" in str(outcomes["b"])
+    assert {"a": 2, "b": 2, "c": 3, "d": 1, "e": 1, "first": 1} == versions(store)
+    assert not store.items()
+
+
+def test_first_of_two_on_one_version_wins_in_a_group(store: SqliteStore) -> None:
+    """Compare-and-swap holds inside a group, in the order of coming."""
+    with gathered(store) as waiting:
+        waiting.call(step("a", 1, b"won"), step("b", 1))
+        waiting.call(step("c", 1), step("a", 1, b"lost"))
+
+    assert (None, ConcurrentUpdate) == (waiting.outcomes["a"], type(waiting.outcomes["c"]))
+    assert b"won" == store.history("a")[-1]
+    assert 1 == store.header("c").version
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(sqlite3.SQLITE_TOOBIG, StoreError), (sqlite3.SQLITE_CONSTRAINT, StoreError)]
+)
+def test_error_of_one_statement_is_one_callers(store: SqliteStore, code: int, kind: type[StoreError]) -> None:
+    """What SQLite says about one value concerns the caller that gave it."""
+    failing(store, "INSERT OR REPLACE INTO snapshots", raising(code))
+
+    with gathered(store) as waiting:
+        waiting.call(step("a", 1))
+        waiting.call(step("b", 1, snapshot=b"x"))
+        waiting.call(step("c", 1))
+
+    assert kind is type(waiting.outcomes["b"])
+    assert waiting.outcomes["a"] is waiting.outcomes["c"] is None
+    assert {"a": 2, "b": 1, "c": 2, "d": 1, "e": 1, "first": 1} == versions(store)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_IOERR_FSYNC, StoreUnavailable),
+        (sqlite3.SQLITE_FULL, StoreFull),
+        (sqlite3.SQLITE_BUSY, StoreUnavailable),
+    ],
+)
+@pytest.mark.parametrize(
+    "statement",
+    ["BEGIN", "SAVEPOINT", "SELECT cases.case_id", "UPDATE", "INSERT INTO journal", "ROLLBACK TO", "RELEASE", "COMMIT"],
+)
+def test_error_of_the_transaction_is_everybodys(
+    store: SqliteStore, statement: str, code: int, kind: type[StoreError]
+) -> None:
+    """Whatever statement meets a full disk, a lock or an I/O error: nobody of the group is stored, everybody is told."""
+    failing(store, statement, raising(code))
+
+    with gathered(store) as waiting:
+        waiting.call(step("a", 1))
+        waiting.call(step("b", 5))
+        waiting.call(step("new", key=("other", "d")))
+        waiting.call(step("c", 1))
+
+    told = [waiting.outcomes[each] for each in ("a", "b", "new", "c")]
+    assert [kind] * 4 == [type(each) for each in told]
+    assert len(set(map(id, told))) == 4
+    assert waiting.outcomes["first"] is None
+    assert {**dict.fromkeys("abcde", 1), "first": 1} == versions(store)
+    if isinstance(store._writer._connection, Failing):
+        store._writer._connection = store._writer._connection.real
+    store.commit([step("a", 1)])
+    assert 2 == store.header("a").version
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_interrupt_at_the_commit(store: SqliteStore, after: bool) -> None:
+    """An interrupt before COMMIT stores nobody; one right after it leaves everybody stored and the others told so."""
+
+    def happens(execute: Callable[[], Any]) -> Any:
+        if after:
+            execute()
+        raise KeyboardInterrupt
+
+    failing(store, "COMMIT", happens)
+    with gathered(store) as waiting:
+        waiting.call(step("a", 1))
+        waiting.call(step("b", 1))
+
+    assert isinstance(waiting.outcomes["a"], KeyboardInterrupt)
+    assert waiting.outcomes["b"] is None if after else isinstance(waiting.outcomes["b"], StoreUnavailable)
+    assert (2 if after else 1) == store.header("a").version == store.header("b").version
+
+
+def test_close_while_callers_wait(store: SqliteStore, tmp_path: Path) -> None:
+    """Who is still waiting when the store is closed is told that it is, or is stored."""
+    closing = threading.Thread(target=store.close)
+    with gathered(store) as waiting:
+        for each in "abc":
+            waiting.call(step(each, 1))
+        closing.start()
+    closing.join()
+
+    again = SqliteStore(tmp_path / "cases.db")
+    for case_id, outcome in waiting.outcomes.items():
+        if outcome is None:
+            assert (1 if case_id == "first" else 2) == again.header(case_id).version
+        else:
+            assert isinstance(outcome, StoreUnavailable)
+            assert "closed" in str(outcome)
+            assert case_id == "first" or 1 == again.header(case_id).version
+    again.close()
+
+
+def test_many_threads_need_few_transactions(store: SqliteStore) -> None:
+    """Sixty-four threads of ten commits each: every acknowledged one is there, in far fewer transactions."""
+    statements: list[str] = []
+    assert store._writer._connection is not None
+    store._writer._connection.set_trace_callback(statements.append)
+    waiting = Waiting(store._groups, store.commit)
+    outcomes: list[Outcome] = []
+
+    def run(case_id: str) -> None:
+        for expected in range(10):
+            try:
+                store.commit([step(case_id, expected)])
+            except BaseException as error:  # noqa: BLE001 - reported below
+                outcomes.append(error)
+
+    waiting.threads = [threading.Thread(target=run, args=(f"t{number}",)) for number in range(64)]
+    for thread in waiting.threads:
+        thread.start()
+    waiting.end()
+
+    assert [] == outcomes
+    for number in range(64):
+        assert tuple(f"t{number}/{version}".encode() for version in range(1, 11)) == store.history(f"t{number}")
+    assert statements.count("COMMIT") < 320
