@@ -169,14 +169,28 @@ class CaseCache:
 
     def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
         """Commit a new case and keep it; raises what the store's `commit` raises."""
-        compiled = self.compiled(header.spec_id, header.spec_version)
-        case = self._fresh(compiled)
-        case.create(data)
-        resident = Resident(case, header, compiled.express)
+        resident = self._created(header, data)
         self.commit(resident, idempotency=idempotency)
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
+
+    def create_many(self, cases: Sequence[tuple[CaseHeader, Mapping[str, Any]]]) -> None:
+        """Commit new cases in one transaction and keep them, as `create` does one."""
+        residents = [self._created(header, data) for header, data in cases]
+        prepared = [(each, self._prepare(each)) for each in residents]
+        self.store.commit([commit for _, commits in prepared for commit in commits])
+        with self._lock:
+            for resident, commits in prepared:
+                resident.header = commits[-1].header
+                self._residents[resident.header.case_id] = resident
+            self._make_room()
+
+    def _created(self, header: CaseHeader, data: Mapping[str, Any]) -> Resident:
+        compiled = self.compiled(header.spec_id, header.spec_version)
+        case = self._fresh(compiled)
+        case.create(data)
+        return Resident(case, header, compiled.express)
 
     def hold(self, case_id: str) -> _Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
@@ -285,10 +299,28 @@ class CaseCache:
             idempotency: with the commit that creates it.
             cuts: lengths of the case's records, and when they had that length: a batch has one time.
         """
+        commits = self._prepare(resident, idempotency=idempotency, cuts=cuts)
+        if not commits:
+            return
+        try:
+            self.store.commit(commits)
+        except BaseException:
+            self.forget(resident)
+            raise
+        resident.header = commits[-1].header
+
+    def _prepare(
+        self,
+        resident: Resident,
+        *,
+        idempotency: tuple[str, str] | None = None,
+        cuts: Sequence[tuple[int, int]] = (),
+    ) -> list[Commit]:
+        """Return what `commit` stores; the case counts it as stored."""
         case = resident.case
         records = case.take_records()
         if not records:
-            return
+            return []
         batches = _batches(records, len(case._log) - len(records), cuts, self.clock.now())
         running = case.state.phase is Phase.RUNNING
         due = case.next_due() if running else None
@@ -323,12 +355,7 @@ class CaseCache:
                 idempotency=idempotency,
             )
         )
-        try:
-            self.store.commit(commits)
-        except BaseException:
-            self.forget(resident)
-            raise
-        resident.header = header
+        return commits
 
     def _make_room(self) -> None:
         """Forget the cases that were used longest ago, beyond what the cache may hold; the caller has the lock."""

@@ -10,7 +10,9 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, Self, TypeVar
 
 import attrs
@@ -30,7 +32,7 @@ from knhk.errors import (
 )
 from knhk.expr import Dialect
 from knhk.journal import plain_data
-from knhk.ports import CaseHeader, Clock, IdSource, ItemRow, Store, StoredSpecification
+from knhk.ports import CaseHeader, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
 from knhk.running import RunningCase, raise_first
 from knhk.spec import Specification
 from knhk.stores import open_store
@@ -196,6 +198,72 @@ class Engine:
                 raise
             return self._running(found)
         return self._running(header.case_id)
+
+    def create_many(
+        self, spec_id: str, rows: Iterable[Mapping[str, Any] | None], *, version: str | None = None, together: int = 500
+    ) -> list[RunningCase]:
+        """
+        Create a case for each row of data, many in one commit.
+
+        Args:
+            spec_id, version: as in `create_case`.
+            rows: the first data of each case.
+            together: how many cases share a commit, which creates all of them or, where one is refused, none.
+
+        Returns:
+            The cases, in the order of the rows.
+
+        Raises:
+            UnknownSpecification, DataError: as `create_case`; the cases of the commits before are there.
+        """
+        stored = self._store.specification(spec_id, version)
+        cases: list[RunningCase] = []
+        remaining = iter(rows)
+        while some := list(islice(remaining, max(together, 1))):
+            created = [
+                (
+                    CaseHeader(
+                        case_id=self._ids.next_id(),
+                        spec_id=stored.spec_id,
+                        spec_version=stored.version,
+                        state="created",
+                    ),
+                    plain_data(data, "the case data"),
+                )
+                for data in some
+            ]
+            self._cache.create_many(created)
+            cases += [self._running(header.case_id) for header, _ in created]
+        return cases
+
+    def run_many(self, cases: Iterable[RunningCase], *, threads: int | None = None) -> int:
+        """
+        Run many cases, as `RunningCase.run` does one; return how many there were.
+
+        Args:
+            cases: of this engine.
+            threads: how many cases at a time; None: 64 where commits wait for a disk and so can share the wait, else 1.
+
+        Raises:
+            HandlerError, CommandError: why the first case that failed could not go on, after all the others were run.
+        """
+        if threads is None:
+            threads = 64 if self._store.durability is Durability.FULL else 1
+        failures: list[KnhkError] = []
+
+        def run(case: RunningCase) -> None:
+            try:
+                case.run()
+            except (CommandError, DataError, HandlerError) as error:
+                failures.append(error)
+
+        if threads <= 1:
+            count = sum(1 for _ in map(run, cases))
+        else:
+            with ThreadPoolExecutor(threads, thread_name_prefix="knhk-run") as pool:
+                count = sum(1 for _ in pool.map(run, cases))
+        raise_first(failures)
+        return count
 
     def case(self, case_id: str) -> RunningCase:
         """Return a case by its id; raises UnknownCase."""

@@ -820,3 +820,66 @@ def test_the_clock_and_the_ids_ascend() -> None:
     ids = [TimeOrderedIds().next_id() for _ in range(100)]
     assert len(set(ids)) == 100
     assert [each[:12] for each in ids] == sorted(each[:12] for each in ids)
+
+
+# --- many at a time ---------------------------------------------------------------------------------------------------
+
+
+def one(**work: Any) -> Specification:
+    """One task."""
+    net = build("one")
+    net.sequence(net.start, net.task("only", **work), net.end)
+    return net.specification()
+
+
+def test_many_cases_are_created_in_few_commits() -> None:
+    """A case for each row, in order, hundreds of them in one commit."""
+
+    class Counting(MemoryStore):
+        commits = 0
+
+        def commit(self, commits: Any) -> None:
+            self.commits += 1
+            super().commit(commits)
+
+    store = Counting()
+    with with_handlers(Engine(store)) as engine:
+        engine.register(one(handler="noop"))
+
+        cases = engine.create_many("one", ({"n": n} for n in range(1_250)))
+
+        assert 3 == store.commits
+        assert list(range(1_250)) == [case.data["n"] for case in cases]
+        assert {"created"} == {each.state for each in engine.cases()}
+
+
+def test_a_row_that_is_refused_leaves_its_commit_undone() -> None:
+    """The commits before the refused row are there, of its own nothing is."""
+    with Engine() as engine:
+        engine.register(one(manual={}))
+
+        with pytest.raises(DataError):
+            engine.create_many("one", [{"n": 1}, {"n": 2}, {"n": object()}], together=2)
+
+        assert [1, 2] == [engine.case(each.case_id).data["n"] for each in engine.cases()]
+
+
+@pytest.mark.parametrize("target", ["memory:", "sqlite"])
+def test_many_cases_are_run_and_one_that_fails_stops_no_other(target: str, tmp_path: Path) -> None:
+    """All are run, on threads that share commits where commits take time, and the first failure is raised afterwards."""
+    with Engine(target if target == "memory:" else str(tmp_path / "many.db")) as engine:
+        engine.register(one(handler="odd"))
+
+        @engine.handler("odd")
+        def odd(work: Any) -> None:
+            if work.data["n"] == 3:
+                raise ValueError("three")
+
+        cases = engine.create_many("one", [{"n": n} for n in range(8)])
+        with pytest.raises(HandlerError, match="three"):
+            engine.run_many(cases)
+
+        states = [case.state for case in cases]
+        assert "failed" == states.pop(3)
+        assert ["completed"] * 7 == states
+        assert 7 == engine.run_many(case for case in cases if case.state == "completed")
