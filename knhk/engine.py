@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -51,11 +52,27 @@ class SystemClock:
 
 
 class TimeOrderedIds:
-    """Ids that ascend with time (48 bits of milliseconds, 64 random bits, in hexadecimal), so that stores stay compact."""
+    """
+    Ids that ascend: 48 bits of milliseconds, then 64 bits, in hexadecimal, so that stores stay compact.
+
+    The 64 bits are random for the first id of a millisecond, and one more for each further id of this source.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._at = 0
+        self._tail = 0
 
     def next_id(self) -> str:
-        """Return a new id."""
-        return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+        """Return a new id, greater than all before it."""
+        now = time.time_ns() // 1_000_000
+        with self._lock:
+            if now > self._at:
+                # The top bit is left free, so that counting on from here never runs over.
+                self._at, self._tail = now, secrets.randbits(63)
+            else:
+                self._tail += 1
+            return f"{self._at:012x}{self._tail:016x}"
 
 
 @attrs.frozen(kw_only=True)

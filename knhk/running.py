@@ -138,7 +138,8 @@ class RunningCase:
             HandlerError: a handler raised at its last attempt; its item has failed, the other work was done first.
         """
         failures: list[KnhkError] = []
-        with self.kept() as resident:
+        resident = self._cache.pin(self.id)
+        try:
             while True:
                 if resident.express is not None:
                     ended, failure = self._go_by_express()
@@ -153,10 +154,16 @@ class RunningCase:
                     output = self._handlers.call(job.handler, job.work)
                 except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
                     failure = self.fail(job, error)
+                except BaseException:
+                    # Ctrl-C: the item stays begun, for the next attempt.
+                    job.resident.in_flight.discard(job.number)
+                    raise
                 else:
                     failure = self.finish(job, output)
                 if failure is not None:
                     failures.append(failure)
+        finally:
+            self._cache.unpin(resident)
         raise_first(failures)
         return self
 
@@ -229,11 +236,11 @@ class RunningCase:
     # --- handlers' work, for drivers ----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[Resident]:
+    def kept(self) -> Iterator[None]:
         """Keep the case in memory meanwhile: results of replayable tasks may wait there for the commit of what follows."""
         resident = self._cache.pin(self.id)
         try:
-            yield resident
+            yield
         finally:
             self._cache.unpin(resident)
 

@@ -191,3 +191,31 @@ def test_an_asynchronous_handler_is_tried_again_by_itself() -> None:
             return due, ticked, await case.state(), await case.data()
 
     assert (1_000, (1, 1), "completed", {"attempt": 2}) == asyncio.run(main())
+
+
+def test_cancelled_work_is_done_by_the_next_run() -> None:
+    """A run that is cancelled while its handler waits leaves the item begun, and the next run makes the next attempt."""
+
+    async def main() -> None:
+        async with AsyncEngine() as engine:
+            await engine.register(line("c", {"id": "H", "handler": "h"}))
+            inside, attempts = asyncio.Event(), []
+
+            @engine.handler("h")
+            async def h(work: Any) -> None:
+                attempts.append(work.attempt)
+                inside.set()
+                if work.attempt == 1:
+                    await asyncio.Event().wait()
+
+            case = await engine.create_case("c")
+            first = asyncio.create_task(case.run())
+            await inside.wait()
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+
+            assert "completed" == await (await case.run()).state()
+            assert [1, 2] == attempts
+
+    asyncio.run(main())

@@ -4,6 +4,7 @@ The token game as it runs: the one place that chooses between what is compiled a
 The compiled kernel (`knhk._hot.kernel`) is taken where it was built; the reference kernel does the same, which property tests
 hold.  With it come `express` (`knhk._hot.express`), without which a case is driven one command at a time, and two ways with
 JSON trees (`knhk._hot.plain`), without which the ``json`` module does their work.
+`WorkFields` is what an express fills in of the work that it hands out.
 ``KNHK_NO_EXTENSION=1`` takes the reference kernel in any case; ``KNHK_REQUIRE_EXTENSION=1`` refuses to do without the
 compiled one.  Both are read when this is first imported, and not again.
 """
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     # For the type checker both kernels are the definition; kernel.pyi says it of the compiled one.
     from knhk._kernel import Marking, Net
 
-__all__ = ("COMPILED", "Marking", "Net", "copy_tree", "dump_tree", "express")
+__all__ = ("COMPILED", "Marking", "Net", "WorkFields", "copy_tree", "dump_tree", "express")
 
 
 def choose(environment: Mapping[str, str], load: Callable[[], ModuleType]) -> ModuleType:
@@ -64,6 +65,31 @@ express: Any = import_module("knhk._hot.express") if COMPILED else None
 """The module `knhk._hot.express`, or None."""
 
 
+class _WorkFields:
+    """What `knhk._hot.express.WorkFields` is, without a compiler."""
+
+    __slots__ = ("_data", "_number", "_source", "attempt", "case_id", "index", "item", "task")
+
+    def __init__(
+        self,
+        case_id: str,
+        task: str,
+        number: int,
+        attempt: int,
+        source: dict[str, Any],
+        item: Any = None,
+        index: int | None = None,
+    ) -> None:
+        self.case_id = case_id
+        self.task = task
+        self._number = number
+        self.attempt = attempt
+        self._source = source
+        self._data: dict[str, Any] | None = None
+        self.item = item
+        self.index = index
+
+
 def _not_ours(_: object) -> None:
     """Leave the tree to the ``json`` module."""
     return
@@ -75,6 +101,9 @@ copy_tree: Callable[[object], Any] = _plain.copy if COMPILED else _not_ours
 dump_tree: Callable[[object], bytes | None] = _plain.dump if COMPILED else _not_ours
 """Returns a JSON tree as compact UTF-8, or None for what only the ``json`` module can handle."""
 
-if not TYPE_CHECKING:
+if TYPE_CHECKING:
+    WorkFields = _WorkFields
+else:
+    WorkFields = express.WorkFields if COMPILED else _WorkFields
     Marking = _chosen.Marking
     Net = _chosen.Net

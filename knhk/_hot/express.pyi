@@ -14,6 +14,26 @@ FAILED: int
 REFUSED: int
 OVERTAKEN: int
 
+class WorkFields:
+    case_id: str
+    task: str
+    attempt: int
+    item: Any
+    index: int | None
+    _number: int
+    _source: dict[str, Any]
+    _data: dict[str, Any] | None
+    def __init__(
+        self,
+        case_id: str,
+        task: str,
+        number: int,
+        attempt: int,
+        source: dict[str, Any],
+        item: Any = None,
+        index: int | None = None,
+    ) -> None: ...
+
 class ExpressNet:
     net: Net
     useful: bool

@@ -112,6 +112,23 @@ cdef class ExpressNet:
         return 0 <= task < self.net.c.task_count and self.kinds[task] == HANDLER
 
 
+cdef class WorkFields:
+    """The fields of `knhk.work.handlers.Work`, which are set in C where an express hands out work."""
+
+    cdef readonly str case_id
+    cdef readonly str task
+    cdef readonly object attempt
+    cdef readonly object item
+    cdef readonly object index
+    cdef public object _number
+    cdef public object _source
+    cdef public object _data
+
+    def __init__(self, case_id, task, number, attempt, source, item=None, index=None):
+        self.case_id, self.task, self._number, self.attempt = case_id, task, number, attempt
+        self._source, self.item, self.index = source, item, index
+
+
 cdef struct Ring:  # of different tasks, so that there is room for all
     uint32_t* at
     uint32_t head
@@ -145,7 +162,7 @@ cdef class Express:
         case_id: for the handlers.
         number: of the root net instance.
         functions: the plain functions by handler name.
-        work: the class of what a handler is given.
+        work: the class of what a handler is given, which extends `WorkFields`.
         lock: the case's, which the caller holds.
         now: tells the time in milliseconds.
         copy: returns a certain copy of a handler's result, or raises ValueError.
@@ -166,7 +183,8 @@ cdef class Express:
     cdef Marking marking
     cdef list log
     cdef dict data
-    cdef object case_id, functions, work, acquire, release, now, copy
+    cdef object case_id, functions, acquire, release, now, copy
+    cdef type work
     cdef bint forgetful
     cdef int64_t steps
     cdef Py_ssize_t room
@@ -392,12 +410,15 @@ cdef class Express:
         cdef int64_t attempt = self.attempts[task] + 1
         cdef tuple chosen
         cdef object number = self.items[task]
+        cdef WorkFields work
         cdef object function = self.functions.get(of.handlers[task])
         if function is None or not (self.forgetful or of.replayable[task]):
             return STOP
         self.log.append((R_ITEM, number, STARTED, "", attempt))
         self.attempts[task] = attempt
-        work = self.work(self.case_id, of.names[task], number, attempt, self.data)
+        work = <WorkFields>self.work.__new__(self.work)
+        work.case_id, work.task, work._number, work.attempt = self.case_id, of.names[task], number, attempt
+        work._source = self.data
         self.job = (task, number, attempt, work)
         self.output = self.error = None
         self.mark = len(self.log)
@@ -418,7 +439,7 @@ cdef class Express:
             return FAILED
         if Py_REFCNT(work) > 2:
             # Somebody keeps it: its data stay those with which the handler began.
-            work.data
+            (<object>work).data
         output = self.output
         if output is not None:
             try:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+from knhk._hot import WorkFields
 from knhk.journal import plain_data
 
 Output = Mapping[str, Any] | None
@@ -13,7 +14,7 @@ Handler = Callable[["Work"], Output] | Callable[["Work"], Awaitable[Output]]
 _H = TypeVar("_H", bound=Callable[..., Any])
 
 
-class Work:
+class Work(WorkFields):
     """
     What a handler is given.
 
@@ -23,26 +24,7 @@ class Work:
         item, index: the element and position of a multiple instance, else None.
     """
 
-    __slots__ = ("_data", "_number", "_source", "attempt", "case_id", "index", "item", "task")
-
-    def __init__(
-        self,
-        case_id: str,
-        task: str,
-        number: int,
-        attempt: int,
-        source: dict[str, Any],
-        item: Any = None,
-        index: int | None = None,
-    ) -> None:
-        self.case_id = case_id
-        self.task = task
-        self._number = number
-        self.attempt = attempt
-        self._source = source
-        self._data: dict[str, Any] | None = None
-        self.item = item
-        self.index = index
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<work {self._number} {self.task} of case {self.case_id}, attempt {self.attempt}>"
