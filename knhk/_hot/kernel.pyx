@@ -84,8 +84,8 @@ cdef inline bint meets(const NetData* net, const uint64_t* held, Span pieces) no
 cdef int cheap_answer(const NetData* net, const OrView* view, const uint64_t* held, const uint32_t* counts) noexcept nogil:
     """Decide an OR-join, apart from its own status and reads, by its marked inputs and steps 1 and 2 of `knhk._orjoin`."""
     cdef const InputView* put
-    cdef uint32_t at, marked = 0, suspects = 0
-    cdef bint here
+    cdef uint32_t at
+    cdef bint here, marked = False, suspected = False, escorted = False
     for at in range(view.inputs.begin, view.inputs.end):
         put = &net.inputs[at]
         if counts == NULL:
@@ -93,22 +93,15 @@ cdef int cheap_answer(const NetData* net, const OrView* view, const uint64_t* he
         else:
             here = counts[put.place] >= put.weight
         if here:
-            marked += 1
-        elif meets(net, held, put.upstream):
-            suspects += 1
-    if marked == 0:
-        return WAITING
-    if suspects == 0:
-        return ENABLED
-    for at in range(view.inputs.begin, view.inputs.end):
-        put = &net.inputs[at]
-        if counts == NULL:
-            here = (held[0] >> put.place) & 1
-        else:
-            here = counts[put.place] >= put.weight
-        if not here and meets(net, held, put.escorts):
+            marked = True
+        elif not escorted and meets(net, held, put.upstream):
+            suspected = True
+            escorted = meets(net, held, put.escorts)
+        if marked and escorted:
             return WAITING
-    return OPEN
+    if not marked:
+        return WAITING
+    return OPEN if suspected else ENABLED
 
 
 @cython.final
