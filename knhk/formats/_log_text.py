@@ -1,0 +1,69 @@
+"""What the readers of event logs share: traces, places in errors, bounds, times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+import attrs
+
+from knhk.errors import ParseError, Problem
+
+MAX_NAME: Final = 1_000
+"""The longest name of a case, task or transition of the life cycle, in characters."""
+
+MAX_DEPTH: Final = 64
+"""How deep elements of an XES file may be nested."""
+
+MAX_PENDING: Final = 4 * 1024 * 1024
+"""The longest single piece of text (a start tag, a comment, a CSV record), in bytes or characters."""
+
+CHUNK: Final = 256 * 1024
+"""How much is read at once, in bytes."""
+
+
+class LoggedEvent(NamedTuple):
+    """
+    One event of a log.
+
+    Args:
+        task: the name that the log gives it.
+        lifecycle: the transition of the life cycle in lower case; ``complete`` where the log has none.
+        time: microseconds since the epoch, UTC; None where the log has none.
+    """
+
+    task: str
+    lifecycle: str = "complete"
+    time: int | None = None
+
+
+@attrs.frozen
+class Trace:
+    """The events of one case, in order."""
+
+    case: str
+    events: tuple[LoggedEvent, ...]
+
+
+def refused(place: str, message: str) -> ParseError:
+    """Return the error for one malformed place."""
+    return ParseError([Problem(place, message)])
+
+
+def bounded(text: str, what: str, place: str) -> str:
+    """Return the text; raises ParseError where it is too long for a name."""
+    if len(text) > MAX_NAME:
+        raise refused(place, f"the {what} has {len(text)} characters; at most {MAX_NAME} are read")
+    return text
+
+
+def microseconds(text: str, place: str) -> int:
+    """Return a time in ISO 8601 as microseconds since the epoch; without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1_000_000)
+    except (ValueError, OverflowError):
+        shown = text if len(text) <= 40 else text[:37] + "..."
+        raise refused(place, f"{shown!r} is no time in ISO 8601, such as 2026-03-01T09:30:00+01:00") from None
