@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from knhk.analysis.replay import Deviation, DeviationKind, ReplayReport, TraceReplay, Variant, replay
+from knhk.analysis.replay import Deviation, DeviationKind, ReplayReport, TaskDeviations, TraceReplay, Variant, replay
 
-__all__ = ("Deviation", "DeviationKind", "ReplayReport", "TraceReplay", "Variant", "replay")
+__all__ = ("Deviation", "DeviationKind", "ReplayReport", "TaskDeviations", "TraceReplay", "Variant", "replay")

@@ -21,8 +21,9 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from knhk._case_state import CaseState
-from knhk.analysis._replay_game import NOTHING, STRANGE, Effect, Game, is_over, key, root, tokens, unfinished
+from knhk.analysis._replay_game import NOTHING, STRANGE, Effect, Game
 from knhk.analysis._replay_names import Label
+from knhk.analysis._replay_positions import is_over, key, root, tokens, unfinished
 
 _REMEMBERED: Final = 500_000
 """Positions, steps and positions reached that are kept; beyond, all are forgotten and found again."""
@@ -88,7 +89,7 @@ class Search:
     The beliefs of one game.
 
     Args:
-        budget: how many positions a search for one event may look at.
+        budget: how many running nets, in all its positions together, a search for one event may look at.
         width: how many hypotheses a belief may have.
     """
 
@@ -108,7 +109,7 @@ class Search:
         self._endings: dict[Belief, Ending] = {}
         self._taken = 0
         first = self._number(self._game.beginning())
-        self._first = self._belief((Hypothesis(first, 0),), deviates=False, cut=False)
+        self._first = self._belief((Hypothesis(first, 0),), deviates=False, cut=self._game.is_cut)
 
     def first(self) -> Belief:
         """Return where every case begins."""
@@ -162,10 +163,13 @@ class Search:
     def _reach(self, belief: Belief) -> tuple[list[tuple[int, int, Effect]], bool]:
         reached = [(each.position, origin, NOTHING) for origin, each in enumerate(belief.hypotheses)]
         known = {position for position, _, _ in reached}
+        spent = 0
         for position, origin, effect in reached:
             for after, then in self._after(position):
                 if after not in known:
-                    if len(known) >= self._budget:
+                    # What a position costs are its nets: composite tasks that contain themselves nest without end.
+                    spent += len(self._states[after].nets)
+                    if spent > self._budget:
                         return reached, True
                     known.add(after)
                     reached.append((after, origin, effect.plus(then)))

@@ -47,7 +47,7 @@ class Trace:
 
 def refused(place: str, message: str) -> ParseError:
     """Return the error for one malformed place."""
-    return ParseError([Problem(place, message)])
+    return ParseError([Problem(place, message)], subject="the event log")
 
 
 def bounded(text: str, what: str, place: str) -> str:

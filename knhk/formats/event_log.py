@@ -57,7 +57,7 @@ def _traces(file: Path, kind: str, columns: Columns, order: Order, *, zipped: bo
                 yield from read_csv(text, columns=columns, order=order)
     except ParseError as error:
         found = [Problem(f"{name}, {each.place}", each.message) for each in error.problems]
-        raise ParseError(found) from None
+        raise ParseError(found, subject="the event log") from None
     except UnicodeDecodeError as error:
         raise refused(name, f"is not UTF-8: {error.reason}") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
