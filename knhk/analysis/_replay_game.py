@@ -293,10 +293,11 @@ class Game:
                 opened = True
             else:
                 _, base = _forced(forced, before, put, produced)
-                return [
-                    (_without(after, net.number, lent), base.plus(effect).plus(Effect(consumed=len(lent))))
-                    for after, effect in self._fire(forced, net, task)
-                ]
+                moves: list[Move] = []
+                for after, effect in self._fire(forced, net, task):
+                    returned = take_back(after.nets[net.number], lent)
+                    moves.append((after, base.plus(effect).plus(Effect(consumed=returned))))
+                return moves
         if label.starts:
             return [_forced(forced, before, put, produced)] if opened else []
         return self._force_completion(forced, net, label, before=before, put=put, produced=produced)
@@ -408,11 +409,6 @@ def _ways(program: Program) -> dict[int, tuple[Step, ...]]:
                 ways[plan.subnet] = (*ways[number], (task, 0))
                 agenda.append(plan.subnet)
     return ways
-
-
-def _without(state: CaseState, number: int, lent: Sequence[int]) -> CaseState:
-    take_back(state.nets[number], lent)
-    return state
 
 
 def _forced(state: CaseState, before: int, put: int, produced: int) -> Move:

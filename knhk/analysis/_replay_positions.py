@@ -244,11 +244,14 @@ def put_token(net: NetInstance, condition: int) -> None:
     marking.restore(held, list(marking.status), dict(marking.seen))
 
 
-def take_back(net: NetInstance, lent: Sequence[int]) -> None:
-    """Remove the tokens that were lent; one that is gone was cancelled."""
-    if lent:
-        marking = net.marking
-        held = list(marking.tokens)
-        for condition in lent:
-            held[condition] = max(0, held[condition] - 1)
-        marking.restore(held, list(marking.status), dict(marking.seen))
+def take_back(net: NetInstance, lent: Sequence[int]) -> int:
+    """Remove the tokens that were lent and return how many; one that is gone was consumed or cancelled meanwhile."""
+    if not lent:
+        return 0
+    marking = net.marking
+    held = list(marking.tokens)
+    there = [condition for condition in lent if held[condition]]
+    for condition in there:
+        held[condition] -= 1
+    marking.restore(held, list(marking.status), dict(marking.seen))
+    return len(there)

@@ -25,8 +25,11 @@ from knhk.analysis._replay_game import NOTHING, STRANGE, Effect, Game
 from knhk.analysis._replay_names import Label
 from knhk.analysis._replay_positions import is_over, key, root, tokens, unfinished
 
-_REMEMBERED: Final = 500_000
-"""Positions, steps and positions reached that are kept; beyond, all are forgotten and found again."""
+_POSITIONS: Final = 30_000
+"""How many running nets, in all positions together, are kept from trace to trace; beyond, all is forgotten."""
+
+_STEPS: Final = 1_000_000
+"""How many steps, and positions that they looked at, are kept likewise."""
 
 _FORCED: Final = 32
 """In how many positions of a belief it is tried to force an event; further ones are no nearer to it."""
@@ -107,13 +110,14 @@ class Search:
         self._beliefs: dict[tuple[tuple[Hypothesis, ...], bool, bool], Belief] = {}
         self._closures: dict[Belief, tuple[list[tuple[int, int, Effect]], bool]] = {}
         self._endings: dict[Belief, Ending] = {}
+        self._nets = 0
         self._taken = 0
         first = self._number(self._game.beginning())
         self._first = self._belief((Hypothesis(first, 0),), deviates=False, cut=self._game.is_cut)
 
     def first(self) -> Belief:
         """Return where every case begins."""
-        if len(self._states) + self._taken > _REMEMBERED:
+        if self._nets > _POSITIONS or self._taken > _STEPS:
             self._forget()
         return self._first
 
@@ -131,6 +135,7 @@ class Search:
         number = self._numbers.setdefault(key(state), len(self._states))
         if number == len(self._states):
             self._states.append(state)
+            self._nets += len(state.nets)
         return number
 
     def _belief(self, hypotheses: tuple[Hypothesis, ...], *, deviates: bool, cut: bool) -> Belief:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 from xml.parsers import expat
 
+from knhk.errors import ParseError
 from knhk.formats._log_text import (
     CHUNK,
     MAX_DEPTH,
@@ -78,8 +79,11 @@ class _Reader:
             # expat counts columns from 0, people from 1.
             place = f"line {error.lineno}, column {error.offset + 1}"
             raise refused(place, f"is no XML: {expat.ErrorString(error.code)}") from None
-        except UnicodeError:
-            raise refused(self.place(), "the text is not in the encoding that it names") from None
+        except ParseError:
+            raise
+        except (ValueError, LookupError) as error:
+            # How expat's Python side refuses encodings that it does not know or cannot decode.
+            raise refused(self.place(), f"the text is in no encoding that can be read: {error}") from None
 
     def take(self) -> list[Trace]:
         """Return the traces that were completed since the last call."""
@@ -103,8 +107,7 @@ class _Reader:
         if depth == inside + 2:
             # PERF: attributes of events are nine elements of ten; they are asked for first.
             if inside == _EVENT:
-                if tag in _ATTRIBUTES:
-                    self._attribute_of_event(attributes)
+                self._attribute_of_event(attributes)
             elif inside == _TRACE:
                 self._below_trace(tag, attributes)
             else:
