@@ -24,6 +24,9 @@ class DeviationKind(enum.Enum):
     LEFT_OVER = "left_over"
     """A token was left over in front of the task, which did not take it."""
 
+    NOT_ENDED = "not_ended"
+    """The case has not ended, and nothing is left in it that could go on."""
+
 
 @attrs.frozen
 class Deviation:
@@ -31,7 +34,7 @@ class Deviation:
     One place where a trace is no run of the specification.
 
     Args:
-        task: the task's path, or the log's name for an unknown one; "" for a token in front of no task.
+        task: the task's path, or the log's name for an unknown one; "" where no task is to be named.
         kind: in which way.
         position: which event of the trace, from 1, skipped ones not counted; 0: its end.
         condition: where a token was left over, else "".

@@ -169,6 +169,8 @@ def _left(ending: Ending, belief: Belief) -> list[Deviation]:
             for task in ready or takers or [-1]:
                 name = "" if task < 0 else _path(net, task)
                 found[Deviation(name, DeviationKind.LEFT_OVER, 0, tables.conditions[condition])] = None
+    if not found and not ending.ended:
+        found[Deviation("", DeviationKind.NOT_ENDED, 0)] = None
     return list(found)
 
 

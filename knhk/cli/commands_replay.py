@@ -22,6 +22,8 @@ _MAX_EVENTS: Final = 12
 _SHOWN: Final = 3
 """How many deviations of a trace a table shows."""
 
+_NOBODY: Final = "(no task)"
+
 
 @click.command("replay")
 @click.argument("log")
@@ -141,7 +143,13 @@ def _say_deviations(report: ReplayReport) -> None:
         say_table(
             ["task", "deviation", "times", "traces", "for example"],
             [
-                [each.task, each.kind.value.replace("_", " "), each.count, each.traces, ", ".join(each.cases)]
+                [
+                    each.task or _NOBODY,
+                    each.kind.value.replace("_", " "),
+                    each.count,
+                    each.traces,
+                    ", ".join(each.cases),
+                ]
                 for each in report.deviations
             ],
         )
@@ -159,7 +167,7 @@ def _say_deviations(report: ReplayReport) -> None:
 
 def _deviations(trace: TraceReplay) -> str:
     shown = [
-        f"{each.task or each.condition}: {each.kind.value.replace('_', ' ')}"
+        f"{each.task or each.condition or _NOBODY}: {each.kind.value.replace('_', ' ')}"
         + (f" (event {each.position})" if each.position else "")
         for each in trace.deviations[:_SHOWN]
     ]
