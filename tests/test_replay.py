@@ -27,7 +27,11 @@ def net(tasks: dict[str, dict[str, Any]], flows: list[str], **rest: Any) -> dict
     made = [dict(zip(("from", "to", "when"), each, strict=False)) for each in pairs]
     kinds = {"handler", "manual", "subnet", "timer", "routing"}
     laid = [
-        {"id": name, **({} if kinds & set(task) else {"manual": {}}), **{k: v for k, v in task.items() if k != "routing"}}
+        {
+            "id": name,
+            **({} if kinds & set(task) else {"manual": {}}),
+            **{k: v for k, v in task.items() if k != "routing"},
+        }
         for name, task in tasks.items()
     ]
     return {"tasks": laid, "flows": made, **rest}

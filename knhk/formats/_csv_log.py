@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal, TextIO
 
 import attrs
@@ -131,6 +131,11 @@ class _Rows:
         assert case_at is not None
         assert task_at is not None
         line = reader.line_num  # type: ignore[attr-defined]
+
+        def place(at: int | None) -> Callable[[], str]:
+            return lambda: f"line {begun}" if at is None else f"line {begun}, column {heading[at]}"
+
+        case_place, task_place, life_place, time_place = map(place, (case_at, task_at, life_at, time_at))
         for row in reader:
             self._pending = 0
             # A record may span lines: it is named by the one on which it begins.
@@ -145,10 +150,10 @@ class _Rows:
                 raise refused(f"line {begun}, column {missing}", "is empty; every event has a case and a task")
             lifecycle = "complete" if life_at is None else row[life_at].strip().lower() or "complete"
             if len(case) + len(task) + len(lifecycle) > MAX_NAME:
-                bounded(case, "name of the case", f"line {begun}, column {heading[case_at]}")
-                bounded(task, "name of the task", f"line {begun}, column {heading[task_at]}")
-                bounded(lifecycle, "transition of the life cycle", f"line {begun}")
-            time = _NONE if time_at is None else microseconds(row[time_at], f"line {begun}, column {heading[time_at]}")
+                bounded(case, "name of the case", case_place)
+                bounded(task, "name of the task", task_place)
+                bounded(lifecycle, "transition of the life cycle", life_place)
+            time = _NONE if time_at is None else microseconds(row[time_at], time_place)
             yield case, task, lifecycle, time
 
 

@@ -139,16 +139,16 @@ class _Reader:
         elif name == "trace":
             raise refused(self.place(), "a trace inside a trace")
         elif name in _ATTRIBUTES and attributes.get("key") == "concept:name":
-            self._case = bounded(self._value(attributes), "name of the case", self.place())
+            self._case = bounded(self._value(attributes), "name of the case", self.place)
 
     def _attribute_of_event(self, attributes: dict[str, str]) -> None:
         key = attributes.get("key")
         if key == "concept:name":
-            self._task = bounded(self._value(attributes), "name of the task", self.place())
+            self._task = bounded(self._value(attributes), "name of the task", self.place)
         elif key == "time:timestamp":
-            self._time = microseconds(self._value(attributes), self.place())
+            self._time = microseconds(self._value(attributes), self.place)
         elif key == "lifecycle:transition":
-            transition = bounded(self._value(attributes), "transition of the life cycle", self.place())
+            transition = bounded(self._value(attributes), "transition of the life cycle", self.place)
             self._lifecycle = transition.strip().lower() or "complete"
         elif key is None:
             raise refused(self.place(), "an attribute has no key")
