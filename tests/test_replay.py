@@ -362,6 +362,55 @@ def test_started_work_outlives_a_cancellation_of_its_condition() -> None:
     assert [("B", NOT_ENABLED)] == told(replay(started, [trace("A stop B+ B J")], strict=True))
 
 
+def test_a_choice_of_inputs_depends_on_when_a_task_started() -> None:
+    """An XOR-join that starts early takes the input that is marked then, and leaves the other to who needs it."""
+    early = spec(
+        {"A": {"split": "and"}, "B": {}, "T": {"join": "xor"}, "U": {}, "J": {"join": "and"}},
+        ["start A", "A q", "A B", "B p", "p T", "q T", "p U", "T J", "U J", "J end"],
+        conditions=["p", "q"],
+    )
+
+    assert 1.0 == replay(early, [trace("A B T U J")], strict=True).fitness
+    assert [("U", NOT_ENABLED)] == told(replay(early, [trace("A B T+ T U+ U J")], strict=True))[:1]
+
+
+RACE = {
+    "race": net({"a": {"split": "and"}, "b": {}, "c": {"subnet": "slow"}}, ["start a", "a b", "a c", "b end", "c end"]),
+    "slow": net({"d": {}}, ["start d", "d end"]),
+}
+RACING = spec({"out": {"subnet": "race"}, "Z": {}}, ["start out", "out Z", "Z end"], subnets=RACE)
+
+
+@pytest.mark.parametrize(
+    ("names", "deviations", "remaining"),
+    [
+        ("a b Z", [], 0),
+        ("a d Z", [], 0),
+        ("a b out Z", [], 0),
+        ("a b d out Z", [("out/c/d", NOT_ENABLED)], 1),
+        # What the end of a net discards remains where the trace deviates: here d's token, or that in front of c.
+        ("x a b Z", [("x", UNKNOWN_TASK)], 2),
+    ],
+)
+def test_a_net_that_ended_is_over(names: str, deviations: list[tuple[str, DeviationKind]], remaining: int) -> None:
+    """The first token in its output condition ends a net with all that runs in it (rule 8)."""
+    report = replay(RACING, [trace(names)], strict=True)
+
+    assert (deviations, remaining) == (told(report)[: len(deviations) or 1], report.remaining)
+
+
+def test_silent_moves_bring_a_forced_event_nearer() -> None:
+    """What silent moves could have put is not counted as missing."""
+    joined = spec(
+        {"A": {"split": "and"}, "B": {}, "r": {"routing": True}, "J": {"join": "and"}},
+        ["start A", "A B", "A r", "B J", "r J", "J end"],
+    )
+
+    report = replay(joined, [trace("A J")], strict=True)
+
+    assert (1, 1, [("J", NOT_ENABLED), ("B", LEFT_OVER)]) == (report.missing, report.remaining, told(report))
+
+
 PARTIAL = spec(
     {"A": {"split": "and"}, "B": {}, "C": {}, "D": {}, "J": {"join": {"partial": 2}}, "K": {}},
     ["start A", "A B", "A C", "A D", "B J", "C J", "D J", "J K", "K end"],

@@ -146,7 +146,7 @@ def trace(names: list[str]) -> Trace:
     return Trace("case", tuple(map(LoggedEvent, names)))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_fitness_is_one_exactly_in_the_language(data: st.DataObject) -> None:
     """A trace fits if, and only if, it is a complete run of the process tree that the net was made from."""
@@ -160,7 +160,7 @@ def test_fitness_is_one_exactly_in_the_language(data: st.DataObject) -> None:
     assert (member, member, 0) == (report.fitness == 1, report.deviations == (), report.undecided)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_what_does_not_fit_is_named(data: st.DataObject) -> None:
     """The first event that no run of the tree allows is the first deviation, by its position and its task."""
@@ -193,7 +193,7 @@ EVENTS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(specification=specifications(), events=st.lists(EVENTS, max_size=8), strict=st.booleans())
 def test_tokens_are_in_balance(specification: Specification, events: list[LoggedEvent], strict: bool) -> None:
     """Whatever the log says, what was produced and missing is what was consumed and remains, and fitness lies in 0 to 1."""

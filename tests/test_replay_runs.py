@@ -100,7 +100,7 @@ def _kind(program: Program, path: str) -> Kind:
     return net.plans[net.index[last]].kind
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(run=runs(), starts=st.booleans(), everything=st.booleans(), instances=st.booleans(), strict=st.booleans())
 def test_a_real_run_fits(run, starts: bool, everything: bool, instances: bool, strict: bool) -> None:
     """The history of a case that ran, ended or not, has fitness 1 and no deviation, whatever the log tells of it."""

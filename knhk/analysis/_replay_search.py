@@ -16,7 +16,7 @@ then on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import attrs
 
@@ -35,25 +35,18 @@ _FORCED: Final = 32
 """In how many positions of a belief it is tried to force an event; further ones are no nearer to it."""
 
 
-class Hypothesis(NamedTuple):
-    """A position, by its number, and how many more tokens were missing on the way to it than to the best."""
-
-    position: int
-    excess: int
-
-
 @attrs.frozen(eq=False)
 class Belief:
     """
     Where a case may be.
 
     Args:
-        hypotheses: the positions, the nearest first.
-        deviates: whether an event had to be forced on the way; the hypotheses agree on this.
+        positions: by number, the nearest first; as many tokens were missing on the way to each.
+        deviates: whether an event had to be forced on the way.
         cut: whether a budget was met on the way: there may be others.
     """
 
-    hypotheses: tuple[Hypothesis, ...]
+    positions: tuple[int, ...]
     deviates: bool
     cut: bool
     steps: dict[int, Step] = attrs.field(factory=dict)
@@ -66,8 +59,8 @@ class Step:
 
     Args:
         belief: where the case may be then.
-        origins: by hypothesis of the new belief, the one of the old belief that it comes from.
-        effects: by hypothesis of the new belief, what happened to the tokens since.
+        origins: by position of the new belief, which position of the old belief it comes from.
+        effects: by position of the new belief, what happened to the tokens since.
         fits: whether the event was enabled.
     """
 
@@ -79,7 +72,7 @@ class Step:
 
 @attrs.frozen
 class Ending:
-    """How a trace ends: the best hypothesis, what the end does to the tokens, and in what position."""
+    """How a trace ends: from which position of the belief, what the end does to the tokens, and what the case is then."""
 
     origin: int
     effect: Effect
@@ -93,7 +86,7 @@ class Search:
 
     Args:
         budget: how many running nets, in all its positions together, a search for one event may look at.
-        width: how many hypotheses a belief may have.
+        width: how many positions a belief may have.
     """
 
     def __init__(self, game: Game, labels: Sequence[Label | None], *, budget: int, width: int) -> None:
@@ -107,13 +100,13 @@ class Search:
         self._states: list[CaseState] = []
         self._numbers: dict[tuple[Any, ...], int] = {}
         self._silent: dict[int, tuple[tuple[int, Effect], ...]] = {}
-        self._beliefs: dict[tuple[tuple[Hypothesis, ...], bool, bool], Belief] = {}
+        self._beliefs: dict[tuple[tuple[int, ...], bool, bool], Belief] = {}
         self._closures: dict[Belief, tuple[list[tuple[int, int, Effect]], bool]] = {}
         self._endings: dict[Belief, Ending] = {}
         self._nets = 0
         self._taken = 0
         first = self._number(self._game.beginning())
-        self._first = self._belief((Hypothesis(first, 0),), deviates=False, cut=self._game.is_cut)
+        self._first = self._belief((first,), deviates=False, cut=self._game.is_cut)
 
     def first(self) -> Belief:
         """Return where every case begins."""
@@ -138,11 +131,11 @@ class Search:
             self._nets += len(state.nets)
         return number
 
-    def _belief(self, hypotheses: tuple[Hypothesis, ...], *, deviates: bool, cut: bool) -> Belief:
-        name = (hypotheses, deviates, cut)
+    def _belief(self, positions: tuple[int, ...], *, deviates: bool, cut: bool) -> Belief:
+        name = (positions, deviates, cut)
         belief = self._beliefs.get(name)
         if belief is None:
-            belief = self._beliefs[name] = Belief(hypotheses, deviates, cut)
+            belief = self._beliefs[name] = Belief(positions, deviates, cut)
         return belief
 
     def _after(self, position: int) -> tuple[tuple[int, Effect], ...]:
@@ -166,7 +159,7 @@ class Search:
         return closure
 
     def _reach(self, belief: Belief) -> tuple[list[tuple[int, int, Effect]], bool]:
-        reached = [(each.position, origin, NOTHING) for origin, each in enumerate(belief.hypotheses)]
+        reached = [(position, origin, NOTHING) for origin, position in enumerate(belief.positions)]
         known = {position for position, _, _ in reached}
         spent = 0
         for position, origin, effect in reached:
@@ -195,7 +188,7 @@ class Search:
         # The nearest positions are asked first; it is the fewest missing tokens that count.
         for position, origin, effect in reached[:_FORCED]:
             for state, then in self._game.force(self._states[position], label):
-                cost = belief.hypotheses[origin].excess + then.missing
+                cost = then.missing
                 if cheapest is None or cost < cheapest:
                     cheapest, found = cost, []
                 if cost == cheapest:
@@ -205,26 +198,19 @@ class Search:
         return self._arrived(belief, found, fits=False, cut=met)
 
     def _arrived(self, belief: Belief, found: Sequence[tuple[int, int, Effect]], *, fits: bool, cut: bool) -> Step:
-        """Put together what was found: by position the cheapest way to it, the cheapest positions first."""
-        best: dict[int, tuple[int, int, Effect]] = {}
+        """Put together what was found: the shortest way to each position."""
+        first: dict[int, tuple[int, Effect]] = {}
         for position, origin, effect in found:
-            missing = belief.hypotheses[origin].excess + effect.missing
-            known = best.get(position)
-            if known is None or missing < known[0]:
-                best[position] = (missing, origin, effect)
-        # Stable: among equals the one that fewer silent moves lead to stays first.
-        ranked = sorted(best.items(), key=lambda each: each[1][0])
-        least = ranked[0][1][0]
-        cut = cut or belief.cut or len(ranked) > self._width
-        ranked = ranked[: self._width]
-        hypotheses = tuple(Hypothesis(position, missing - least) for position, (missing, _, _) in ranked)
-        after = self._belief(hypotheses, deviates=belief.deviates or not fits, cut=cut)
-        effects = tuple(_told(effect, deviates=belief.deviates) for _, (_, _, effect) in ranked)
-        return Step(after, tuple(origin for _, (_, origin, _) in ranked), effects, fits)
+            first.setdefault(position, (origin, effect))
+        kept = list(first.items())[: self._width]
+        cut = cut or belief.cut or len(first) > self._width
+        after = self._belief(tuple(first)[: self._width], deviates=belief.deviates or not fits, cut=cut)
+        effects = tuple(_told(effect, deviates=belief.deviates) for _, (_, effect) in kept)
+        return Step(after, tuple(origin for _, (origin, _) in kept), effects, fits)
 
     def _strange(self, belief: Belief) -> Step:
-        after = self._belief(belief.hypotheses, deviates=True, cut=belief.cut)
-        count = len(belief.hypotheses)
+        after = self._belief(belief.positions, deviates=True, cut=belief.cut)
+        count = len(belief.positions)
         return Step(after, tuple(range(count)), (STRANGE,) * count, fits=False)
 
     def end(self, belief: Belief) -> Ending:
@@ -242,7 +228,7 @@ class Search:
             state = self._states[position]
             ended = is_over(root(state))
             final = _end(state, ended=ended, deviates=belief.deviates)
-            cost = belief.hypotheses[origin].excess + final.missing + final.remaining + effect.missing
+            cost = final.missing + final.remaining
             if best is None or cost < least:
                 least = cost
                 best = Ending(origin, _told(effect, deviates=belief.deviates).plus(final), state, ended)
