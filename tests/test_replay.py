@@ -218,6 +218,16 @@ def test_starts_count_where_the_log_has_them() -> None:
     assert [("A", NOT_ENABLED)] == [(each.task, each.kind) for each in open_end.worst[1].deviations][:1]
 
 
+def test_nothing_starts_unseen_where_the_log_tells_starts() -> None:
+    """Instances, composite tasks and tasks beside a cancellation do not start silently where the log tells starts of them."""
+    many = replay(MANY, [trace("A B+ B B B C"), trace("A B B B C", "late")])
+    inner = replay(SHIPPING, [trace("pay out+ pick send"), trace("pay pick send", "late")])
+    cancelling = replay(CANCEL, [trace("A B+ B J stop J"), trace("A B J stop J", "late")])
+
+    for report, task in ((many, "B"), (inner, "out/pick"), (cancelling, "B")):
+        assert (["late"], (task, NOT_ENABLED)) == ([each.case for each in report.worst], told(report)[0])
+
+
 def test_a_second_start_of_a_busy_task_is_not_played() -> None:
     """A task has one activation at a time: another start deviates and changes nothing."""
     report = replay(ORDER, [trace("register+ register+ register check pack send")])
