@@ -58,19 +58,22 @@ class SpecificationError(KnhkError, ValueError):
     """
     The specification is wrong.
 
+    Args:
+        subject: what has the problems, for the message.
+
     Attributes:
         problems: every finding with its place, in the order of the text.
     """
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], *, subject: str = "the specification") -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
         count = len(self.problems)
-        head = "the specification has a problem" if count == 1 else f"the specification has {count} problems"
+        head = f"{subject} has a problem" if count == 1 else f"{subject} has {count} problems"
         super().__init__("\n  - ".join([head + ":", *map(str, self.problems)]))
 
 
 class ParseError(SpecificationError):
-    """The text cannot be read as a specification."""
+    """The text cannot be read as a specification, or as the event log that it should be."""
 
 
 class VerificationError(SpecificationError):

@@ -36,7 +36,7 @@ STOPPED: Final = 130
 
 EXIT_CODES: Final = {
     0: "ok",
-    NO: "the answer is no: not well-formed, or the case failed or deadlocked",
+    NO: "the answer is no: not well-formed, the case failed or deadlocked, or a trace does not fit",
     USAGE: "wrong usage: an option, an argument or a handler is missing or wrong",
     NOT_FOUND: "not found: a file, a store, a case, a work item, a pattern",
     REFUSED: "refused: the command does not fit the state, or somebody else was faster",
