@@ -129,7 +129,7 @@ def settle(state: CaseState) -> None:
         net = state.nets.get(number)
         if net is not None:
             net.marking.settle()
-            net.marking.flips.clear()
+            net.marking.changes()
     state.touched.clear()
     state.moved.clear()
     state.items.clear()
