@@ -94,10 +94,8 @@ def _print_goals(results: Iterable[Result]) -> None:
     found = {result.name: result.figures for result in results}
     print("\ngoals")
     for goal in GOALS:
-        if not any(name in found for name in goal.benchmarks) and len(found) == 1:
-            continue
         verdict, reason = judge(goal, found)
-        print(f"{verdict.value + (': ' + reason if reason else ''):<24} {goal.what}: {goal.goal}")
+        print(f"{verdict.value:<18} {goal.what}: {goal.goal}{' - ' + reason if reason else ''}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import attrs
 from benchmarks.measure import Figure, Verdict, number
 from benchmarks.registry import GOALS, Goal, judge
 
-
 INTRODUCTION = """\
 # Performance
 

@@ -27,12 +27,14 @@ class Goal:
         what, goal: as it is promised.
         elsewhere: the best that was measured of others, for scale.
         benchmarks: the names of those that judge it; it is reached when all their goals are.
+        lacking: why there is no such benchmark, where there is none.
     """
 
     what: str
     goal: str
     elsewhere: str
     benchmarks: tuple[str, ...]
+    lacking: str = ""
 
 
 GOALS = (
@@ -83,6 +85,7 @@ GOALS = (
         ">= 80 % of the bare framework on the same server / of the store's group-commit rate",
         "-",
         ("rest",),
+        "the service is not part of this version",
     ),
 )
 
@@ -134,7 +137,7 @@ def judge(goal: Goal, figures: Mapping[str, Iterable[Figure]]) -> tuple[Verdict,
     if any(figure.verdict is Verdict.MISSED for figure in judged):
         return Verdict.MISSED, ""
     if missing:
-        return Verdict.NOT_MEASURED, f"benchmark {', '.join(missing)} is not part of this run"
+        return Verdict.NOT_MEASURED, goal.lacking or f"benchmark {', '.join(missing)} is not part of this run"
     for figure in judged:
         if figure.verdict is Verdict.NOT_MEASURED:
             return Verdict.NOT_MEASURED, f"{figure.name}: {figure.reason}"

@@ -122,6 +122,8 @@ def main(arguments: Sequence[str]) -> int:
     peers = [each for each in PEERS if not options.only or {each.module, each.name} & set(options.only)]
     workloads = [each for each in WORKLOADS if not options.workload or each.name in options.workload]
     pace = Pace(rounds=2, seconds=0.05, open_cases=200, patience=60.0) if options.quick else Pace()
+    if options.cases is not None:
+        pace = attrs.evolve(pace, open_cases=options.cases)
     where = machine()
     comparison = compare((KNHK, *peers), workloads, pace, options.cache, tell=not options.json)
     titles = {each.name: shown_title(each, pace) for each in workloads}
@@ -147,9 +149,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workload", action="append", choices=works, help="only this one; repeatable")
     parser.add_argument("--json", action="store_true", help="one JSON object with every slice")
     parser.add_argument("--quick", action="store_true", help="short slices, and 200 open cases instead of 10,000")
+    parser.add_argument("--cases", type=_count, metavar="N", help="how many cases to leave idle or open (10,000)")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the documentation page of this run")
     parser.add_argument("--cache", type=Path, default=ROOT / ".peers", help="where the environments are kept (.peers)")
     return parser
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 2:
+        raise argparse.ArgumentTypeError("at least 2: of idle cases, the second half is measured")
+    return count
 
 
 def shown_title(workload: Workload, pace: Pace) -> str:
@@ -172,17 +182,19 @@ def compare(
             commands[peer.name] = command_of(peer, python_of(peer, cache))
         except Unavailable as error:
             unavailable[peer.name] = str(error)
-    return _compare(commands, unavailable, workloads, pace, tell=tell)
+    return compare_workers(commands, unavailable, workloads, pace, tell=tell)
 
 
-def _compare(
+def compare_workers(
     commands: Mapping[str, Sequence[str]],
-    unavailable: dict[str, str],
+    unavailable: Mapping[str, str],
     workloads: Sequence[Workload],
     pace: Pace,
     *,
-    tell: bool,
+    tell: bool = False,
 ) -> Comparison:
+    """Run the workloads on the workers that these commands start, in turns."""
+    unavailable = dict(unavailable)
     outcomes: dict[str, dict[str, Outcome]] = {each.name: {} for each in workloads}
     versions: dict[str, str] = {}
     with contextlib.ExitStack() as running:

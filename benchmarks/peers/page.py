@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from benchmarks.page import table
 from benchmarks.peers.environments import Peer
 
-
 INTRODUCTION = """\
 # Other engines
 
