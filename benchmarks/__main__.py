@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = {name: each for name, each in known.items() if not options.names or name in options.names}
     run = _run(chosen, scale, as_json=options.json)
     if not options.json:
-        _print_goals(run.results)
+        _print_goals(run.results, everything=not options.names)
     if options.page is not None:
         options.page.write_text(figures_page(run), encoding="utf-8")
     return 0
@@ -89,11 +89,13 @@ def _described(calibration: Calibration) -> dict[str, str]:
     }
 
 
-def _print_goals(results: Iterable[Result]) -> None:
-    """Print what the run says of each promise."""
+def _print_goals(results: Iterable[Result], *, everything: bool) -> None:
+    """Print what the run says of each promise, or of those that it is about."""
     found = {result.name: result.figures for result in results}
     print("\ngoals")
     for goal in GOALS:
+        if not everything and not found.keys() & set(goal.benchmarks):
+            continue
         verdict, reason = judge(goal, found)
         print(f"{verdict.value:<18} {goal.what}: {goal.goal}{' - ' + reason if reason else ''}")
 

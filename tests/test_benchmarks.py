@@ -299,8 +299,10 @@ def test_the_program_writes_a_page(tmp_path, capsys):
     assert 0 == main(["call", "batch", "--quick", "--page", str(page)])
     printed = capsys.readouterr().out
     assert "one step, start and complete" in printed
-    assert "the service is not part of this version" in printed
+    assert "one step called from Python: <= 60 ns" in printed
+    assert "reopen" not in printed
     assert "### call" in page.read_text()
+    assert "the service is not part of this version" in page.read_text()
     assert "### step" not in page.read_text()
 
 
