@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import attrs
 
 from benchmarks.measure import Figure, Verdict, number
-from benchmarks.registry import GOALS, Goal, judge
+from benchmarks.registry import GOALS, Goal, judge, judged_figures
 
 INTRODUCTION = """\
 # Performance
@@ -61,7 +61,7 @@ def figures_page(run: Run, goals: Iterable[Goal] = GOALS) -> str:
         "",
         "## Goals",
         "",
-        *table(("what", "goal", "best elsewhere", "verdict"), _goal_rows(run, goals)),
+        *table(("what", "goal", "figures", "verdict"), _goal_rows(run, goals)),
         "",
         "## Figures",
         *_sections(run),
@@ -91,7 +91,8 @@ def _goal_rows(run: Run, goals: Iterable[Goal]) -> Iterator[Sequence[str]]:
     for goal in goals:
         verdict, reason = judge(goal, found)
         said = f"{verdict.value}: {reason}" if reason else verdict.value
-        yield goal.what, goal.goal, goal.elsewhere, said
+        shown = [_shown(figure) for figure in judged_figures(goal, found) if figure.value is not None]
+        yield goal.what, goal.goal, "; ".join(shown) or "-", said
 
 
 def _sections(run: Run) -> Iterator[str]:
@@ -108,8 +109,11 @@ def _sections(run: Run) -> Iterator[str]:
         )
 
 
+def _shown(figure: Figure) -> str:
+    return "-" if figure.value is None else f"{number(figure.value)} {figure.unit}".strip()
+
+
 def _figure_row(figure: Figure) -> Sequence[str]:
     if figure.value is None:
         return figure.name, "-", "", figure.goal, f"{Verdict.NOT_MEASURED.value}: {figure.reason}"
-    shown = f"{number(figure.value)} {figure.unit}".strip()
-    return figure.name, shown, figure.spread, figure.goal, figure.verdict.value
+    return figure.name, _shown(figure), figure.spread, figure.goal, figure.verdict.value

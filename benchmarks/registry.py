@@ -25,14 +25,12 @@ class Goal:
 
     Args:
         what, goal: as it is promised.
-        elsewhere: the best that was measured of others, for scale.
         benchmarks: the names of those that judge it; it is reached when all their goals are.
         lacking: why there is no such benchmark, where there is none.
     """
 
     what: str
     goal: str
-    elsewhere: str
     benchmarks: tuple[str, ...]
     lacking: str = ""
 
@@ -41,49 +39,30 @@ GOALS = (
     Goal(
         "patterns 1-5, resident kernel, task given, hot or streamed in order",
         "<= 2 ns and <= 8 TSC ticks an operation",
-        "nobody measures it",
         ("patterns",),
     ),
-    Goal("the same step over a batch of cases", "<= 0.4 ns", "-", ("batch",)),
-    Goal(
-        "step cost, net of 10 to 10,000 tasks",
-        "flat within 1.2x",
-        "transitions 1.1x; pm4py 49x, SpiffWorkflow 24x at 1,000",
-        ("step",),
-    ),
-    Goal("one step called from Python", "<= 60 ns", "-", ("call",)),
-    Goal(
-        "automatic case in memory, per task, with a Python handler",
-        "<= 1 us",
-        "sayiir 4.7 us, pm4py 9.5 us, YAWL 30 us, SpiffWorkflow 35-105 us",
-        ("automatic",),
-    ),
+    Goal("the same step over a batch of cases", "<= 0.4 ns", ("batch",)),
+    Goal("step cost, net of 10 to 10,000 tasks", "flat within 1.2x", ("step",)),
+    Goal("one step called from Python", "<= 60 ns", ("call",)),
+    Goal("automatic case in memory, per task, with a Python handler", "<= 1 us", ("automatic",)),
     Goal(
         "durable, one thread, each step acknowledged",
         ">= 80 % of the raw WAL-FULL commit rate of the same minute",
-        "DBOS 770 steps/s",
         ("durable",),
     ),
-    Goal("durable, 64 callers, group commit", ">= 20x one caller", "DBOS falls", ("group",)),
+    Goal("durable, 64 callers, group commit", ">= 20x one caller", ("group",)),
     Goal(
-        "syncs of a durable case of 10 tasks: routing or replayable / handlers alone / handlers among 64 cases; bytes on disk",
-        "<= 2 / <= 12 / <= 2; < 2 KB",
-        "DBOS 12 to 48 syncs, 2.5 to 3.4 KB; LangGraph 23, 20 KB",
+        "durable case of 10 tasks, routing or replayable / handlers alone / handlers among 64 cases",
+        "<= 2 / <= 12 / <= 2 syncs; < 2 KB on disk",
         ("disk",),
     ),
-    Goal(
-        "idle case: resident when hot, when evicted; 1,000,000 open cases",
-        "< 200 B; 0; < 1 GB",
-        "sayiir 1.6 KB",
-        ("idle",),
-    ),
-    Goal("restart with 10,000 open cases", "ready < 1 s", "DBOS 59 s, SpiffWorkflow 10.7 s", ("open",)),
-    Goal("OR-join, 64-way, with loops", "< 100 ns typical, < 10 us exact", "-", ("orjoin",)),
-    Goal("soundness", ">= 3 M states/s", "pm4py 7 k/s", ("soundness",)),
+    Goal("idle case, resident when hot / when evicted / 1,000,000 open cases", "< 200 B / 0 B / < 1 GB", ("idle",)),
+    Goal("restart with 10,000 open cases", "ready < 1 s", ("open",)),
+    Goal("OR-join, 64-way, with loops", "< 100 ns typical, < 10 us exact", ("orjoin",)),
+    Goal("soundness", ">= 3 M states/s", ("soundness",)),
     Goal(
         "REST: authenticated read / durable complete",
         ">= 80 % of the bare framework on the same server / of the store's group-commit rate",
-        "-",
         ("rest",),
         "the service is not part of this version",
     ),
@@ -121,18 +100,20 @@ def measure(benchmark: Benchmark, scale: Scale) -> Iterator[Figure]:
     return function(scale) if inspect.signature(function).parameters else function()
 
 
+def judged_figures(goal: Goal, figures: Mapping[str, Iterable[Figure]]) -> list[Figure]:
+    """Return the figures that a line of the goals is judged by: those of its benchmarks that have a goal."""
+    return [
+        figure for name in goal.benchmarks for figure in figures.get(name, ()) if figure.verdict is not Verdict.NONE
+    ]
+
+
 def judge(goal: Goal, figures: Mapping[str, Iterable[Figure]]) -> tuple[Verdict, str]:
     """
     Return the verdict on a line of the goals and, where it was not measured, the reason.
 
     One figure that misses its goal decides; else one that was not measured does.
     """
-    judged = [
-        figure
-        for name in goal.benchmarks
-        for figure in figures.get(name, ())
-        if figure.verdict in {Verdict.REACHED, Verdict.MISSED, Verdict.NOT_MEASURED}
-    ]
+    judged = judged_figures(goal, figures)
     missing = [name for name in goal.benchmarks if name not in figures]
     if any(figure.verdict is Verdict.MISSED for figure in judged):
         return Verdict.MISSED, ""

@@ -230,12 +230,12 @@ MISSED = Figure("b", 3.0, "", "", "<= 2", False)
 )
 def test_a_goal_is_reached_only_by_all_its_figures(figures, expected):
     """One figure that misses decides; one that is not there leaves the goal open."""
-    assert expected == judge(Goal("what", "<= 2", "-", ("x", "y")), figures)
+    assert expected == judge(Goal("what", "<= 2", ("x", "y")), figures)
 
 
 def test_a_goal_without_a_benchmark_says_why():
     """What is not built yet is not measured, with the reason that the goal gives."""
-    goal = Goal("what", "<= 2", "-", ("x",), "it is not built")
+    goal = Goal("what", "<= 2", ("x",), "it is not built")
 
     assert (Verdict.NOT_MEASURED, "it is not built") == judge(goal, {})
 
@@ -257,10 +257,10 @@ def canned() -> Run:
 
 def test_the_page_of_a_run_has_machine_goals_and_figures():
     """The page tells where, what was promised, and each figure with its verdict."""
-    page = figures_page(canned(), (Goal("swift", "<= 2", "-", ("x",)), Goal("small", "<= 4", "-", ("y",))))
+    page = figures_page(canned(), (Goal("swift", "<= 2", ("x",)), Goal("small", "<= 4", ("y",))))
 
     assert "| processor | Quick \\| One |" in page
-    assert "| swift | \\<= 2 | - | MISSED |" in page
+    assert "| swift | \\<= 2 | 1.00; 3.00 | MISSED |" in page
     assert "| small | \\<= 4 | - | not measured here: gone: no compiler |" in page
     assert "### x\n\nLook at it.\nAn empty loop turn took 9.00 ns before and 10.00 ns after." in page
     assert "| b | 3.00 |  | \\<= 2 | MISSED |" in page
