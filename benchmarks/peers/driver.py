@@ -105,8 +105,8 @@ class Pace:
         patience: seconds that an answer may take.
     """
 
-    rounds: int = 5
-    seconds: float = 0.3
+    rounds: int = 15
+    seconds: float = 0.1
     open_cases: int = 10_000
     patience: float = 300.0
 
@@ -208,7 +208,7 @@ def compare_workers(
                 versions[name] = workers[name].greeting["version"]
         for workload in workloads:
             if tell:
-                print(f"{workload.title} ...", flush=True)
+                print(f"{shown_title(workload, pace)} ...", flush=True)
             able: dict[str, Connection] = {}
             for name, worker in workers.items():
                 reason = worker.greeting["absent"].get(workload.work)
@@ -288,7 +288,7 @@ Table = tuple[str, list[str], list[list[str]]]
 """A caption, a head and rows."""
 
 
-def comparison_tables(comparison: Comparison, titles: Mapping[str, str]) -> list[Table]:
+def comparison_tables(comparison: Comparison, titles: Mapping[str, str], *, medians: bool = True) -> list[Table]:
     """Return what was measured as tables: wall and processor time, with ratios to KNHK, and memory; then the reasons."""
     names = [each for each in comparison.versions if each != KNHK.name]
     head = ["", KNHK.name, *names]
@@ -300,7 +300,12 @@ def comparison_tables(comparison: Comparison, titles: Mapping[str, str]) -> list
         for kind, rows in time_rows.items():
             if any(each.wall for each in outcomes.values()):
                 own = getattr(ours, kind)
-                rows.append([titles[workload], *(_time(getattr(outcomes[each], kind), own) for each in head[1:])])
+                rows.append(
+                    [
+                        titles[workload],
+                        *(_time(getattr(outcomes[each], kind), own, medians=medians) for each in head[1:]),
+                    ]
+                )
         if any(each.resident is not None for each in outcomes.values()):
             memory.append([titles[workload], *(_bytes(outcomes[each], ours) for each in head[1:])])
         for name, outcome in outcomes.items():
@@ -318,8 +323,8 @@ def comparison_tables(comparison: Comparison, titles: Mapping[str, str]) -> list
 
 
 def lines(comparison: Comparison, titles: Mapping[str, str]) -> Iterator[str]:
-    """Yield the tables as people read them on a terminal."""
-    for caption, head, rows in comparison_tables(comparison, titles):
+    """Yield the tables as people read them on a terminal, which is too narrow for the medians."""
+    for caption, head, rows in comparison_tables(comparison, titles, medians=False):
         yield caption
         widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
         for row in [head, *rows]:
@@ -327,13 +332,13 @@ def lines(comparison: Comparison, titles: Mapping[str, str]) -> Iterator[str]:
         yield ""
 
 
-def _time(slices: Sequence[float], ours: Sequence[float]) -> str:
-    """Return the best slice with its unit, the median where there are several, and the ratio to KNHK's best."""
+def _time(slices: Sequence[float], ours: Sequence[float], *, medians: bool) -> str:
+    """Return the best slice with its unit, the ratio to KNHK's best, and the median where there are several slices."""
     if not slices:
         return ""
     best = min(slices)
     ratio = f" ({number(best / min(ours))}x)" if ours and slices is not ours else ""
-    middle = f", median {_microseconds(statistics.median(slices))}" if len(slices) > 1 else ""
+    middle = f", median {_microseconds(statistics.median(slices))}" if medians and len(slices) > 1 else ""
     return f"{_microseconds(best)}{ratio}{middle}"
 
 

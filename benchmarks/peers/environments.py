@@ -52,7 +52,7 @@ PEERS = (
         "pm4py",
         ("pm4py==2.7.23.11",),
         "AGPL-3.0",
-        "https://processintelligence.solutions/pm4py",
+        "https://processintelligence.solutions/pm4py/examples/petri-net-management/",
     ),
     Peer(
         "transitions",

@@ -1,7 +1,7 @@
 """
 pm4py: a Petri net that is played by its semantics; it has no tasks with functions, so one is called at each transition.
 
-After https://processintelligence.solutions/pm4py and the package's own page of the API
+After https://processintelligence.solutions/pm4py/examples/petri-net-management/ and the package's own page of the API
 (`pm4py.objects.petri_net.semantics`: `enabled_transitions`, `execute`): take an enabled transition, execute it, until the
 final marking.
 pm4py is under the AGPL; this program runs by itself and is no part of KNHK.
