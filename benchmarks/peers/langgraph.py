@@ -13,10 +13,10 @@ from __future__ import annotations
 import itertools
 import operator
 import sqlite3
-import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, ClassVar, TypedDict
 
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import END, START, StateGraph
@@ -37,9 +37,7 @@ class LangGraph(Worker):
 
     name = "LangGraph"
     version = version("langgraph")
-
-    def __init__(self) -> None:
-        self._waiting: Any = None
+    absent: ClassVar[Mapping[str, str]] = {"idle": "a thread that waits is in its file, not in memory"}
 
     def sequence(self, size: int, _folder: str) -> Run:
         """Nodes in a row."""
@@ -102,13 +100,6 @@ class LangGraph(Worker):
             expect(graph.invoke({"n": 0, "branch": 1}, config, durability="sync")["n"] == size)
 
         return run
-
-    def idle(self, number: int) -> object:
-        """A thread that was interrupted: all of it is in the file."""
-        if self._waiting is None:
-            self._waiting = _waits(tempfile.mkdtemp())
-        expect("__interrupt__" in self._waiting.invoke({"n": 0}, _thread(number), durability="sync"))
-        return self._waiting
 
     def leave(self, folder: str, count: int) -> None:
         """Leave threads that were interrupted."""
