@@ -7,12 +7,13 @@ export KNHK_REQUIRE_EXTENSION := 1
 endif
 .DEFAULT_GOAL := help
 
-.PHONY: help run test lint bench mutants docs clean
+.PHONY: help run test lint bench peers mutants docs clean
 help:
 	@echo "make run    the main job: a thousand orders on an SQLite file, killed halfway and resumed"
 	@echo "make test   linters, type checker, all tests, coverage gate"
 	@echo "make lint   linters and type checker alone"
-	@echo "make bench  what KNHK costs, beside a calibration of the same run"
+	@echo "make bench  what KNHK costs, beside what is promised; two minutes"
+	@echo "make peers  other engines doing the same work, each installed in .peers; half an hour"
 	@echo "make mutants  change the token game in small ways and see whether a test notices; takes an hour or more"
 	@echo "make docs   the documentation, in docs/_build"
 	@echo "make clean  remove what was built"
@@ -49,6 +50,9 @@ test: lint
 
 bench: .venv/.run
 	$(BIN)/python -m benchmarks
+
+peers: .venv/.run
+	$(BIN)/python -m benchmarks peers
 
 mutants: .venv/.test
 	-$(BIN)/mutmut run

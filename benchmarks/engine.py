@@ -1,63 +1,36 @@
-"""The engine: what a step costs as nets grow, what a case costs on disk, how fast many open cases are there again."""
+"""The engine in memory: what a step costs as nets grow, an automatic task with its handler, and an idle case."""
 
 from __future__ import annotations
 
-import itertools
-import os
-import statistics
+import gc
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from benchmarks.measure import Figure, slices
+from benchmarks.measure import Benchmark, Figure, Scale, loop_nanoseconds, spread
+from benchmarks.nets import line, ring
 from knhk import Engine, Specification
 from knhk._cache import compile_specification
 from knhk.case import Case
-from knhk.ports import Durability
-from knhk.stores.sqlite import SqliteStore
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = (10, 100, 1_000, 10_000)
 
 
-def line(name: str, count: int, **task: Any) -> Specification:
-    """Tasks one after the other."""
-    ids = [f"t{number}" for number in range(count)]
-    ends = ["start", *ids, "end"]
-    return Specification.from_dict(
-        {
-            "id": name,
-            "tasks": [{"id": each, **task} for each in ids],
-            "flows": [{"from": a, "to": b} for a, b in itertools.pairwise(ends)],
-        }
-    )
-
-
-def ring(count: int) -> Specification:
-    """A net of `count` manual tasks in a ring, so that steps can be made for ever and the net's size is all that differs."""
-    ids = [f"t{number}" for number in range(count)]
-    flows = [{"from": "start", "to": "enter"}, {"from": "enter", "to": ids[0]}]
-    flows += [{"from": a, "to": b} for a, b in itertools.pairwise(ids)]
-    flows += [
-        {"from": ids[-1], "to": ids[0], "default": True},
-        {"from": ids[-1], "to": "end", "when": "has(data.stop)"},
-    ]
-    tasks: list[dict[str, Any]] = [{"id": each, "manual": {}} for each in ids]
-    tasks[0]["join"] = "xor"
-    tasks[-1]["split"] = "xor"
-    return Specification.from_dict({"id": f"ring{count}", "tasks": [{"id": "enter"}, *tasks], "flows": flows})
-
-
-def step_cost() -> Iterator[Figure]:
-    """Complete one manual task of a case in memory, without a store: nets of 10 to 10,000 tasks, taking turns."""
+def step_cost(scale: Scale) -> Iterator[Figure]:
+    """Complete one manual task of a case, without a store: nets of 10 to 10,000 tasks in turns of 100 steps."""
     cases: dict[int, Case] = {}
-    for size in (10, 100, 1_000, 10_000):
+    for size in SIZES:
         compiled = compile_specification(ring(size))
         case = cases[size] = Case(compiled.program, compiled.kernels)
         case.create({})
         case.start(at=0)
     positions = dict.fromkeys(cases, 0)
     costs: dict[int, list[float]] = {size: [] for size in cases}
-    for _ in range(100):
+    for _ in range(scale.count(100, 10)):
         # Turns of a few milliseconds: whatever disturbs the machine meets all sizes alike.
         for size, case in cases.items():
             position = positions[size]
@@ -71,103 +44,95 @@ def step_cost() -> Iterator[Figure]:
             case.snapshot()
     for size, each in costs.items():
         name = f"one manual step through Case, net of {size:,} tasks"
-        yield Figure(name, min(each) * 1e6, "us", f"median {statistics.median(each) * 1e6:.1f}")
+        yield Figure(name, min(each) * 1e6, "us", spread(each, factor=1e6))
     ratio = min(costs[10_000]) / min(costs[10])
     yield Figure("step cost, 10,000 tasks against 10", ratio, "x", "", "<= 1.2", ratio <= 1.2)
 
 
-class CountingStore(SqliteStore):
-    """The real store; counts its commits, each of which is one transaction and, under durability full, one sync."""
-
-    commits = 0
-
-    def commit(self, commits: Any) -> None:
-        """Count, then store."""
-        self.commits += 1
-        super().commit(commits)
-
-
-def disk_cost() -> Iterator[Figure]:
-    """Commits a case, and bytes of the file a case after a checkpoint, 1,000 cases of 10 tasks."""
-    kinds = {
-        "10 routing tasks": (line("routing", 10), 2),
-        "10 replayable tasks": (line("replayable", 10, handler="h", replayable=True), 2),
-        "10 handlers": (line("handlers", 10, handler="h"), 12),
+def automatic(scale: Scale) -> Iterator[Figure]:
+    """Case.run() of 100 tasks one after the other in memory, per task; a handler is a Python function that returns None."""
+    kinds: dict[str, tuple[Specification, bool]] = {
+        "with a Python handler": (line("handlers", 100, handler="nothing"), True),
+        "with a replayable Python handler": (line("replayable", 100, handler="nothing", replayable=True), False),
+        "routing": (line("routing", 100), False),
     }
-    for name, (specification, goal) in kinds.items():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "cases.db")
-            store = CountingStore(path, durability=Durability.OFF)
-            with Engine(store) as engine:
-                engine.handler("h")(lambda work: {"n": work.data.get("n", 0) + 1})
-                engine.register(specification)
-                for _ in range(1_000):
-                    engine.create_case(specification.id, {"order": 17, "amount": 120}).run()
-                commits = store.commits / 1_000
-            size = path.stat().st_size / 1_000
-        yield Figure(f"commits of a case of {name}", commits, "", "", f"<= {goal}", commits <= goal)
-        yield Figure(f"bytes on disk of a case of {name}", size, "B", "", "<= 2,048", size <= 2_048)
+    for name, (specification, judged) in kinds.items():
+        with Engine("memory:") as engine:
+            engine.handler("nothing")(lambda _work: None)
+            engine.register(specification)
+            costs = _task_costs(engine, specification.id, scale.seconds(2))
+        best = min(costs) * 1e6
+        goal, reached = ("<= 1", best <= 1) if judged else ("", None)
+        yield Figure(f"one automatic task {name}", best, "us", spread(costs, factor=1e6), goal, reached)
+        turns = best * 1e3 / loop_nanoseconds(scale.seconds(0.3))
+        yield Figure(f"the same, {name}", turns, "empty loop turns")
 
 
-def open_cases() -> Iterator[Figure]:
-    """10,000 open cases: reopen the file, and drive all to their end."""
-    count = 10_000
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder, "cases.db"))
-        with Engine(path, durability="off") as engine:
-            engine.register(line("open", 3, manual={}))
-            for number in range(count):
-                engine.create_case("open", {"order": number}).start()
+def _task_costs(engine: Engine, spec_id: str, seconds: float) -> list[float]:
+    """Run cases of a hundred tasks; return the seconds a task of each, without the case's creation."""
+    costs: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(costs) < 5 or time.perf_counter() < end:
+        case = engine.create_case(spec_id)
         begun = time.perf_counter()
-        engine = Engine(path, durability="off")
-        first = next(iter(engine.work_items(state="offered")))
-        ready = time.perf_counter() - begun
-        yield Figure("reopen 10,000 open cases until the worklist answers", ready, "s", "", "< 1", ready < 1)
-        begun = time.perf_counter()
-        engine.case(first.case_id).complete_task(first.path)
-        yield Figure("first command on a case after that", (time.perf_counter() - begun) * 1e3, "ms")
-        begun = time.perf_counter()
-        while rows := list(engine.work_items(state="offered")):
-            for row in rows:
-                engine.case(row.case_id).complete_task(row.path)
-        spent = time.perf_counter() - begun
-        done = sum(1 for _ in engine.cases(state="completed"))
-        yield Figure("completed of 10,000", done, "cases", "", "= 10,000", done == count)
-        yield Figure("manual steps a second on SQLite, durability off", 3 * count / spent, "/s")
-        engine.close()
+        case.run()
+        costs.append((time.perf_counter() - begun) / 100)
+        if case.state != "completed":
+            raise AssertionError(f"the case is {case.state}")
+    return costs
 
 
-def durable() -> Iterator[Figure]:
-    """One thread, each step acknowledged under durability full, beside the raw rate of the store and of fsync."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = os.open(str(Path(folder, "raw")), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+def idle(scale: Scale) -> Iterator[Figure]:
+    """
+    Resident memory (VmRSS) of a case that waits for a person, in a process of its own, on SQLite without syncs.
 
-        def raw() -> int:
-            for _ in range(50):
-                os.write(file, b"x" * 64)
-                os.fsync(file)
-            return 50
-
-        with Engine(str(Path(folder, "cases.db"))) as engine:
-            engine.register(ring(100))
-            case = engine.create_case("ring100")
-            case.start()
-            position = [0]
-
-            def steps() -> int:
-                for _ in range(20):
-                    case.complete_task(f"t{position[0]}")
-                    position[0] = (position[0] + 1) % 100
-                return 20
-
-            sync = step = float("inf")
-            for _ in range(4):
-                sync = min(sync, slices(raw, seconds=0.5)[0])
-                step = min(step, slices(steps, seconds=0.5, at_least=2)[0])
-        os.close(file)
-    yield Figure("append of 64 B and fsync", 1 / sync, "/s")
-    yield Figure("durable manual steps, one thread", 1 / step, "/s")
-    yield Figure("durable steps against append and fsync", sync / step, "x")
+    Hot: all cases stay in the cache; evicted: growth of the process with a cache of 100; a million: the process that opened
+    the cases of the second figure, a full cache of 10,000 hot ones, and the growth for a million, added up.
+    """
+    count = scale.count(20_000, 1_000)
+    _, hot = _alone(count, count)
+    base, evicted = _alone(count, 100)
+    yield Figure("idle case, hot", hot, "B", f"of {count:,} cases", "< 200", hot < 200)
+    gone = max(evicted, 0.0)
+    # A page of the allocator more or less is not the case's: what is below 4 bytes a case is nothing.
+    yield Figure("idle case, evicted", gone, "B", f"of {count:,} cases", "0", gone < 4)
+    total = (base + 10_000 * hot + 1_000_000 * gone) / 1e9
+    yield Figure("1,000,000 open cases, cache of 10,000", total, "GB", "added up", "< 1", total < 1)
 
 
-BENCHMARKS = {"step": step_cost, "disk": disk_cost, "open": open_cases, "durable": durable}
+def resident_bytes(count: int, cache: int) -> tuple[float, float]:
+    """Return the bytes of this process before the last half of `count` cases is opened, and the bytes that each of it added."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Engine(str(Path(folder, "cases.db")), durability="off", cache=cache) as engine,
+    ):
+        engine.register(line("idle", 3, manual={}))
+        half = count // 2
+        for number in range(half):
+            engine.create_case("idle", {"order": number}).start()
+        gc.collect()
+        before = _resident()
+        for number in range(half):
+            engine.create_case("idle", {"order": number}).start()
+        gc.collect()
+        return before, (_resident() - before) / half
+
+
+def _alone(count: int, cache: int) -> tuple[float, float]:
+    """Run `resident_bytes` in a process of its own."""
+    program = f"from benchmarks.engine import resident_bytes; print(*resident_bytes({count}, {cache}))"
+    answer = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    before, each = map(float, answer.split())
+    return before, each
+
+
+def _resident() -> int:
+    for each in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if each.startswith("VmRSS:"):
+            return int(each.split()[1]) * 1024
+    raise AssertionError("/proc/self/status has no VmRSS")
+
+
+BENCHMARKS: dict[str, Benchmark] = {"step": step_cost, "automatic": automatic, "idle": idle}
