@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 import re
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from benchmarks.peers.connection import Connection, WorkerFailed
 from benchmarks.peers.driver import Comparison, Outcome, Pace, Workload, compare_workers
 from benchmarks.peers.environments import KNHK, PEERS, Peer, Unavailable, command_of, python_of
 from benchmarks.peers.page import peers_page
+from knhk.errors import InternalError
 from benchmarks.registry import GOALS, Goal, benchmarks, judge, measure, method
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -320,42 +322,29 @@ def test_light_benchmarks_run(capsys):
     """The step, automatic and OR-join benchmarks run to their ends and give their figures."""
     assert 0 == main(["step", "automatic", "orjoin", "--quick"])
     printed = capsys.readouterr().out
-    for each in ("net of 10,000 tasks", "one automatic task routing", "64-way, asked again"):
+    for each in ("net of 10,000 tasks", "one automatic task routing", "64-way, typical"):
         assert each in printed
 
 
-def test_the_resident_figures_need_their_entry_point(monkeypatch):
-    """Without the compiled entry point the resident lines are not measured, and say so."""
-    monkeypatch.setattr(kernel, "entry", lambda: None)
+def test_the_steps_in_c_need_the_compiled_kernel(monkeypatch):
+    """Without the compiled kernel the lines of steps in C are not measured, and say so."""
+    monkeypatch.setattr(kernel, "compiled", lambda: None)
 
-    figures = list(kernel.batch(Scale(quick=True)))
+    figures = [*kernel.same_step(Scale(quick=True)), *kernel.patterns(Scale(quick=True))]
 
-    assert [absent("one step of a case in a batch", "<= 0.4 ns", kernel.NEEDS)] == figures
-
-
-def test_the_resident_figures_come_from_the_entry_point(monkeypatch):
-    """With the entry point there are nanoseconds against the goal, and ticks where there is a counter."""
-    asked = []
-    monkeypatch.setattr(kernel, "entry", lambda: lambda shape, count: asked.append((shape, count)) or 7)
-
-    figures = list(kernel.patterns(Scale(quick=True)))
-
-    assert set(kernel.SHAPES) == {shape for shape, _ in asked}
-    assert {"<= 2", "<= 8"} >= {each.goal for each in figures if each.goal}
+    assert [kernel.NEEDS] * 2 == [each.reason for each in figures]
 
 
-def test_a_resident_step_that_is_not_made_is_found(monkeypatch):
-    """Two slices with different checksums are an error, not a figure."""
-    checksums = iter([1, 1, 2])
-    monkeypatch.setattr(kernel, "entry", lambda: lambda _shape, _count: next(checksums))
+@pytest.mark.skipif(kernel.compiled() is None, reason="the compiled kernel is not built")
+def test_the_steps_in_c_are_the_reference_kernels():
+    """Each chain is compared with the reference kernel before it is measured, and a disagreement is an error."""
+    batch = kernel.compiled()
+    tasks, facts = array("B", [0, 1]), array("Q", [0, 0])
 
-    with pytest.raises(AssertionError, match="another checksum"):
-        list(kernel.batch(Scale(quick=True)))
+    kernel._agree(batch, kernel.SPLIT, tasks, facts)
 
-
-def test_the_entry_point_is_the_compiled_kernels():
-    """What is called is the compiled kernel's function, or nothing where it has none."""
-    assert kernel.entry() is None or callable(kernel.entry())
+    with pytest.raises(InternalError):
+        kernel._agree(batch, kernel.SPLIT, array("B", [1, 0]), facts)
 
 
 # --- peers ------------------------------------------------------------------------------------------------------------
