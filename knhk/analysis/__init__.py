@@ -1,0 +1,40 @@
+"""What can be said of a specification without running a case of it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from knhk.analysis.soundness import Budget, NetVerdict, ProblemKind, SoundnessProblem, Step, Verdict, verify
+
+_HOME = {
+    "knhk.analysis.soundness": (
+        "Budget",
+        "NetVerdict",
+        "ProblemKind",
+        "SoundnessProblem",
+        "Step",
+        "Verdict",
+        "verify",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = (
+    "Budget",
+    "NetVerdict",
+    "ProblemKind",
+    "SoundnessProblem",
+    "Step",
+    "Verdict",
+    "verify",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for: the engine imports one part, and some parts import the engine."""
+    if name not in _MODULE_OF:
+        message = f"module 'knhk.analysis' has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_MODULE_OF[name]), name)
