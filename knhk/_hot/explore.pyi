@@ -1,7 +1,8 @@
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 # What it is made from and what a state is, `knhk.analysis` says, which lies above.
-_State = tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]
+_State: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]
 
 class Explorer:
     ceiling: int

@@ -75,6 +75,8 @@ cdef enum:  # flags of a task
     CANCELS_ITSELF = 4
     FUSED = 8
     DRAINS = 16
+    STARTS_AT_ONCE = 32
+    COMPLETES_AT_ONCE = 64
 
 cdef enum:
     MOST = 255
@@ -93,6 +95,7 @@ cdef struct Masked:  # its masks: need, forbid, clear, put, any
     uint32_t required
     uint8_t kind
     uint8_t begins
+    uint8_t urgent
 
 cdef struct Task:
     Span inputs  # of arcs
@@ -111,6 +114,8 @@ cdef struct Task:
 cdef struct Space:
     bint general
     bint implicit
+    bint some_urgent  # whether there are urgent moves, and others
+    bint some_calm
     uint32_t words  # a state
     uint32_t places
     uint32_t task_count
@@ -136,6 +141,7 @@ cdef struct Space:
     uint32_t join_count
     uint8_t* gates  # by task, what was decided for the state in hand
     bint answered
+    bint blind  # nothing is known of the moves of the state in hand
     # states
     uint64_t* states
     uint32_t* before
@@ -357,8 +363,8 @@ cdef inline bint masked_enabled(const Space* s, const Masked* move, const uint64
     return marked > 0 and s.gates[move.task] == ENABLED
 
 
-cdef bint expand_words(Space* s, const uint64_t* state) noexcept nogil:
-    """Make all moves; False when a condition would get a second token."""
+cdef bint expand_words(Space* s, const uint64_t* state, bint urgent) noexcept nogil:
+    """Make all moves, the urgent ones or the others; False when a condition would get a second token."""
     cdef uint32_t each, at, words = s.words
     cdef const Masked* move
     cdef const uint64_t* mask
@@ -371,6 +377,8 @@ cdef bint expand_words(Space* s, const uint64_t* state) noexcept nogil:
         if words == 1 and ((word & mask[0]) != mask[0] or word & mask[1]):
             continue
         if (words > 1 or move.kind != PLAIN) and not masked_enabled(s, move, mask, state):
+            continue
+        if move.urgent != urgent:
             continue
         if move.begins:
             s.started[move.task] = 1
@@ -550,34 +558,41 @@ cdef void passes(Space* s, uint32_t number, bint starts, uint8_t status, uint32_
             s.spared[from_] = 1
 
 
-cdef void expand_bytes(Space* s, uint32_t from_) noexcept nogil:
+cdef bint expand_bytes(Space* s, uint32_t from_, bint urgent) noexcept nogil:
+    """Make all moves, the urgent ones or the others; whether there is one, be it cut off."""
     cdef const uint8_t* state = <const uint8_t*>s.current
     cdef uint8_t* later
     cdef uint8_t status
     cdef uint32_t number
+    cdef bint found = False
     for number in range(s.task_count):
         status = state[s.status_at + number]
         if status == IDLE:
-            if not may_start(s, state, number):
+            if (s.tasks[number].flags & STARTS_AT_ONCE != 0) != urgent or not may_start(s, state, number):
                 continue
+            found = True
             if s.tasks[number].flags & (DETACHED | FUSED):
                 passes(s, number, True, IDLE, from_)
                 continue
             later = copied(s)
             if later == NULL:
-                return
+                return True
             s.started[number] = 1
             take(s, later, number)
         elif status == BUSY:
+            if (s.tasks[number].flags & COMPLETES_AT_ONCE != 0) != urgent:
+                continue
+            found = found or s.tasks[number].choices.begin < s.tasks[number].choices.end
             passes(s, number, False, IDLE, from_)
             if s.tasks[number].flags & DRAINS:
                 passes(s, number, False, DRAINING, from_)
-        else:
+        elif not urgent:
             later = copied(s)
             if later == NULL:
-                return
+                return True
             later[s.status_at + number] = IDLE
             forget(s, later, number)
+    return found
 
 
 # --- the search -------------------------------------------------------------------------------------------------------
@@ -631,10 +646,16 @@ cdef int expand(Space* s) noexcept nogil:
             bytes_improper(s, <const uint8_t*>s.current) if s.general else words_improper(s, s.current)
         ):
             s.improper = number
+    elif s.blind:
+        s.blind = False  # an urgent OR-join is undecided
     elif s.general:
-        expand_bytes(s, number)
+        if not (s.some_urgent and expand_bytes(s, number, True)) and s.some_calm:
+            expand_bytes(s, number, False)
     else:
-        safe = expand_words(s, s.current)
+        if s.some_urgent:
+            safe = expand_words(s, s.current, True)
+        if safe and s.made_count == 0 and s.some_calm:
+            safe = expand_words(s, s.current, False)
     if not safe:
         return UNSAFE
     if s.out_of_memory or not store_made(s, number):
@@ -783,6 +804,7 @@ cdef class Explorer:
     cdef object packing
     cdef object decide
     cdef object slots
+    cdef object urgent_starts
     cdef set open_joins
 
     def __init__(self, relation, decide, packing=None, *, int ceiling=1):
@@ -801,6 +823,9 @@ cdef class Explorer:
         s.task_count = len(tables.tasks)
         s.status_at = s.places
         s.ceiling = ceiling
+        s.some_urgent = bool(relation.urgent_starts or relation.urgent_completions)
+        s.some_calm = not s.some_urgent or not relation.even
+        self.urgent_starts = relation.urgent_starts
         s.improper = s.record = NO_STATE
         s.joins = copied_numbers(tables.or_joins)
         s.join_count = len(tables.or_joins)
@@ -849,6 +874,7 @@ cdef class Explorer:
             s.moves[at].required = move.required
             s.moves[at].kind = move.kind
             s.moves[at].begins = move.begins
+            s.moves[at].urgent = move.urgent
             mask = &s.masks[<size_t>at * 5 * s.words]
             write_mask(mask, move.need, s.words)
             write_mask(mask + s.words, move.forbid, s.words)
@@ -905,7 +931,9 @@ cdef class Explorer:
                 | (JOIN_CANCELS if entry.join_cancels else 0)
                 | (CANCELS_ITSELF if number in entry.cancels_tasks else 0)
                 | (FUSED if number in relation.fused else 0)
-                | (DRAINS if relation.drains(number) else 0)
+                | (DRAINS if number in relation.draining else 0)
+                | (STARTS_AT_ONCE if number in relation.urgent_starts else 0)
+                | (COMPLETES_AT_ONCE if number in relation.urgent_completions else 0)
             )
             task.seen = -1
             if entry.join == PARTIAL and not entry.join_cancels:
@@ -1012,6 +1040,7 @@ cdef class Explorer:
                 if answer == UNDECIDED:
                     self.open_joins.add(join)
                     s.spared[s.expanded] = 1
+                    s.blind = s.blind or join in self.urgent_starts
         s.answered = True
 
     def state(self, number):

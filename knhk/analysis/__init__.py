@@ -6,18 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from knhk.analysis.soundness import Budget, NetVerdict, ProblemKind, SoundnessProblem, Step, Verdict, verify
+    from knhk.analysis.soundness import verify
+    from knhk.spec.verdict import Budget, NetVerdict, ProblemKind, SoundnessProblem, Step, Verdict
 
 _HOME = {
-    "knhk.analysis.soundness": (
-        "Budget",
-        "NetVerdict",
-        "ProblemKind",
-        "SoundnessProblem",
-        "Step",
-        "Verdict",
-        "verify",
-    ),
+    "knhk.analysis.soundness": ("verify",),
+    "knhk.spec.verdict": ("Budget", "NetVerdict", "ProblemKind", "SoundnessProblem", "Step", "Verdict"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -31,9 +31,7 @@ def listed(names: Sequence[str]) -> str:
 def left_over(tables: Tables, state: State) -> list[str]:
     """Return what is there beside one token in ``end``: conditions, then running tasks."""
     tokens, status, _ = state
-    conditions = [
-        name for c, name in enumerate(tables.conditions) if tokens[c] > (1 if c == OUTPUT else 0)
-    ]
+    conditions = [name for c, name in enumerate(tables.conditions) if tokens[c] > (1 if c == OUTPUT else 0)]
     return conditions + [name for t, name in enumerate(tables.tasks) if status[t] == BUSY]
 
 

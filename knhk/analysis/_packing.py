@@ -32,6 +32,7 @@ class MaskedMove:
     Args:
         task: whose move it is.
         begins: whether it starts the task.
+        urgent: whether it comes before those that are not.
         kind: `PLAIN`, `GATED` or `COUNTED`.
         need, forbid, clear, put, any_of: masks.
         required: for `COUNTED`.
@@ -39,6 +40,7 @@ class MaskedMove:
 
     task: int
     begins: bool
+    urgent: bool
     kind: int
     need: int
     forbid: int
@@ -96,7 +98,7 @@ class _Packer:
         self.bits = len(self.tables.conditions)
         entries = enumerate(self.tables.table)
         self.busy = tuple(-1 if t in relation.fused or entry.detached else self._bit() for t, entry in entries)
-        self.draining = tuple(self._bit() if relation.drains(t) else -1 for t in range(len(self.tables.table)))
+        self.draining = tuple(self._bit() if t in relation.draining else -1 for t in range(len(self.tables.table)))
 
     def _bit(self) -> int:
         self.bits += 1
@@ -124,11 +126,13 @@ class _Packer:
             return
         running = 1 << self.busy[task]
         cancelled = self._cancelled(task)
+        urgent = task in self.relation.urgent_completions
         for leaves in (0, 1 << self.draining[task]) if self.draining[task] >= 0 else (0,):
             for put in self._puts(task):
                 yield MaskedMove(
                     task=task,
                     begins=False,
+                    urgent=urgent,
                     kind=PLAIN,
                     need=running,
                     forbid=0,
@@ -137,13 +141,16 @@ class _Packer:
                 )
         if self.draining[task] >= 0:
             drain = 1 << self.draining[task]
-            yield MaskedMove(task=task, begins=False, kind=PLAIN, need=drain, forbid=0, clear=drain, put=0)
+            yield MaskedMove(
+                task=task, begins=False, urgent=False, kind=PLAIN, need=drain, forbid=0, clear=drain, put=0
+            )
 
     def _starts(self, task: int) -> Iterator[MaskedMove]:
         entry = self.tables.table[task]
         inputs = [1 << condition for condition, _ in entry.inputs]
         every = sum(inputs)
         reads = _mask(entry.reads)
+        urgent = task in self.relation.urgent_starts
         at_once = self.busy[task] < 0
         clear = self._cancelled(task) if at_once else 0
         if entry.join_cancels:
@@ -155,6 +162,7 @@ class _Packer:
                     yield MaskedMove(
                         task=task,
                         begins=True,
+                        urgent=urgent,
                         kind=PLAIN,
                         need=bit | reads,
                         forbid=idle | sum(inputs[:position]),
@@ -165,6 +173,7 @@ class _Packer:
             yield MaskedMove(
                 task=task,
                 begins=True,
+                urgent=urgent,
                 kind={AND: PLAIN, OR: GATED, PARTIAL: COUNTED}[entry.join],
                 need=reads | (every if entry.join == AND else 0),
                 forbid=idle,

@@ -1,7 +1,8 @@
 """A structural test for soundness: does the net reduce to nothing?
 
 For nets of AND- and XOR-joins and -splits alone: no OR, no partial join, no cancellation, no read arc, no weight, no draining or
-detached task, explicit termination, all choices free.  Such a net is an ordinary Petri net: a task that needs all its inputs is
+detached task, explicit termination, all choices free; and either no move comes before another, or no two tasks take from one
+condition.  Such a net is an ordinary Petri net: a task that needs all its inputs is
 a transition, an XOR-join a transition for each input into a place *running*, an XOR-split a transition for each output.  With a
 transition from ``end`` back to ``start`` it is live and safe iff the net is sound and 1-safe (van der Aalst 1997).
 
@@ -14,6 +15,8 @@ holds two tokens.  Otherwise nothing is said: the caller looks at the states.
 Two things in which tasks differ from transitions do not matter then.  An XOR-join takes from its *first* marked input, and a
 busy task does not start again; but if two inputs were marked, or one beside *running*, the Petri net could put two tokens on
 *running*, and it is safe.
+Nor does it matter that urgent moves come first, if no two tasks take from one condition.  Take a run to the end.  What is urgent
+at its beginning occurs in it, or its tokens would be left, and nobody else could have taken them: it can be moved to the front.
 """
 
 from __future__ import annotations
@@ -50,6 +53,8 @@ def _is_plain(relation: Relation) -> bool:
     tables = relation.tables
     if tables.implicit or relation.open_splits:
         return False
+    if not relation.even and any(len(each) > 1 for each in tables.consumers):
+        return False
     for entry, choices in zip(tables.table, relation.choices, strict=True):
         if entry.join in (OR, PARTIAL) or entry.split == OR or not entry.outputs:
             return False
@@ -70,7 +75,9 @@ class _PetriNet:
         """By place, the transitions that put there and those that take from there."""
         self.transitions: dict[int, tuple[set[int], set[int]]] = {}
         """By transition, the places that it takes from and those that it puts on."""
-        self.todo: dict[tuple[str, int], None] = {}  # a dict, for its order: the same net is always reduced the same way
+        self.todo: dict[
+            tuple[str, int], None
+        ] = {}  # a dict, for its order: the same net is always reduced the same way
 
     def add(self, inputs: set[int], outputs: set[int]) -> None:
         """Add a transition."""

@@ -1,8 +1,12 @@
-"""What may happen in a net: for each task what a completion may put, and which tasks may start and complete in one move.
+"""What may happen in a net: what completions may put, what comes first, and which tasks start and complete in one move.
 
 Predicates are free choices: an XOR-split puts on any one output, an OR-split on any part of them but the empty one.
 With data, a predicate that can be evaluated is decided; one that cannot, since the case has yet to produce what it asks for,
 stays free.
+
+*Urgency.*  What starts by itself (handlers, composite and routing tasks without a timer or trigger) starts before anybody outside
+can do something, and a routing task completes as soon.  Such moves are *urgent*: while one is possible, no other move is.  Among
+themselves they come in any order.  A net in which no move is urgent, or every one, is *even*: all moves may come in any order.
 
 *Fusion.*  A task whose running cannot be told from its waiting is started and completed in one move, which spares a state bit
 and its interleavings.  Call a task t *fused* when
@@ -11,14 +15,17 @@ and its interleavings.  Call a task t *fused* when
 2. no other task aborts it, and no other task empties an input of it;
 3. no input of it is also an input of another task that takes by what is there: an XOR-join of several inputs, an OR-join, a
    partial join;
-4. if the net has OR-joins, no other task takes from an input of it or reads one.
+4. if the net has OR-joins or is not even, no other task takes from an input of it or reads one;
+5. if the net is not even, it does not start urgently and complete otherwise.
 
 Let U be the runs with start and completion apart, and F those with fused tasks in one move.  F is part of U.  Conversely map a
 state of U to one of F by giving the running fused tasks their input tokens back.  A start of t then changes nothing, its
 completion is the move of F, and every other move stays possible and does the same: it may find more tokens on inputs of t, but
 does not decide by them (3), does not empty them (2), and what it takes itself is there besides.  An OR-join J is as enabled as
 before: of a run that marks more inputs of J from the mapped state, the first start of t can be moved to its beginning, since
-nobody else looks at what it takes (4); and then it is a run from the state before.  So:
+nobody else looks at what it takes (4); and then it is a run from the state before.  Where the net is not even, the urgent moves of others
+are the same (4), and those of t hold back as much: if start and completion are urgent, so is the move of F; if only the completion
+is, then it follows the start at once, since a start makes nothing possible but the completion.  So:
 
 - *Bound*: mapped states hold at least as many tokens; they are states of U.
 - *Proper completion*: a final state maps to a final state, and what still ran is now a token that is left.
@@ -32,12 +39,13 @@ nobody else looks at what it takes (4); and then it is a run from the state befo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import chain, combinations
 from typing import Any, Final
 
 import attrs
 
-from knhk._lower import NetPlan, TaskPlan
+from knhk._lower import Kind, NetPlan, TaskPlan
 from knhk._tables import AND, PARTIAL, XOR, Tables
 from knhk.errors import DataError
 
@@ -57,18 +65,29 @@ class Relation:
         tables: the net.
         choices: by task, what a completion may put, in a fixed order; none: it can never complete.
         fused: the tasks that start and complete in one move.
+        urgent_starts, urgent_completions: the tasks that start by themselves, and that complete as soon as they have started.
+        draining: the tasks that may pass control while instances run on.
         open_splits: OR-splits with too many outputs to enumerate; their choices are left out.
     """
 
     tables: Tables
     choices: tuple[tuple[Choice, ...], ...]
     fused: frozenset[int]
+    urgent_starts: frozenset[int]
+    urgent_completions: frozenset[int]
+    draining: frozenset[int]
     open_splits: tuple[int, ...] = ()
 
-    def drains(self, task: int) -> bool:
-        """Whether the task may pass control while instances run on; one that aborts itself ends them as it does so."""
-        entry = self.tables.table[task]
-        return entry.continues and task not in entry.cancels_tasks
+    @property
+    def even(self) -> bool:
+        """Whether no move has precedence over another."""
+        return is_even(self.tables, self.urgent_starts, self.urgent_completions)
+
+
+def is_even(tables: Tables, urgent_starts: AbstractSet[int], urgent_completions: AbstractSet[int]) -> bool:
+    """Whether no move is urgent, or every one."""
+    every = len(tables.table)
+    return len(urgent_starts) == len(urgent_completions) and len(urgent_starts) in (0, every)
 
 
 def relation_of(plan: NetPlan, data: Mapping[str, Any] | None = None) -> Relation:
@@ -86,16 +105,51 @@ def relation_of(plan: NetPlan, data: Mapping[str, Any] | None = None) -> Relatio
             choices.append(())
         else:
             choices.append(tuple(_parts(maybe, sure, fallback)))
-    return relation(plan.tables, choices, open_splits=wide)
+    numbered = tuple(enumerate(plan.plans))
+    return relation(
+        plan.tables,
+        choices,
+        urgent_starts=[number for number, task in numbered if task.automatic and task.task.trigger is None],
+        urgent_completions=[number for number, task in numbered if task.kind is Kind.ROUTING],
+        open_splits=wide,
+    )
 
 
 def relation(
-    tables: Tables, choices: Sequence[Sequence[Choice]], *, fuse: bool = True, open_splits: Iterable[int] = ()
+    tables: Tables,
+    choices: Sequence[Sequence[Choice]],
+    *,
+    fuse: bool = True,
+    urgent_starts: Iterable[int] = (),
+    urgent_completions: Iterable[int] = (),
+    open_splits: Iterable[int] = (),
 ) -> Relation:
-    """Return the relation of a net for given choices; without `fuse` every start and completion is a move of its own."""
+    """
+    Return the relation of a net for given choices.
+
+    Args:
+        tables, choices, urgent_starts, urgent_completions, open_splits: as `Relation` has them.
+        fuse: whether tasks may start and complete in one move; without it each is a move of its own.
+    """
     each = tuple(map(tuple, choices))
-    fused = _fused(tables, each) if fuse else frozenset()
-    return Relation(tables=tables, choices=each, fused=fused, open_splits=tuple(open_splits))
+    starts, completions = frozenset(urgent_starts), frozenset(urgent_completions)
+    # One that aborts itself ends its instances as it passes control; what completes at once has none that run on.
+    draining = frozenset(
+        number
+        for number, entry in enumerate(tables.table)
+        if entry.continues and number not in entry.cancels_tasks and number not in completions
+    )
+    even = is_even(tables, starts, completions)
+    may_fuse = frozenset(range(len(each)) if even else (set(range(len(each))) - (starts - completions)))
+    return Relation(
+        tables=tables,
+        choices=each,
+        fused=_fused(tables, each, alone=bool(tables.or_joins) or not even) & may_fuse if fuse else frozenset(),
+        urgent_starts=starts,
+        urgent_completions=completions,
+        draining=draining,
+        open_splits=tuple(open_splits),
+    )
 
 
 def free_choices(tables: Tables) -> list[tuple[Choice, ...]]:
@@ -159,8 +213,8 @@ def _parts(maybe: Sequence[int], sure: Sequence[int], fallback: int | None) -> I
         yield (fallback,)
 
 
-def _fused(tables: Tables, choices: Sequence[Sequence[Choice]]) -> frozenset[int]:
-    """Return the tasks that conditions 1 to 4 of the module's docstring allow to fuse."""
+def _fused(tables: Tables, choices: Sequence[Sequence[Choice]], *, alone: bool) -> frozenset[int]:
+    """Return the tasks that conditions 1 to 4 of the module's docstring allow to fuse; `alone` is what 4 depends on."""
     table = tables.table
     emptied: list[set[int]] = [set() for _ in tables.conditions]
     aborted: list[set[int]] = [set() for _ in table]
@@ -175,15 +229,15 @@ def _fused(tables: Tables, choices: Sequence[Sequence[Choice]]) -> frozenset[int
             deciding[condition].add(number)
     found = set()
     for number, entry in enumerate(table):
-        alone = (
+        simple = (
             (entry.join == AND or (entry.join == XOR and len(entry.inputs) == 1))
             and not (entry.reads or entry.detached or entry.continues)
             and choices[number]
             and not aborted[number] - {number}
         )
         inputs = [condition for condition, _ in entry.inputs]
-        if not alone or any((emptied[c] | deciding[c]) - {number} for c in inputs):
+        if not simple or any((emptied[c] | deciding[c]) - {number} for c in inputs):
             continue
-        if not tables.or_joins or all(tables.consumers[c] == (number,) for c in inputs):
+        if not alone or all(tables.consumers[c] == (number,) for c in inputs):
             found.add(number)
     return frozenset(found)

@@ -6,13 +6,15 @@ and the reference one where nothing could be compiled (or no OR-split may be enu
 *Unboundedness.*  When a condition holds more tokens than ever before, the path there is looked through for two states, a before
 b, with the same tasks running and the same rounds, where b has no fewer tokens anywhere and more on some conditions D.  The moves
 from a to b can then be repeated for ever, if none of them would do otherwise for more tokens on D: D is emptied by none and is
-not ``end``; no partial join swallows from D; each join takes from the same inputs; and no OR-join among them is reached from D.
+not ``end``; no partial join swallows from D; each join takes from the same inputs; no OR-join among them is reached from D; and where
+some moves are urgent, no task that starts urgently takes from D or reads it, so that no other moves become urgent.
 Then the net is unbounded.  (With cancellation, boundedness is not decidable at all: Dufourd, Finkel & Schnoebelen 1998.  What
 this test does not find ends at the budget.)
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Sequence
@@ -27,6 +29,7 @@ from knhk._tables import AND, OR, OUTPUT, XOR, TaskTable
 from knhk.analysis._packing import Packing, pack
 from knhk.analysis._relation import Relation
 from knhk.analysis._space import DONE, MOST, RECORD, UNSAFE, Explorer, Move, Moves, ReferenceExplorer, State
+from knhk.spec.verdict import Budget
 
 _WORK: Final = 1 << 22
 """Moves looked at between two looks at the clock; some ten milliseconds."""
@@ -36,20 +39,6 @@ _MASK_WORDS: Final = 1 << 20
 
 _STEP_BY_STEP: Final = 8
 """Up to here the ceiling on tokens rises by one, then it doubles."""
-
-
-@attrs.frozen(kw_only=True)
-class Budget:
-    """
-    How much may be spent on one specification, all its nets together.
-
-    Args:
-        states: states to look at.
-        seconds: time to take, about.
-    """
-
-    states: int = attrs.field(default=2_000_000, validator=attrs.validators.ge(1))
-    seconds: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
 
 
 class Meter:
@@ -182,8 +171,7 @@ def path_to(explorer: Explorer, number: int) -> tuple[State, ...]:
 def moves_along(moves: Moves, path: Sequence[State]) -> list[Move]:
     """Return the moves between the states of a path."""
     return [
-        next(move for move, later in moves.of(before) if later == after)
-        for before, after in zip(path, path[1:], strict=False)
+        next(move for move, later in moves.of(before) if later == after) for before, after in itertools.pairwise(path)
     ]
 
 
@@ -217,6 +205,10 @@ def _repeats(relation: Relation, states: Sequence[State], moves: Sequence[Move],
         return False
     touched = _downstream(relation, grown)
     remembering = any(tables.swallowers)
+    if not relation.even:
+        held_back = {task for condition in grown for task in tables.consumers[condition]}
+        if held_back & relation.urgent_starts or (remembering and relation.urgent_starts & set(tables.or_joins)):
+            return False
     for state, move in zip(states, moves, strict=True):
         entry = tables.table[move.task]
         if move.action in ("start", "fire"):

@@ -9,7 +9,8 @@ A *move* is one of
 - ``start``, ``complete``: of every other task;
 - ``pass on``, ``release``: of a multiple-instance task that passes control while instances run on, and their end (rule 6).
 
-A state in which the net has ended (rule 8) has no move.
+A state in which the net has ended (rule 8) has no move, and while an urgent move is possible there is no other
+(`knhk.analysis._relation`).  Where an urgent OR-join cannot be decided, nothing is known of what comes next: there is no move.
 """
 
 from __future__ import annotations
@@ -177,17 +178,23 @@ class Moves:
         if self._marking.has_ended():
             return
         self.undecided = frozenset(self._marking.undecided)
+        if self.undecided & self.relation.urgent_starts:
+            return
+        status = state[1]
         ready = set(self._marking.ready())
-        for task, status in enumerate(state[1]):
-            if status == IDLE and task in ready:
+        urgent = bool(ready & self.relation.urgent_starts) or any(
+            status[task] == BUSY and self.relation.choices[task] for task in self.relation.urgent_completions
+        )
+        for task in range(len(status)):
+            if status[task] == IDLE and task in ready and urgent == (task in self.relation.urgent_starts):
                 yield from self._starts(state, task)
-            elif status == BUSY:
+            elif status[task] == BUSY and urgent == (task in self.relation.urgent_completions):
                 for chosen in self.relation.choices[task]:
                     yield self._made(state, Move("complete", task, chosen))
-                if self.relation.drains(task):
+                if task in self.relation.draining:
                     for chosen in self.relation.choices[task]:
                         yield self._made(state, Move("pass on", task, chosen))
-            elif status == DRAINING:
+            elif status[task] == DRAINING and not urgent:
                 yield self._made(state, Move("release", task))
 
     def _starts(self, state: State, task: int) -> Iterator[tuple[Move, State]]:
