@@ -23,6 +23,7 @@ class Truth(NamedTuple):
     """What is so of a net, by looking at all its states; distances are the shortest in moves, None where there is none."""
 
     states: int
+    stuck: int | None
     doomed: int | None
     improper: int | None
     dead: frozenset[int]
@@ -96,8 +97,11 @@ def truth(net: Net, *, most: int = 1_500, tokens: int = 5, urgent: Urgent = (fro
     before: dict[Frozen, list[Frozen]] = {first: []}
     started: set[int] = set()
     queue = [first]
+    dead_ends = []
     for state in queue:
         following, undecided = successors(net, state, urgent)
+        if not following and not thawed(net, state).has_ended():
+            dead_ends.append(state)
         if undecided or len(queue) > most or max(state[0]) > tokens:
             return None
         for later, task in following:
@@ -116,6 +120,7 @@ def truth(net: Net, *, most: int = 1_500, tokens: int = 5, urgent: Urgent = (fro
     wrong = [each for each in ended if not net.tables.implicit and (sum(each[0]) > 1 or BUSY in each[1])]
     return Truth(
         states=len(queue),
+        stuck=_nearest(distance, dead_ends),
         doomed=_nearest(distance, (each for each in queue if each not in able)),
         improper=_nearest(distance, wrong),
         dead=frozenset(range(len(net.tables.table))) - started,
@@ -135,6 +140,27 @@ def random_net(rng: random.Random) -> Tables:
             conditions=tables.conditions, tasks=tables.tasks, table=tables.table, implicit=rng.random() < 0.3
         )
     return grown_net(rng)
+
+
+def plain_net(rng: random.Random) -> Tables:
+    """Draw a small net of AND- and XOR-joins and -splits alone."""
+    conditions = rng.randint(2, 5)
+
+    def arcs(most: int, first: int) -> tuple[tuple[int, int], ...]:
+        places = range(first, conditions)
+        return tuple((c, 1) for c in rng.sample(places, min(len(places), rng.choice((1, 1, 1, 2))))[:most])
+
+    table = []
+    for number in range(rng.randint(1, 4)):
+        inputs = ((0, 1),) if number == 0 else tuple(arc for arc in arcs(2, 0) if arc[0] != 1) or ((0, 1),)
+        table.append(
+            TaskTable(join=rng.choice((AND, XOR)), split=rng.choice((AND, XOR)), inputs=inputs, outputs=arcs(2, 1))
+        )
+    return build_tables(
+        conditions=tuple(f"c{n}" for n in range(conditions)),
+        tasks=tuple(f"t{n}" for n in range(len(table))),
+        table=tuple(table),
+    )
 
 
 def grown_net(rng: random.Random) -> Tables:

@@ -162,6 +162,7 @@ cdef struct Space:
     uint64_t* current
     # findings
     uint32_t improper
+    uint32_t stuck
     uint32_t record
     uint32_t ceiling
     uint8_t* started
@@ -660,6 +661,8 @@ cdef int expand(Space* s) noexcept nogil:
         return UNSAFE
     if s.out_of_memory or not store_made(s, number):
         return MEMORY
+    if s.made_count == 0 and s.stuck == NO_STATE and not s.spared[number]:
+        s.stuck = number
     s.expanded += 1
     s.first_edge[s.expanded] = s.edge_count
     return DONE
@@ -826,7 +829,7 @@ cdef class Explorer:
         s.some_urgent = bool(relation.urgent_starts or relation.urgent_completions)
         s.some_calm = not s.some_urgent or not relation.even
         self.urgent_starts = relation.urgent_starts
-        s.improper = s.record = NO_STATE
+        s.improper = s.stuck = s.record = NO_STATE
         s.joins = copied_numbers(tables.or_joins)
         s.join_count = len(tables.or_joins)
         s.gates = <uint8_t*>room_for(s.task_count, 1)
@@ -991,6 +994,10 @@ cdef class Explorer:
     @property
     def improper(self):
         return -1 if self.s.improper == NO_STATE else self.s.improper
+
+    @property
+    def stuck(self):
+        return -1 if self.s.stuck == NO_STATE else self.s.stuck
 
     @property
     def record(self):

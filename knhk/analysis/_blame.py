@@ -10,9 +10,6 @@ from knhk._kernel import BUSY
 from knhk._tables import AND, OR, OUTPUT, PARTIAL, Tables
 from knhk.analysis._space import Moves, State
 
-_STATES = 2_000
-"""States looked at from a doomed one for a deadlock to show."""
-
 
 @attrs.frozen
 class Blame:
@@ -35,38 +32,20 @@ def left_over(tables: Tables, state: State) -> list[str]:
     return conditions + [name for t, name in enumerate(tables.tasks) if status[t] == BUSY]
 
 
-def blame_for_stuck(moves: Moves, doomed: State) -> Blame:
-    """Say what keeps a state from the end: what a deadlock near it waits for, or that it goes on for ever."""
-    tables = moves.relation.tables
-    dead = _deadlock(moves, doomed)
-    if dead is None:
-        busy = [name for t, name in enumerate(tables.tasks) if doomed[1][t] == BUSY]
-        marked = [name for c, name in enumerate(tables.conditions) if doomed[0][c]]
-        element = (marked or busy or [tables.conditions[OUTPUT]])[0]
-        return Blame(element, "the net goes on, and no way leads out")
-    return _waiting(moves, dead) or _stranded(tables, dead)
+def blame_for_stuck(tables: Tables, dead: State) -> Blame:
+    """Say what a state waits for in which nothing can happen."""
+    return _waiting(tables, dead) or _stranded(tables, dead)
 
 
-def _deadlock(moves: Moves, doomed: State) -> State | None:
-    """Return the nearest state without a move, if it is near."""
-    known = {doomed}
-    queue = [doomed]
-    for state in queue:
-        following = [later for _, later in moves.of(state)]
-        if not following:
-            return state
-        for later in following:
-            if later not in known:
-                known.add(later)
-                queue.append(later)
-        if len(known) > _STATES:
-            return None
-    return None
+def blame_for_livelock(tables: Tables, doomed: State) -> str:
+    """Name an element of what goes on for ever: a marked condition, else a running task."""
+    tokens, status, _ = doomed
+    marked = [name for c, name in enumerate(tables.conditions) if tokens[c]]
+    return (marked or [name for t, name in enumerate(tables.tasks) if status[t]])[0]
 
 
-def _waiting(moves: Moves, dead: State) -> Blame | None:
+def _waiting(tables: Tables, dead: State) -> Blame | None:
     """Name a task that cannot go on: stuck in its split, in its join, or for want of what it reads."""
-    tables = moves.relation.tables
     tokens, status, seen = dead
     for task, entry in enumerate(tables.table):
         name = tables.tasks[task]

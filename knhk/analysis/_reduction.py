@@ -107,7 +107,9 @@ class _PetriNet:
         if len(inputs) != 1 or len(outputs) != 1:
             return False
         before, after = *inputs, *outputs
-        if before == after or self.places[before][1] != {number} or self.places[before][0] & self.places[after][0]:
+        sources = self.places[before][0]
+        # Without a source the transition is not live, and what remains of the net might be.
+        if before == after or self.places[before][1] != {number} or not sources or sources & self.places[after][0]:
             return False
         if before == INPUT:
             # The start place keeps its name: it is the one that must remain, with the token.

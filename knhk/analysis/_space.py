@@ -60,6 +60,7 @@ class Explorer(Protocol):
         count, expanded: how many states are known, and how many were expanded; they are numbered as they were found.
         edges: how many moves were made.
         improper: the first state that has ended with something left, or -1.
+        stuck: the first state that has not ended and has no move, or -1.
         started: the tasks that were started.
         most: by condition, the most tokens that were seen.
         undecided: OR-joins whose search met its budget somewhere; moves may be missing there.
@@ -88,6 +89,11 @@ class Explorer(Protocol):
     @property
     def improper(self) -> int:
         """The first state that has ended with something left, or -1."""
+        ...
+
+    @property
+    def stuck(self) -> int:
+        """The first state that has not ended and has no move, or -1."""
         ...
 
     @property
@@ -233,6 +239,7 @@ class ReferenceExplorer:
         self.expanded = 0
         self.edges = 0
         self.improper = -1
+        self.stuck = -1
         self.record = -1
         self.cut = False
         self.undecided: frozenset[int] = frozenset()
@@ -309,6 +316,8 @@ class ReferenceExplorer:
         if self._moves.undecided:
             self.undecided |= self._moves.undecided
             self._safe_end.add(number)
+        if not found and self.stuck < 0 and number not in self._safe_end:
+            self.stuck = number
 
     def _find(self, state: State, before: int) -> int:
         number = self._known.setdefault(state, len(self._states))

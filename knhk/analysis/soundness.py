@@ -27,7 +27,7 @@ import attrs
 from knhk._kernel import BUSY, Net
 from knhk._lower import NetPlan, Program, lower
 from knhk._tables import XOR
-from knhk.analysis._blame import Blame, blame_for_stuck, left_over, listed, why_dead
+from knhk.analysis._blame import Blame, blame_for_livelock, blame_for_stuck, left_over, listed, why_dead
 from knhk.analysis._reduction import reduces_to_nothing
 from knhk.analysis._relation import MOST_OUTPUTS, Relation, relation_of
 from knhk.analysis._search import Explored, Growth, Meter, compiled_explorers, moves_along, path_to, search
@@ -146,8 +146,9 @@ def read_off(net: str, relation: Relation, explored: Explored) -> NetVerdict:
     explorer = explored.explorer
     teller = _Teller(net, relation, explored)
     problems: list[SoundnessProblem] = []
-    doomed = explorer.doomed()
-    if doomed >= 0:
+    if explorer.stuck >= 0:
+        problems.append(teller.stuck(explorer.stuck))
+    elif (doomed := explorer.doomed()) >= 0:
         problems.append(teller.doomed(doomed))
     if explorer.improper >= 0:
         problems.append(teller.improper(explorer.improper))
@@ -174,12 +175,20 @@ class _Teller:
         self.tables = relation.tables
         self.explored = explored
 
-    def doomed(self, number: int) -> SoundnessProblem:
-        """A state from which the end cannot be reached."""
+    def stuck(self, number: int) -> SoundnessProblem:
+        """A state in which nothing can happen, and which is not the end."""
         path = path_to(self.explored.explorer, number)
-        blame = blame_for_stuck(self.explored.moves, path[-1])
-        lost = f"{self._after(path)} the end can no longer be reached: {blame.why}"
-        return self._problem(ProblemKind.OPTION_TO_COMPLETE, Blame(blame.element, lost), path)
+        blame = blame_for_stuck(self.tables, path[-1])
+        message = f"{self._after(path)} nothing can happen any more: {blame.why}"
+        return self._problem(ProblemKind.OPTION_TO_COMPLETE, Blame(blame.element, message), path)
+
+    def doomed(self, number: int) -> SoundnessProblem:
+        """A state from which things go on for ever, and the end cannot be reached."""
+        path = path_to(self.explored.explorer, number)
+        message = f"{self._after(path)} the net can only go on for ever: no way leads to the end"
+        return self._problem(
+            ProblemKind.OPTION_TO_COMPLETE, Blame(blame_for_livelock(self.tables, path[-1]), message), path
+        )
 
     def improper(self, number: int) -> SoundnessProblem:
         """A state that has ended with something left."""
@@ -230,7 +239,7 @@ class _Teller:
 
     def _after(self, path: tuple[State, ...]) -> str:
         if len(path) == 1:
-            return "from the beginning"
+            return "at the beginning"
         last = self._step(moves_along(self.explored.moves, path[-2:])[0])
         return f"after {str(last)!r}" if last.action != "fire" or last.marks else f"after {last.task!r}"
 
