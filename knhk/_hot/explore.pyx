@@ -10,8 +10,8 @@ A state is a row of 64-bit words, of which there are two kinds:
 
 States lie one after the other in the order in which they were found, each with the number of the state before it: a breadth
 first search, whose paths are shortest.  An open-addressing table of (hash, number) finds them again; it is never more than three
-quarters full and grows with the states.  All moves from a state are made before the first is looked up, so that the table's lines are
-on their way meanwhile.
+quarters full and grows with the states.  What a state leads to is looked up when the moves of the next state have been made, so that the
+table's lines are on their way meanwhile.
 
 Whether the end can be reached is decided over the recorded moves: sweeps from the last state to the first, which settle nearly
 everything, then a search backwards for what four sweeps have left.
@@ -36,9 +36,22 @@ cdef extern from *:
     #define knhk_expect(address) __builtin_prefetch(address)
     #define knhk_ones(word) __builtin_popcountll(word)
     #endif
+    #if defined(__linux__)
+    #include <stdint.h>
+    #include <sys/mman.h>
+    /* PERF: looked up at random, large tables miss the TLB with small pages: states a second x1.4. */
+    static void knhk_large_pages(void* block, size_t size) {
+        uintptr_t begin = ((uintptr_t)block + 4095) & ~(uintptr_t)4095;
+        uintptr_t end = ((uintptr_t)block + size) & ~(uintptr_t)4095;
+        if (size >= ((size_t)1 << 22)) madvise((void*)begin, end - begin, MADV_HUGEPAGE);
+    }
+    #else
+    #define knhk_large_pages(block, size) ((void)0)
+    #endif
     """
     void expect "knhk_expect"(const void* address) noexcept nogil
     int ones "knhk_ones"(uint64_t word) noexcept nogil
+    void large_pages "knhk_large_pages"(void* block, size_t size) noexcept nogil
 
 cdef enum:  # what `run` returns, as in `knhk.analysis._space`
     DONE = 0
@@ -159,6 +172,11 @@ cdef struct Space:
     uint64_t* hashes
     uint32_t made_count
     uint32_t made_room
+    uint64_t* late  # what state `pending` leads to, made and not yet looked up
+    uint64_t* late_hashes
+    uint32_t late_count
+    uint32_t late_room
+    uint32_t pending
     uint64_t* current
     # findings
     uint32_t improper
@@ -196,6 +214,7 @@ cdef bint grow_table(Space* s) noexcept nogil:
     cdef uint32_t number
     if table == NULL:
         return False
+    large_pages(table, size * sizeof(uint64_t))
     for number in range(s.count):
         value = hash_of(&s.states[<size_t>number * s.words], s.words)
         slot = value & (size - 1)
@@ -217,6 +236,7 @@ cdef bint grow_states(Space* s) noexcept nogil:
     if larger == NULL:
         return False
     s.states = <uint64_t*>larger
+    large_pages(larger, room * s.words * sizeof(uint64_t))
     larger = realloc(s.before, room * sizeof(uint32_t))
     if larger == NULL:
         return False
@@ -301,32 +321,52 @@ cdef inline uint64_t* next_made(Space* s) noexcept nogil:
     return &s.made[<size_t>(s.made_count - 1) * s.words]
 
 
-cdef bint store_made(Space* s, uint32_t number) noexcept nogil:
-    """Look up what the current state leads to, and record the moves."""
+cdef inline void hash_made(Space* s, uint32_t each) noexcept nogil:
+    """Hash a state that was made, and let its line of the table come."""
+    s.hashes[each] = hash_of(&s.made[<size_t>each * s.words], s.words)
+    expect(&s.table[s.hashes[each] & s.table_mask])
+
+
+cdef void delay(Space* s, uint32_t number) noexcept nogil:
+    """Keep what a state leads to for later."""
+    cdef uint64_t* made = s.made
+    cdef uint64_t* hashes = s.hashes
+    cdef uint32_t room = s.made_room
+    s.made, s.hashes, s.made_room = s.late, s.late_hashes, s.late_room
+    s.late, s.late_hashes, s.late_room = made, hashes, room
+    s.late_count = s.made_count
+    s.pending = number
+
+
+cdef bint look_up(Space* s) noexcept nogil:
+    """Look up what the pending state leads to, and record the moves; False when memory is out."""
     cdef uint32_t each
     cdef uint64_t entry
     cdef size_t room
     cdef void* larger
-    for each in range(s.made_count):
-        s.hashes[each] = hash_of(&s.made[<size_t>each * s.words], s.words)
-        expect(&s.table[s.hashes[each] & s.table_mask])
-    for each in range(s.made_count):
-        entry = s.table[s.hashes[each] & s.table_mask]
+    if s.pending == NO_STATE:
+        return True
+    for each in range(s.late_count):
+        entry = s.table[s.late_hashes[each] & s.table_mask]
         if entry:
             expect(&s.states[<size_t>(<uint32_t>entry - 1) * s.words])
-    if s.edge_count + s.made_count > s.edge_room:
-        room = 2 * s.edge_room + s.made_count
+    if s.edge_count + s.late_count > s.edge_room:
+        room = 2 * s.edge_room + s.late_count
         larger = realloc(s.edges, room * sizeof(uint32_t))
         if larger == NULL:
             s.out_of_memory = True
             return False
         s.edges = <uint32_t*>larger
+        large_pages(larger, room * sizeof(uint32_t))
         s.edge_room = room
-    for each in range(s.made_count):
-        s.edges[s.edge_count + each] = find(s, &s.made[<size_t>each * s.words], s.hashes[each], number)
+    s.first_edge[s.pending] = s.edge_count
+    for each in range(s.late_count):
+        s.edges[s.edge_count + each] = find(s, &s.late[<size_t>each * s.words], s.late_hashes[each], s.pending)
         if s.out_of_memory:
             return False
-    s.edge_count += s.made_count
+    s.edge_count += s.late_count
+    s.first_edge[s.pending + 1] = s.edge_count
+    s.pending = NO_STATE
     return True
 
 
@@ -391,6 +431,7 @@ cdef bint expand_words(Space* s, const uint64_t* state, bint urgent) noexcept no
             if left & mask[3 * words + at]:
                 return False
             later[at] = left | mask[3 * words + at]
+        hash_made(s, s.made_count - 1)
     return True
 
 
@@ -632,14 +673,13 @@ cdef bint plain_gates(Space* s) noexcept nogil:
 
 
 cdef int expand(Space* s) noexcept nogil:
-    cdef uint32_t number = s.expanded
+    cdef uint32_t each, number = s.expanded
     cdef bint ended, safe = True
     memcpy(s.current, &s.states[<size_t>number * s.words], s.words * sizeof(uint64_t))
     ended = bytes_ended(s, <const uint8_t*>s.current) if s.general else words_ended(s, s.current)
     if not ended and s.join_count and not s.answered and not plain_gates(s):
         return ASK
     s.answered = False
-    s.first_edge[number] = s.edge_count
     s.made_count = 0
     if ended:
         s.spared[number] = 1
@@ -659,26 +699,35 @@ cdef int expand(Space* s) noexcept nogil:
             safe = expand_words(s, s.current, False)
     if not safe:
         return UNSAFE
-    if s.out_of_memory or not store_made(s, number):
+    if s.out_of_memory or not look_up(s):
         return MEMORY
     if s.made_count == 0 and s.stuck == NO_STATE and not s.spared[number]:
         s.stuck = number
+    if s.general:
+        for each in range(s.made_count):
+            hash_made(s, each)
+    delay(s, number)
     s.expanded += 1
-    s.first_edge[s.expanded] = s.edge_count
-    return DONE
+    # A general explorer comes back as soon as the ceiling is exceeded.
+    return MEMORY if s.general and not look_up(s) else DONE
 
 
 cdef int search(Space* s, uint64_t until) noexcept nogil:
     cdef int code
-    while s.expanded < s.count:
-        if s.expanded >= until:
-            return LIMIT
-        code = expand(s)
+    while True:
+        if s.expanded == s.count:
+            if s.pending == NO_STATE:
+                return DONE
+            if not look_up(s):
+                return MEMORY
+            continue
+        code = LIMIT if s.expanded >= until else expand(s)
+        if code == LIMIT or code == ASK:
+            return code if look_up(s) else MEMORY
         if code != DONE:
             return code
         if s.record != NO_STATE:
             return RECORD
-    return DONE
 
 
 cdef bint sweep(const Space* s, uint8_t* able) noexcept nogil:
@@ -856,6 +905,10 @@ cdef class Explorer:
         s.made_room = 64
         s.made = <uint64_t*>room_for(s.made_room * s.words, sizeof(uint64_t))
         s.hashes = <uint64_t*>room_for(s.made_room, sizeof(uint64_t))
+        s.late_room = 64
+        s.late = <uint64_t*>room_for(s.late_room * s.words, sizeof(uint64_t))
+        s.late_hashes = <uint64_t*>room_for(s.late_room, sizeof(uint64_t))
+        s.pending = NO_STATE
         s.current = <uint64_t*>room_for(s.words, sizeof(uint64_t))
         # Byte 0 and bit 0 are the input condition.
         if s.general:
@@ -967,6 +1020,7 @@ cdef class Explorer:
             <size_t>s.or_masks, <size_t>s.tasks, <size_t>s.arcs, <size_t>s.numbers, <size_t>s.choices,
             <size_t>s.swallowers, <size_t>s.sinks, <size_t>s.joins, <size_t>s.gates, <size_t>s.states, <size_t>s.before,
             <size_t>s.first_edge, <size_t>s.spared, <size_t>s.table, <size_t>s.edges, <size_t>s.made, <size_t>s.hashes,
+            <size_t>s.late, <size_t>s.late_hashes,
             <size_t>s.current, <size_t>s.started, <size_t>s.most,
         ):
             free(<void*><size_t>block)
