@@ -36,22 +36,9 @@ cdef extern from *:
     #define knhk_expect(address) __builtin_prefetch(address)
     #define knhk_ones(word) __builtin_popcountll(word)
     #endif
-    #if defined(__linux__)
-    #include <stdint.h>
-    #include <sys/mman.h>
-    /* PERF: looked up at random, large tables miss the TLB with small pages: states a second x1.4. */
-    static void knhk_large_pages(void* block, size_t size) {
-        uintptr_t begin = ((uintptr_t)block + 4095) & ~(uintptr_t)4095;
-        uintptr_t end = ((uintptr_t)block + size) & ~(uintptr_t)4095;
-        if (size >= ((size_t)1 << 22)) madvise((void*)begin, end - begin, MADV_HUGEPAGE);
-    }
-    #else
-    #define knhk_large_pages(block, size) ((void)0)
-    #endif
     """
     void expect "knhk_expect"(const void* address) noexcept nogil
     int ones "knhk_ones"(uint64_t word) noexcept nogil
-    void large_pages "knhk_large_pages"(void* block, size_t size) noexcept nogil
 
 cdef enum:  # what `run` returns, as in `knhk.analysis._space`
     DONE = 0
@@ -214,7 +201,6 @@ cdef bint grow_table(Space* s) noexcept nogil:
     cdef uint32_t number
     if table == NULL:
         return False
-    large_pages(table, size * sizeof(uint64_t))
     for number in range(s.count):
         value = hash_of(&s.states[<size_t>number * s.words], s.words)
         slot = value & (size - 1)
@@ -236,7 +222,6 @@ cdef bint grow_states(Space* s) noexcept nogil:
     if larger == NULL:
         return False
     s.states = <uint64_t*>larger
-    large_pages(larger, room * s.words * sizeof(uint64_t))
     larger = realloc(s.before, room * sizeof(uint32_t))
     if larger == NULL:
         return False
@@ -289,7 +274,10 @@ cdef inline uint32_t find(Space* s, const uint64_t* state, uint64_t value, uint3
     if number == s.room and not grow_states(s):
         s.out_of_memory = True
         return NO_STATE
-    memcpy(&s.states[<size_t>number * words], state, words * sizeof(uint64_t))
+    if words == 1:
+        s.states[number] = state[0]
+    else:
+        memcpy(&s.states[<size_t>number * words], state, words * sizeof(uint64_t))
     s.before[number] = before
     s.spared[number] = 0
     s.table[slot] = (value & <uint64_t>0xFFFFFFFF00000000) | (number + 1)
@@ -357,7 +345,6 @@ cdef bint look_up(Space* s) noexcept nogil:
             s.out_of_memory = True
             return False
         s.edges = <uint32_t*>larger
-        large_pages(larger, room * sizeof(uint32_t))
         s.edge_room = room
     s.first_edge[s.pending] = s.edge_count
     for each in range(s.late_count):
