@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from test_soundness_brute import REFERENCE
 
-import knhk
+import knhk.analysis
 from knhk import Engine, Specification
 from knhk._kernel import Net
 from knhk._lower import lower
@@ -301,6 +301,17 @@ def test_each_net_is_looked_at_by_itself() -> None:
     assert (verdict.problems[0].net, verdict.problems[0].element) == ("inner", "D")
 
 
+def test_a_task_whose_input_is_emptied_by_another_is_seen_running() -> None:
+    """Only while it runs does the cancellation miss it: it starts and completes at two moments."""
+    specification = made(
+        "start-A A-p A-q p-T T-r r-Y Y-end q-X X-end", "p q r",
+        A={"split": "and"}, X={"cancels": ["p", "r", "Y"]}, Y={"cancels": ["q", "X"]},
+    )  # fmt: skip
+    expected = ["A -> p, q", "start T", "start X", "complete X -> end"]
+
+    assert told(verify(specification)) == [("improper-completion", "T", expected)]
+
+
 def test_an_empty_net_is_sound() -> None:
     """It ends when it starts."""
     assert verify(Specification.from_dict({"id": "empty"})).verdict == "sound"
@@ -311,6 +322,18 @@ def test_what_drains_is_not_left_over() -> None:
     multiple = {"count": 3, "threshold": 1, "remaining": "continue"}
 
     assert verify(made("start-A A-end", A={"multiple": multiple})).verdict == "sound"
+
+
+# --- the package ------------------------------------------------------------------------------------------------------
+
+
+def test_the_public_names_are_sorted_and_resolve() -> None:
+    """Every public name is listed once, in order, and exists; another is refused as Python refuses it."""
+    names = knhk.analysis.__all__
+
+    assert sorted(names) == list(names)
+    assert all(getattr(knhk.analysis, name) is not None for name in names)
+    assert not hasattr(knhk.analysis, "nonsense")
 
 
 # --- where it is given ------------------------------------------------------------------------------------------------
