@@ -14,6 +14,8 @@ MODULES = (
     "benchmarks.kernel",
     "benchmarks.engine",
     "benchmarks.stores",
+    "benchmarks.analysis",
+    "benchmarks.replay",
 )
 """Each has a table ``BENCHMARKS``: name -> function. One line here registers all of them."""
 

@@ -20,6 +20,7 @@ import attrs
 
 from knhk._cache import CaseCache, Kernel, choose_kernel
 from knhk._schema import schema_problems
+from knhk.analysis.soundness import AT_REGISTRATION, judge
 from knhk.case import Limits
 from knhk.errors import (
     CommandError,
@@ -36,6 +37,7 @@ from knhk.journal import plain_data
 from knhk.ports import CaseHeader, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
 from knhk.running import RunningCase, raise_first
 from knhk.spec import Specification
+from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
 from knhk.work.handlers import Handlers
 from knhk.work.runner import Runner
@@ -77,12 +79,13 @@ class TimeOrderedIds:
 
 @attrs.frozen(kw_only=True)
 class Registration:
-    """What registering a specification gave: its name and content hash, and whether it was new."""
+    """What registering a specification gave: its name and content hash, whether it was new, and whether it is sound."""
 
     spec_id: str
     version: str
     content_hash: str
     new: bool
+    soundness: Verdict
 
 
 class Engine:
@@ -146,6 +149,8 @@ class Engine:
         """
         Register a specification; the same again is the same registration.
 
+        Its soundness is looked at for 0.2 seconds at most; what is not sound is registered all the same.
+
         Raises:
             SpecificationError: it is not well-formed, or the schema of its data cannot be used; lists every problem.
             SpecificationConflict: this id and version are registered with other content.
@@ -167,9 +172,13 @@ class Engine:
             )
         )
         # What runs is the registered text: a journal names tasks by number, and the same content may be written in another order.
-        self._cache.compiled(*key)
+        compiled = self._cache.compiled(*key)
         return Registration(
-            spec_id=key[0], version=key[1], content_hash=specification.content_hash, new=key not in stored
+            spec_id=key[0],
+            version=key[1],
+            content_hash=specification.content_hash,
+            new=key not in stored,
+            soundness=judge(compiled.program, budget=AT_REGISTRATION),
         )
 
     def handler(self, name: str) -> Callable[[_H], _H]:

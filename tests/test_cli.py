@@ -366,9 +366,9 @@ def test_verify_counts_and_names_the_content() -> None:
     text = call("verify", "wait.json").stdout
     document = answer("verify", "wait.json")
 
-    assert text.startswith("wait.json: well-formed\n")
+    assert text.startswith("wait.json: well-formed, sound\n")
     assert "6 tasks, 1 condition, 10 flows, 1 subnet" in text
-    assert "sound" not in text
+    assert document["soundness"]["verdict"] == "sound"
     assert document["content_hash"] == Specification.from_dict(WAIT).content_hash
     assert (document["tasks"], document["problems"]) == (6, [])
 

@@ -2,6 +2,58 @@
 
 from __future__ import annotations
 
-from knhk.analysis.replay import Deviation, DeviationKind, ReplayReport, TaskDeviations, TraceReplay, Variant, replay
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ("Deviation", "DeviationKind", "ReplayReport", "TaskDeviations", "TraceReplay", "Variant", "replay")
+if TYPE_CHECKING:
+    from knhk.analysis.conformance import (
+        Deviation,
+        DeviationKind,
+        ReplayReport,
+        TaskDeviations,
+        TraceReplay,
+        Variant,
+        replay,
+    )
+    from knhk.analysis.soundness import verify
+    from knhk.spec.verdict import Budget, NetVerdict, ProblemKind, SoundnessProblem, Step, Verdict
+
+_HOME = {
+    "knhk.analysis.conformance": (
+        "Deviation",
+        "DeviationKind",
+        "ReplayReport",
+        "TaskDeviations",
+        "TraceReplay",
+        "Variant",
+        "replay",
+    ),
+    "knhk.analysis.soundness": ("verify",),
+    "knhk.spec.verdict": ("Budget", "NetVerdict", "ProblemKind", "SoundnessProblem", "Step", "Verdict"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = (
+    "Budget",
+    "Deviation",
+    "DeviationKind",
+    "NetVerdict",
+    "ProblemKind",
+    "ReplayReport",
+    "SoundnessProblem",
+    "Step",
+    "TaskDeviations",
+    "TraceReplay",
+    "Variant",
+    "Verdict",
+    "replay",
+    "verify",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for: the engine imports one part, and some parts import the engine."""
+    if name not in _MODULE_OF:
+        message = f"module 'knhk.analysis' has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_MODULE_OF[name]), name)

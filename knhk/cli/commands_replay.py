@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from knhk.analysis.replay import BUDGET, ReplayReport, TraceReplay, replay
+from knhk.analysis.conformance import BUDGET, ReplayReport, TraceReplay, replay
 from knhk.cli.failures import DATA, NO, Failure, reading, told
 from knhk.cli.options import json_option
 from knhk.cli.output import Slow, clean, counted, note, say, say_fields, say_json, say_table

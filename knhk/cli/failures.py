@@ -31,17 +31,19 @@ NOT_FOUND: Final = 3
 REFUSED: Final = 4
 STORE: Final = 5
 DATA: Final = 6
+UNDECIDED: Final = 7
 BUG: Final = 70
 STOPPED: Final = 130
 
 EXIT_CODES: Final = {
     0: "ok",
-    NO: "the answer is no: not well-formed, the case failed or deadlocked, or a trace does not fit",
+    NO: "the answer is no: not well-formed, not sound, the case failed or deadlocked, or a trace does not fit",
     USAGE: "wrong usage: an option, an argument or a handler is missing or wrong",
     NOT_FOUND: "not found: a file, a store, a case, a work item, a pattern",
     REFUSED: "refused: the command does not fit the state, or somebody else was faster",
     STORE: "the store failed",
     DATA: "data or a handler failed",
+    UNDECIDED: "neither yes nor no within the budget",
     BUG: "a bug in KNHK: please report it",
     STOPPED: "stopped by Ctrl-C",
 }

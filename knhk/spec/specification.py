@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from knhk.spec.document import read_document, to_document
 from knhk.spec.files import read_file
 from knhk.spec.json_text import read_json, write_json
 from knhk.spec.model import SpecificationData
+from knhk.spec.verdict import Budget, Verdict
 from knhk.spec.wellformed import draft_problems, problems
 from knhk.spec.yaml_text import read_yaml, write_yaml
 
@@ -76,6 +79,16 @@ class Specification(SpecificationData):
     def problems(self, *, dialect: Dialect = "subset") -> tuple[Problem, ...]:
         """Everything that keeps the specification from being registered; none: it is well-formed."""
         return problems(self, dialect=dialect)
+
+    def verify(
+        self, *, data: Mapping[str, Any] | None = None, budget: Budget | None = None, dialect: Dialect = "subset"
+    ) -> Verdict:
+        """Decide whether it is sound: see `knhk.analysis.verify`, which this calls."""
+        # NOTE: the verifier plays the token game, which lies above this layer; a method is where users look for it.
+        verdict: Verdict = import_module("knhk.analysis.soundness").verify(
+            self, data=data, budget=budget, dialect=dialect
+        )
+        return verdict
 
     @property
     def content_hash(self) -> str:
