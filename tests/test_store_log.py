@@ -160,6 +160,17 @@ def test_index_is_no_sqlite_store(store: LogStore, path: Path) -> None:
         SqliteStore(path / "index.db")
 
 
+def test_log_that_cannot_be_read(store: LogStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that cannot be read at opening raises StoreUnavailable, and the lock is given back."""
+    store.close()
+    failing(monkeypatch, "fdatasync", OSError(errno.EIO, "simulated"))
+
+    with pytest.raises(StoreUnavailable, match="not available"):
+        LogStore(path)
+
+    LogStore(path).close()
+
+
 def test_damaged_index_can_be_removed(store: LogStore, path: Path) -> None:
     """A damaged index is refused with the advice to remove it, and then it is made anew; the lock is given back."""
     store.close()
