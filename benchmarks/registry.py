@@ -14,6 +14,7 @@ MODULES = (
     "benchmarks.kernel",
     "benchmarks.engine",
     "benchmarks.stores",
+    "benchmarks.durability",
     "benchmarks.analysis",
     "benchmarks.replay",
 )

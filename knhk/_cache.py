@@ -150,22 +150,19 @@ class CaseCache:
 
     def compiled(self, spec_id: str, version: str) -> Compiled:
         """Return a registered specification, compiled from its stored text; raises UnknownSpecification."""
-        known = self._compiled.get((spec_id, version))
-        if known is not None:
-            return known
-        with self._lock:
-            found = self._compiled.get((spec_id, version))
-            if found is None:
-                text = self.store.specification(spec_id, version).text
-                specification = Specification.from_json(text, dialect=self._dialect)
-                found = compile_specification(
-                    specification,
-                    dialect=self._dialect,
-                    kernel=self._kernel,
-                    or_join_budget=self._limits.or_join_budget,
-                )
-                self._compiled[spec_id, version] = found
-            return found
+        found = self._compiled.get((spec_id, version))
+        if found is None:
+            # Without the lock, which others need while this reads and compiles; of two who did the first is kept.
+            text = self.store.specification(spec_id, version).text
+            specification = Specification.from_json(text, dialect=self._dialect)
+            fresh = compile_specification(
+                specification,
+                dialect=self._dialect,
+                kernel=self._kernel,
+                or_join_budget=self._limits.or_join_budget,
+            )
+            found = self._compiled.setdefault((spec_id, version), fresh)
+        return found
 
     def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
         """Commit a new case and keep it; raises what the store's `commit` raises."""

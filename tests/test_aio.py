@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from knhk import AsyncEngine, DataError, HandlerError, Specification, build
+from knhk.errors import StoreUnavailable
 from knhk.testing.clock import ManualClock
 
 
@@ -39,6 +40,44 @@ def test_asynchronous_and_plain_handlers_run(tmp_path: Path) -> None:
             assert case.id == (await engine.create_case("h", {"n": 1}, idempotency_key="k")).id
             assert "case_completed" == (await case.history())[-1].kind.value
             assert case.id in repr(case)
+
+    asyncio.run(main())
+
+
+def test_many_cases_share_commits(tmp_path: Path) -> None:
+    """Sixty-four cases of ten handlers that run side by side need at most two transactions each, and all complete."""
+
+    async def main() -> None:
+        async with AsyncEngine(str(tmp_path / "cases.db")) as engine:
+            await engine.register(line("ten", *({"id": f"T{number}", "handler": "h"} for number in range(10))))
+
+            @engine.handler("h")
+            async def handle(work: Any) -> dict[str, Any]:
+                return {"n": work.data.get("n", 0) + 1}
+
+            statements: list[str] = []
+            engine.engine._store._writer._connection.set_trace_callback(statements.append)  # type: ignore[attr-defined]
+
+            async def one() -> dict[str, Any]:
+                return await (await (await engine.create_case("ten")).run()).data()
+
+            done = await asyncio.gather(*(one() for _ in range(64)))
+
+            assert [{"n": 10}] * 64 == done
+            assert statements.count("COMMIT") <= 128
+
+    asyncio.run(main())
+
+
+def test_closed_engine_refuses() -> None:
+    """After close every call raises StoreUnavailable; closing again does nothing."""
+
+    async def main() -> None:
+        engine = AsyncEngine()
+        await engine.close()
+        await engine.close()
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await engine.cases()
 
     asyncio.run(main())
 

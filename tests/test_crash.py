@@ -19,7 +19,7 @@ from knhk.journal import decode_batch
 
 KILLS = 50
 WORKER = """
-import os, sys
+import os, sys, threading
 from knhk import Engine, build
 
 net = build("turns")
@@ -35,6 +35,13 @@ def acknowledge(text):
     os.write(log, (text + "\\n").encode())
     os.fsync(log)
 
+def work(n):
+    while True:
+        case = engine.create_case("turns", {"n": 0}, idempotency_key=f"case-{n}")
+        turn = case.data["n"] + 1
+        case.complete_task("turn", {"n": turn})
+        acknowledge(f"{case.id} {turn}")
+
 with Engine(sys.argv[1], cache=2) as engine:
     engine.register(net.specification())
     for n in range(3):
@@ -42,12 +49,11 @@ with Engine(sys.argv[1], cache=2) as engine:
         if case.state == "created":
             case.start()
     print("ready", flush=True)
-    while True:
-        for n in range(3):
-            case = engine.create_case("turns", {"n": 0}, idempotency_key=f"case-{n}")
-            turn = case.data["n"] + 1
-            case.complete_task("turn", {"n": turn})
-            acknowledge(f"{case.id} {turn}")
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 """
 
 
@@ -60,13 +66,14 @@ def turns(engine: Engine, case_id: str) -> Iterator[int]:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path) -> None:
-    """After fifty kills at random instants every acknowledged turn is in the history, once and in order."""
-    path, log = tmp_path / "cases.db", tmp_path / "log"
+@pytest.mark.parametrize("scheme", ["", "log:"], ids=["sqlite", "log"])
+def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, scheme: str) -> None:
+    """After fifty kills at random instants every turn that three threads acknowledged is in the history, once and in order."""
+    path, log = f"{scheme}{tmp_path / 'cases'}", tmp_path / "acknowledged"
     chance = random.Random(20)
     for _ in range(KILLS):
         worker = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(path), str(log)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", WORKER, path, str(log)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert worker.stdout is not None
         assert worker.stderr is not None
@@ -84,7 +91,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path) -> None:
     lines = log.read_text(encoding="ascii").splitlines()
     acknowledged = [(case_id, int(number)) for case_id, number in map(str.split, lines)]
     assert len(acknowledged) > KILLS
-    with Engine(str(path)) as engine:
+    with Engine(path) as engine:
         headers = list(engine.cases())
         assert len(headers) == 3
         assert {case_id for case_id, _ in acknowledged} == {header.case_id for header in headers}

@@ -190,7 +190,6 @@ class Segments:
         except BaseException:
             # NOTE: a sync that failed may report success when it is asked again, and what it dropped stays lost: the file
             # is opened anew before anything else is written to it.
-            self._forget_file()
             with suppress(OSError, StoreUnavailable):
                 self._recover()
             raise

@@ -84,8 +84,10 @@ class LogStore(SqliteStore):
             except BaseException:
                 super().close()
                 raise
-        except BaseException:
+        except BaseException as error:
             os.close(self._ownership)
+            if isinstance(error, OSError):
+                raise self._failed(error) from error
             raise
 
     @property
