@@ -5,6 +5,7 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     KnhkError
     ├── SpecificationError (ValueError)      the net is wrong; .problems lists every finding, not the first
     │   ├── ParseError                       the text is not a specification: line and element are named
+    │   ├── ModelError                       a simulation model does not fit: .problems lists every finding
     │   └── VerificationError                the net is well-formed and yet cannot be run as asked
     ├── CommandError                         you asked for what cannot be done now; nothing happened
     │   ├── UnknownSpecification (LookupError)
@@ -29,6 +30,7 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import attrs
 
@@ -62,15 +64,24 @@ class SpecificationError(KnhkError, ValueError):
         problems: every finding with its place, in the order of the text.
     """
 
+    about: ClassVar[str] = "specification"
+    """What the message says has the problems."""
+
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
         count = len(self.problems)
-        head = "the specification has a problem" if count == 1 else f"the specification has {count} problems"
+        head = f"the {self.about} has a problem" if count == 1 else f"the {self.about} has {count} problems"
         super().__init__("\n  - ".join([head + ":", *map(str, self.problems)]))
 
 
 class ParseError(SpecificationError):
     """The text cannot be read as a specification."""
+
+
+class ModelError(SpecificationError):
+    """A simulation model cannot be read, or does not fit its specification."""
+
+    about = "simulation model"
 
 
 class VerificationError(SpecificationError):
