@@ -10,6 +10,7 @@ import click
 from knhk.cli.commands_cases import cancel, cases, event, resume, show, suspend, tick
 from knhk.cli.commands_patterns import patterns
 from knhk.cli.commands_run import run
+from knhk.cli.commands_simulate import simulate
 from knhk.cli.commands_verify import verify
 from knhk.cli.commands_work import work
 from knhk.cli.failures import EXIT_CODES, translated
@@ -42,5 +43,5 @@ def knhk() -> None:
     """Run, look at and steer workflow cases."""
 
 
-for _command in (run, verify, patterns, cases, show, work, event, tick, resume, suspend, cancel):
+for _command in (run, verify, simulate, patterns, cases, show, work, event, tick, resume, suspend, cancel):
     knhk.add_command(_command)
