@@ -11,170 +11,32 @@ Both versions draw random numbers and add floating-point numbers in the same ord
 
 from __future__ import annotations
 
-import enum
 import heapq
 import math
-import os
 from array import array
 from collections import deque
-from collections.abc import Callable
-from importlib import import_module
-from types import ModuleType
-from typing import Any
 
-import attrs
-
-from knhk._hot import COMPILED
-from knhk._kernel import Marking
 from knhk.analysis._simulation_draws import Draws
 from knhk.analysis._simulation_model import Arrivals, Shape
-from knhk.analysis._simulation_plan import OFFERED, STARTS_BY_ITSELF, NetRun, Plan, TaskRun
-
-Progress = Callable[[int], None]
-
-COMPLETED = 0
-DEADLOCKED = 1
-WAITING = 2
-CUT_OFF = 3
-
-BATCHES = 30
-"""In how many batches the cases are put for confidence intervals."""
-
-MAX_DEPTH = 1_000
-"""How deep composite tasks may be inside one another before the case is cut off."""
-
-_BEAT = 4_096  # events between two calls of `progress`
-
-
-class _Does(enum.IntEnum):
-    WAIT = 0
-    TIMER = 1
-    REQUEST = 2
-    QUEUED = 3
-    SERVICE = 4
-    SUBNET = 5
-    LIMIT = 6
-
-
-class _Claim(enum.Enum):
-    """A claim on a start that needs no work: its event never comes, or its timer was due while it was busy."""
-
-    NEVER = "never"
-    DUE = "due"
-
-
-@attrs.define(eq=False)
-class Raw:
-    """
-    What a run measured; times in seconds.
-
-    Args:
-        throughput, outcomes: by case number.
-        executions, aborted, finished: by task: services begun, dropped, ended.
-        delay, waiting, service: by task, sums: from enabled to wanted; in the queue; of ended services.
-        waiting_sums, waiting_counts: by task and batch.
-        marks: by batch boundary, the time and each pool's integrals of busy units and of queue length since the warm-up.
-        most_busy: by pool, the most units that were ever in use at once.
-        events: how many were processed.
-    """
-
-    throughput: array[float]
-    outcomes: bytearray
-    executions: list[int]
-    aborted: list[int]
-    finished: list[int]
-    delay: list[float]
-    waiting: list[float]
-    service: list[float]
-    waiting_sums: list[float]
-    waiting_counts: list[int]
-    marks: list[tuple[float, tuple[float, ...], tuple[float, ...]]]
-    most_busy: list[int]
-    most_queued: list[int]
-    events: int = 0
-
-
-class _Work:
-    """What a case waits for; `live` is false once it has come or was dropped."""
-
-    __slots__ = ("case", "child", "does", "granted", "live", "net", "since", "task")
-
-    def __init__(self, does: _Does, case: _Case, net: _Running | None, task: int, since: float) -> None:
-        self.does = does
-        self.case = case
-        self.net = net
-        self.task = task
-        self.since = since
-        self.child: _Running | None = None
-        self.granted = False
-        self.live = True
-
-
-class _Activity:
-    """The state of one task of a running net: its claim on a start, and its open work, in order."""
-
-    __slots__ = ("changed", "claim", "completed", "enabled", "open", "passed")
-
-    def __init__(self) -> None:
-        self.claim: _Work | _Claim | None = None
-        self.open: dict[_Work, None] = {}
-        self.completed = 0
-        self.passed = False
-        self.enabled = 0.0
-        self.changed = False
-
-
-class _Running:
-    """One running net."""
-
-    __slots__ = ("activities", "alive", "case", "depth", "marking", "may_end", "of", "stands_for", "touched", "visited")
-
-    def __init__(self, of: NetRun, case: _Case, stands_for: _Work | None, depth: int) -> None:
-        self.of = of
-        self.case = case
-        self.stands_for = stands_for
-        self.depth = depth
-        self.marking: Marking = of.kernel.marking()
-        self.activities = [_Activity() for _ in range(of.size)]
-        self.alive = True
-        self.touched = False
-        self.visited = False
-        self.may_end = True
-
-
-class _Case:
-    """One case; `pending` counts the work that will come by itself."""
-
-    __slots__ = ("batch", "ended", "limit", "number", "pending", "root", "start", "steps")
-
-    def __init__(self, number: int, start: float, batch: int) -> None:
-        self.number = number
-        self.start = start
-        self.batch = batch
-        self.ended = False
-        self.pending = 0
-        self.steps = 0
-        self.root: _Running | None = None
-        self.limit: _Work | None = None
-
-
-class _Pool:
-    __slots__ = ("busy", "busy_area", "capacity", "last", "most_busy", "most_queued", "queue", "queue_area")
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.busy = 0
-        self.queue: dict[_Work, None] = {}
-        self.busy_area = 0.0
-        self.queue_area = 0.0
-        self.last = 0.0
-        self.most_busy = 0
-        self.most_queued = 0
-
-    def account(self, now: float) -> None:
-        self.busy_area += self.busy * (now - self.last)
-        self.queue_area += len(self.queue) * (now - self.last)
-        self.last = now
+from knhk.analysis._simulation_plan import OFFERED, STARTS_BY_ITSELF, Plan, TaskRun
+from knhk.analysis._simulation_state import (
+    BATCHES,
+    BEAT,
+    COMPLETED,
+    CUT_OFF,
+    DEADLOCKED,
+    MAX_DEPTH,
+    WAITING,
+    Activity,
+    Case,
+    Claim,
+    Does,
+    Pool,
+    Progress,
+    Raw,
+    Running,
+    Work,
+)
 
 
 class _World:
@@ -186,18 +48,18 @@ class _World:
         self.batches = min(BATCHES, cases - warm_up)
         self.now = 0.0
         self.order = 0
-        self.heap: list[tuple[float, int, _Work | None]] = []
-        self.at_once: deque[_Work] = deque()
-        self.pools = [_Pool(each) for each in plan.capacities]
+        self.heap: list[tuple[float, int, Work | None]] = []
+        self.at_once: deque[Work] = deque()
+        self.pools = [Pool(each) for each in plan.capacities]
         self.arrivals = Draws(seed, 0)
         self.draws = Draws(seed, 1)
         self.started = 0
         self.ended = 0
         self.next_mark = 0
-        self.agenda: deque[tuple[_Running, int]] = deque()
-        self.touched: deque[_Running] = deque()
-        self.visited: list[_Running] = []
-        self.changed: list[tuple[_Running, int]] = []
+        self.agenda: deque[tuple[Running, int]] = deque()
+        self.touched: deque[Running] = deque()
+        self.visited: list[Running] = []
+        self.changed: list[tuple[Running, int]] = []
         count = len(plan.tasks)
         self.raw = Raw(
             array("d", [math.nan]) * cases,
@@ -220,11 +82,11 @@ class _World:
     def run(self, progress: Progress | None) -> Raw:
         self._schedule(0.0, None)
         while self.ended < self.cases:
-            if self.raw.events % _BEAT == 0 and progress is not None:
+            if self.raw.events % BEAT == 0 and progress is not None:
                 progress(self.ended)
             self.raw.events += 1
             if self.at_once:
-                work: _Work | None = self.at_once.popleft()
+                work: Work | None = self.at_once.popleft()
             else:
                 at, _, work = heapq.heappop(self.heap)
                 if work is not None and not work.live:
@@ -239,7 +101,7 @@ class _World:
         self.raw.most_queued = [each.most_queued for each in self.pools]
         return self.raw
 
-    def _schedule(self, delay: float, work: _Work | None) -> None:
+    def _schedule(self, delay: float, work: Work | None) -> None:
         self.order += 1
         heapq.heappush(self.heap, (self.now + delay, self.order, work))
 
@@ -259,46 +121,46 @@ class _World:
                 self.next_mark += 1
                 self._mark()
         self.started += 1
-        case = _Case(number, self.now, batch)
+        case = Case(number, self.now, batch)
         kind = self.plan.arrival.kind
         if self.started < self.cases and kind is not Arrivals.ONE_BY_ONE:
             interval = self.plan.arrival.interval
             self._schedule(self.arrivals.exponential(interval) if kind is Arrivals.RATE else interval, None)
         if self.plan.max_time < math.inf:
-            case.limit = _Work(_Does.LIMIT, case, None, -1, self.now)
+            case.limit = Work(Does.LIMIT, case, None, -1, self.now)
             self._schedule(self.plan.max_time, case.limit)
         case.root = self._open_net(0, case, None, 1)
         self._drive(case)
 
-    def _happen(self, work: _Work) -> None:
+    def _happen(self, work: Work) -> None:
         net, task, case = work.net, work.task, work.case
         if net is None:
             self._end_case(case, CUT_OFF)
             return
         activity = net.activities[task]
         of = self.tasks[net.of.first + task]
-        if work.does is _Does.WAIT and of.queues_first:
+        if work.does is Does.WAIT and of.queues_first:
             self._measure_delay(net, task, activity)
-            work.does = _Does.REQUEST
+            work.does = Does.REQUEST
             work.since = self.now
             self._request(work, of)
             return
-        if work.does is _Does.SERVICE:
+        if work.does is Does.SERVICE:
             self._finish(net, task, work)
-        elif work.does is _Does.QUEUED:
+        elif work.does is Does.QUEUED:
             self._serve(work, of)
-        elif work.does is _Does.TIMER and not net.marking.is_ready(task):
+        elif work.does is Does.TIMER and not net.marking.is_ready(task):
             self._unpend(work)
-            activity.claim = _Claim.DUE
+            activity.claim = Claim.DUE
         else:
-            if work.does is not _Does.REQUEST:
+            if work.does is not Does.REQUEST:
                 self._measure_delay(net, task, activity)
             self._begin(net, task)
         self._drive(case)
 
     # --- resources ----------------------------------------------------------------------------------------------------
 
-    def _request(self, work: _Work, of: TaskRun) -> None:
+    def _request(self, work: Work, of: TaskRun) -> None:
         """Ask for a unit; without a resource it is there at once."""
         if of.pool < 0:
             self.at_once.append(work)
@@ -311,13 +173,13 @@ class _World:
             pool.queue[work] = None
             pool.most_queued = max(pool.most_queued, len(pool.queue))
 
-    def _grant(self, pool: _Pool, work: _Work) -> None:
+    def _grant(self, pool: Pool, work: Work) -> None:
         pool.busy += 1
         pool.most_busy = max(pool.most_busy, pool.busy)
         work.granted = True
         self.at_once.append(work)
 
-    def _give_back(self, work: _Work, of: TaskRun) -> None:
+    def _give_back(self, work: Work, of: TaskRun) -> None:
         """Leave the queue, or free the unit for the next in it."""
         if of.pool < 0:
             return
@@ -333,7 +195,7 @@ class _World:
             del pool.queue[first]
             self._grant(pool, first)
 
-    def _serve(self, work: _Work, of: TaskRun) -> None:
+    def _serve(self, work: Work, of: TaskRun) -> None:
         """The work begins; it has its unit."""
         assert work.net is not None
         g = work.net.of.first + work.task
@@ -344,7 +206,7 @@ class _World:
             self.raw.waiting[g] += waited
             self.raw.waiting_sums[g * self.batches + batch] += waited
             self.raw.waiting_counts[g * self.batches + batch] += 1
-        work.does = _Does.SERVICE
+        work.does = Does.SERVICE
         work.since = self.now
         length = self.draws.duration(of.service)
         if length > 0.0:
@@ -352,20 +214,20 @@ class _World:
         else:
             self.at_once.append(work)
 
-    def _measure_delay(self, net: _Running, task: int, activity: _Activity) -> None:
+    def _measure_delay(self, net: Running, task: int, activity: Activity) -> None:
         if net.case.batch >= 0:
             self.raw.delay[net.of.first + task] += self.now - activity.enabled
 
-    def _unpend(self, work: _Work) -> None:
+    def _unpend(self, work: Work) -> None:
         work.live = False
         work.case.pending -= 1
 
-    def _pend(self, work: _Work) -> None:
+    def _pend(self, work: Work) -> None:
         work.case.pending += 1
 
     # --- driving a case -----------------------------------------------------------------------------------------------
 
-    def _drive(self, case: _Case) -> None:
+    def _drive(self, case: Case) -> None:
         """Let everything happen that happens by itself at this moment, then offer what is left."""
         while not case.ended:
             self._absorb()
@@ -386,7 +248,7 @@ class _World:
             net.touched = False
         self.touched.clear()
 
-    def _touch(self, net: _Running) -> None:
+    def _touch(self, net: Running) -> None:
         if not net.touched:
             net.touched = True
             self.touched.append(net)
@@ -419,25 +281,25 @@ class _World:
                 if not net.of.implicit and (net.of.empty or net.marking.has_ended()):
                     self._end_net(net)
 
-    def _change(self, net: _Running, task: int) -> None:
+    def _change(self, net: Running, task: int) -> None:
         activity = net.activities[task]
         if not activity.changed:
             activity.changed = True
             self.changed.append((net, task))
 
-    def _keep_time(self, net: _Running, task: int) -> None:
+    def _keep_time(self, net: Running, task: int) -> None:
         """As `knhk.case` keeps timers: set while a thread waits, cleared when none does, at once when it was due before."""
         activity = net.activities[task]
         waits = net.marking.threads(task) > 0
         if not waits:
             self._unclaim(net, task)
         elif activity.claim is None:
-            work = _Work(_Does.TIMER, net.case, net, task, self.now)
+            work = Work(Does.TIMER, net.case, net, task, self.now)
             activity.claim = work
             activity.enabled = self.now
             self._pend(work)
             self._schedule(self.tasks[net.of.first + task].timer, work)
-        elif activity.claim is _Claim.DUE and net.marking.is_ready(task):
+        elif activity.claim is Claim.DUE and net.marking.is_ready(task):
             self.agenda.append((net, task))
 
     def _start_next(self) -> bool:
@@ -448,7 +310,7 @@ class _World:
             of = self.tasks[net.of.first + task]
             activity = net.activities[task]
             if of.starts != STARTS_BY_ITSELF:
-                if activity.claim is not _Claim.DUE:
+                if activity.claim is not Claim.DUE:
                     continue
                 self._measure_delay(net, task, activity)
             self._begin(net, task)
@@ -467,11 +329,15 @@ class _World:
             if net.marking.flips:
                 self._touch(net)
                 news = True
-            elif net.of.implicit and not any(each.open for each in net.activities):
-                if net.of.empty or net.marking.has_ended():
-                    self._end_net(net)
-                    return True
+            elif self._ends_implicitly(net):
+                self._end_net(net)
+                return True
         return news
+
+    def _ends_implicitly(self, net: Running) -> bool:
+        if not net.of.implicit or any(each.open for each in net.activities):
+            return False
+        return net.of.empty or net.marking.has_ended()
 
     def _offer(self) -> None:
         """Make claims of what is offered now, and drop those of what is not any more."""
@@ -486,9 +352,9 @@ class _World:
                 wait = self.tasks[net.of.first + task].wait
                 length = self.draws.duration(wait)
                 if wait.shape is Shape.NEVER:
-                    activity.claim = _Claim.NEVER
+                    activity.claim = Claim.NEVER
                     continue
-                work = _Work(_Does.WAIT, net.case, net, task, self.now)
+                work = Work(Does.WAIT, net.case, net, task, self.now)
                 activity.claim = work
                 self._pend(work)
                 if length > 0.0:
@@ -496,17 +362,17 @@ class _World:
                 else:
                     self.at_once.append(work)
 
-    def _unclaim(self, net: _Running, task: int) -> None:
+    def _unclaim(self, net: Running, task: int) -> None:
         claim = net.activities[task].claim
         net.activities[task].claim = None
-        if isinstance(claim, _Work):
+        if isinstance(claim, Work):
             self._unpend(claim)
-            if claim.does is _Does.REQUEST:
+            if claim.does is Does.REQUEST:
                 self._give_back(claim, self.tasks[net.of.first + task])
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
-    def _begin(self, net: _Running, task: int) -> None:
+    def _begin(self, net: Running, task: int) -> None:
         """Start a ready task; the same decisions in the same order as `knhk.case`."""
         g = net.of.first + task
         of = self.tasks[g]
@@ -515,8 +381,8 @@ class _World:
         claim = activity.claim
         activity.claim = None
         asked = None
-        if isinstance(claim, _Work):
-            if claim.does is _Does.REQUEST:
+        if isinstance(claim, Work):
+            if claim.does is Does.REQUEST:
                 asked = claim
             else:
                 self._unpend(claim)
@@ -554,11 +420,11 @@ class _World:
         if of.detached and of.starts == OFFERED:
             self._change(net, task)
 
-    def _open(self, net: _Running, task: int, of: TaskRun, asked: _Work | None) -> None:
+    def _open(self, net: Running, task: int, of: TaskRun, asked: Work | None) -> None:
         """Begin one instance of a task's work, or its subnet; `asked` has its unit already."""
         work = asked
         if work is None:
-            work = _Work(_Does.SUBNET if of.subnet >= 0 else _Does.QUEUED, net.case, net, task, self.now)
+            work = Work(Does.SUBNET if of.subnet >= 0 else Does.QUEUED, net.case, net, task, self.now)
         net.activities[task].open[work] = None
         if of.subnet >= 0:
             if net.case.batch >= 0:
@@ -573,18 +439,18 @@ class _World:
             else:
                 self._request(work, of)
 
-    def _open_net(self, number: int, case: _Case, stands_for: _Work | None, depth: int) -> _Running:
-        net = _Running(self.plan.nets[number], case, stands_for, depth)
+    def _open_net(self, number: int, case: Case, stands_for: Work | None, depth: int) -> Running:
+        net = Running(self.plan.nets[number], case, stands_for, depth)
         self._touch(net)
         return net
 
-    def _finish(self, net: _Running, task: int, work: _Work) -> None:
+    def _finish(self, net: Running, task: int, work: Work) -> None:
         """End one instance: perhaps the task passes control (rules 3 and 6)."""
         g = net.of.first + task
         of = self.tasks[g]
         activity = net.activities[task]
         del activity.open[work]
-        if work.does is _Does.SERVICE:
+        if work.does is Does.SERVICE:
             self._unpend(work)
             self._give_back(work, of)
         else:
@@ -618,24 +484,24 @@ class _World:
         self._drop_region(net, task, of)
         net.marking.complete(task, chosen)
 
-    def _reset(self, activity: _Activity) -> None:
+    def _reset(self, activity: Activity) -> None:
         activity.completed = 0
         activity.passed = False
 
-    def _drop_region(self, net: _Running, task: int, of: TaskRun) -> None:
+    def _drop_region(self, net: Running, task: int, of: TaskRun) -> None:
         for other in of.cancels:
             if other != task:
                 self._drop(net, other)
 
-    def _drop(self, net: _Running, task: int) -> None:
+    def _drop(self, net: Running, task: int) -> None:
         """End a task's open work without effect, with all below it."""
         activity = net.activities[task]
-        doomed: list[_Running] = []
+        doomed: list[Running] = []
         self._drop_open(net, task, activity, doomed)
         self._reset(activity)
         self._close(doomed)
 
-    def _drop_open(self, net: _Running, task: int, activity: _Activity, doomed: list[_Running]) -> None:
+    def _drop_open(self, net: Running, task: int, activity: Activity, doomed: list[Running]) -> None:
         g = net.of.first + task
         for work in activity.open:
             if work.child is not None:
@@ -644,11 +510,11 @@ class _World:
             else:
                 self._unpend(work)
                 self._give_back(work, self.tasks[g])
-            if net.case.batch >= 0 and work.does is not _Does.QUEUED:
+            if net.case.batch >= 0 and work.does is not Does.QUEUED:
                 self.raw.aborted[g] += 1
         activity.open.clear()
 
-    def _close(self, doomed: list[_Running]) -> None:
+    def _close(self, doomed: list[Running]) -> None:
         while doomed:
             net = doomed.pop()
             net.alive = False
@@ -658,7 +524,7 @@ class _World:
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
-    def _end_net(self, net: _Running) -> None:
+    def _end_net(self, net: Running) -> None:
         work = net.stands_for
         if work is None or work.net is None:
             self._end_case(net.case, COMPLETED)
@@ -668,7 +534,7 @@ class _World:
         work.child = None
         self._finish(work.net, work.task, work)
 
-    def _end_case(self, case: _Case, outcome: int) -> None:
+    def _end_case(self, case: Case, outcome: int) -> None:
         case.ended = True
         if case.root is not None:
             self._close([case.root])
@@ -681,7 +547,7 @@ class _World:
         if self.plan.arrival.kind is Arrivals.ONE_BY_ONE and self.started < self.cases:
             self._schedule(0.0, None)
 
-    def _conclude(self, case: _Case) -> None:
+    def _conclude(self, case: Case) -> None:
         """Nothing comes by itself any more: a deadlock, unless an event is waited for that never comes."""
         nets = [case.root]
         while nets:
@@ -689,7 +555,7 @@ class _World:
             if net is None:
                 continue
             for activity in net.activities:
-                if activity.claim is _Claim.NEVER:
+                if activity.claim is Claim.NEVER:
                     self._end_case(case, WAITING)
                     return
                 nets.extend(work.child for work in activity.open)
@@ -726,35 +592,3 @@ class _World:
 def reference(plan: Plan, *, cases: int, warm_up: int, seed: int, progress: Progress | None = None) -> Raw:
     """Play all cases through one world; `progress` is told now and then how many have ended."""
     return _World(plan, cases, warm_up, seed).run(progress)
-
-
-def choose(load: Callable[[], ModuleType], *, compiled: bool, required: bool) -> Callable[..., Raw]:
-    """
-    Return the event loop to use: the compiled one where the kernel is compiled and it was built.
-
-    Raises:
-        ImportError: it is required and not there.
-    """
-    if not compiled:
-        return reference
-    try:
-        play = load().play
-    except ImportError:
-        if required:
-            raise
-        return reference
-
-    def run(plan: Plan, *, cases: int, warm_up: int, seed: int, progress: Progress | None = None) -> Raw:
-        batches = min(BATCHES, cases - warm_up)
-        options: dict[str, Any] = {"cases": cases, "warm_up": warm_up, "seed": seed, "progress": progress}
-        return Raw(*play(plan, batches=batches, max_depth=MAX_DEPTH, **options))
-
-    return run
-
-
-run = choose(
-    lambda: import_module("knhk._hot.simulate"),
-    compiled=COMPILED,
-    required=os.environ.get("KNHK_REQUIRE_EXTENSION") == "1",
-)
-"""The event loop that was chosen: the compiled one, or `reference`."""

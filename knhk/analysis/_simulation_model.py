@@ -325,7 +325,9 @@ def _arrival(reading: Reading, value: object, place: str) -> Any:
     if value in (Arrivals.ONE_BY_ONE.value, Arrivals.AT_ONCE.value):
         return Arrival(Arrivals(value))
     if not isinstance(value, Mapping):
-        message = f'must be "one by one", "at once", {{"every": "5m"}} or {{"rate": 12, "per": "1h"}}, not {described(value)}'
+        message = (
+            f'must be "one by one", "at once", {{"every": "5m"}} or {{"rate": 12, "per": "1h"}}, not {described(value)}'
+        )
         return reading.refuse(place, message)
     before = reading.report.count
     values = reading.members(value, place, _ARRIVAL)

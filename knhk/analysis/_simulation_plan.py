@@ -26,7 +26,7 @@ from knhk.analysis._simulation_model import (
     SimulationModel,
     TaskModel,
 )
-from knhk.errors import ModelError, Problem
+from knhk.errors import ModelError
 from knhk.expr import Expression
 from knhk.spec import Creation, Flow, Specification
 from knhk.spec.places import Report, inside, shown
@@ -188,7 +188,9 @@ class _Binding:
         for flow in source.flows:
             if flow.source in flows:
                 flows[flow.source].append(flow)
-        known = {flow.label for each, plan in zip(net.index, net.plans, strict=True) if plan.branches for flow in flows[each]}
+        known = {
+            flow.label for each, plan in zip(net.index, net.plans, strict=True) if plan.branches for flow in flows[each]
+        }
         for label in model.flows:
             if label not in known:
                 hint = self.report.did_you_mean(label, known)
@@ -246,7 +248,9 @@ class _Binding:
         if multiple is not None and multiple.until is not None:
             self.report.add(f"{place}.multiple.until", "is not simulated: it looks at data, and a simulation has none")
         if multiple is not None and multiple.creation is Creation.DYNAMIC:
-            self.report.add(f"{place}.multiple.creation", "is not simulated: instances come from outside; only static is")
+            self.report.add(
+                f"{place}.multiple.creation", "is not simulated: instances come from outside; only static is"
+            )
         if plan.kind is Kind.SUBNET and said.duration is not None:
             self.report.add(f"{place}.duration", "it is composite: its duration is that of its subnet")
         if plan.kind is Kind.SUBNET and said.resource is not None:
@@ -352,4 +356,3 @@ class _Binding:
         bounds = [each / whole for each in itertools.accumulate(shares)] if whole else list(shares)
         last = max((position for position, each in enumerate(shares) if each), default=0)
         return tuple(bound if position < last else 1.0 for position, bound in enumerate(bounds))
-

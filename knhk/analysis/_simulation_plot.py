@@ -12,7 +12,7 @@ from knhk.errors import MissingExtra
 
 _UNITS: Final = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0))
 _MOST: Final = 20  # tasks that are drawn; beyond, those that take least time are left out
-_COLOURS: Final = {"delay": "#b8c4d0", "waiting": "#d9762b", "service": "#2f6f9f"}
+_COLOURS: Final = {"waiting": "#d9762b", "service": "#2f6f9f"}
 
 
 def draw(
@@ -32,7 +32,7 @@ def draw(
         title: the line above.
         times: throughput times in seconds.
         marks: times to mark in their histogram, by name.
-        tasks: by name, the mean delay, waiting and service in seconds.
+        tasks: by name, the mean waiting and service in seconds; those without either are not drawn.
         resources: by name, the utilisation from 0 to 1.
     """
     try:
@@ -58,8 +58,8 @@ def draw(
 
 def _longest(tasks: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
     """The tasks that take most time, in their order."""
-    kept = set(sorted(tasks, key=lambda name: sum(tasks[name]), reverse=True)[:_MOST])
-    return {name: parts for name, parts in tasks.items() if name in kept}
+    kept = sorted(tasks, key=lambda name: sum(tasks[name]), reverse=True)[:_MOST]
+    return {name: parts for name, parts in tasks.items() if name in kept and max(parts) > 0}
 
 
 def _unit(longest: float) -> tuple[str, float]:
@@ -83,8 +83,8 @@ def _draw_times(axes: Any, times: array[float], marks: Mapping[str, float]) -> N
 
 
 def _draw_tasks(axes: Any, tasks: Mapping[str, Sequence[float]], left_out: int) -> None:
-    beyond = f" ({left_out} short ones are not shown)" if left_out else ""
-    axes.set_title(f"Mean time of each execution, by task{beyond}", fontsize=10, loc="left")
+    beyond = f" ({left_out} of the shortest are left out)" if left_out else ""
+    axes.set_title(f"Mean waiting and service of each execution, by task{beyond}", fontsize=10, loc="left")
     unit, length = _unit(max((sum(parts) for parts in tasks.values()), default=0.0))
     names = list(tasks)
     begins = [0.0] * len(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from array import array
@@ -11,9 +12,9 @@ from typing import Any, Final
 
 import attrs
 
-from knhk.analysis import _simulation_plot
-from knhk.analysis._simulation_loop import COMPLETED, CUT_OFF, DEADLOCKED, WAITING, Raw
 from knhk.analysis._simulation_plan import Plan
+from knhk.analysis._simulation_plot import draw
+from knhk.analysis._simulation_state import COMPLETED, CUT_OFF, DEADLOCKED, WAITING, Raw
 from knhk.spec import Specification
 
 PERCENTILES: Final = (5, 25, 50, 75, 90, 95, 99)
@@ -195,12 +196,12 @@ class SimulationReport:
             ValueError: matplotlib does not know the suffix.
             OSError: the file cannot be written.
         """
-        _simulation_plot.draw(
+        draw(
             path,
             title=self.headline(),
             times=self.times,
             marks={} if self.throughput is None else {f"{p} %": self.throughput.percentiles[p] for p in (50, 95)},
-            tasks={each.name: (each.delay, each.waiting.mean, each.service) for each in self.tasks},
+            tasks={each.name: (each.waiting.mean, each.service) for each in self.tasks},
             resources={each.name: each.utilisation.mean for each in self.resources},
         )
 
@@ -315,7 +316,7 @@ def _throughput(times: array[float]) -> Throughput:
     mean = math.fsum(times) / count
     batches = min(len(_STUDENT) + 1, count)
     bounds = [count * each // batches for each in range(batches + 1)]
-    means = [math.fsum(times[a:b]) / (b - a) for a, b in zip(bounds, bounds[1:], strict=False)]
+    means = [math.fsum(times[a:b]) / (b - a) for a, b in itertools.pairwise(bounds)]
     ordered = sorted(times)
     square = math.fsum((each - mean) ** 2 for each in ordered)
     return Throughput(
@@ -358,18 +359,17 @@ def _resources(plan: Plan, raw: Raw) -> tuple[ResourceFigures, ...]:
     figures = []
     for pool, (name, capacity) in enumerate(zip(plan.pool_names, plan.capacities, strict=True)):
         found = []
-        for area in (1, 2):
-            curve = [(mark[0], mark[area][pool]) for mark in marks]
-            means = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(curve, curve[1:], strict=False) if b[0] > a[0]]
+        for curve in ([(at, busy[pool]) for at, busy, _ in marks], [(at, queue[pool]) for at, _, queue in marks]):
+            means = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(curve) if b[0] > a[0]]
             span = curve[-1][0] - curve[0][0]
             found.append((((curve[-1][1] - curve[0][1]) / span if span else 0.0), means))
-        (busy, busy_means), (queue, queue_means) = found
+        (used, used_means), (queued, queued_means) = found
         figures.append(
             ResourceFigures(
                 name=name,
                 capacity=capacity,
-                utilisation=interval(busy / capacity, [each / capacity for each in busy_means]),
-                queue_length=interval(queue, queue_means),
+                utilisation=interval(used / capacity, [each / capacity for each in used_means]),
+                queue_length=interval(queued, queued_means),
                 longest_queue=raw.most_queued[pool],
             )
         )

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 from knhk import _hot
-from knhk.analysis import _simulation_loop
 from knhk.analysis._simulation_model import SimulationModel
 from knhk.analysis._simulation_plan import make_plan
 from knhk.analysis._simulation_report import SimulationReport, make_report
+from knhk.analysis._simulation_run import run
 from knhk.errors import SpecificationError
 from knhk.spec import Specification
 
@@ -52,6 +52,6 @@ def simulate(
         raise SpecificationError(found)
     plan = make_plan(specification, SimulationModel() if model is None else model, kernel=_hot.Net)
     begun = time.perf_counter()
-    raw = _simulation_loop.run(plan, cases=cases, warm_up=warm_up, seed=seed, progress=progress)
+    raw = run(plan, cases=cases, warm_up=warm_up, seed=seed, progress=progress)
     spent = time.perf_counter() - begun
     return make_report(specification, plan, raw, cases=cases, warm_up=warm_up, seed=seed, spent=spent)

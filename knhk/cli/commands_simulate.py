@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from knhk.analysis import SimulationModel, simulate as run_simulation
+from knhk.analysis import SimulationModel
+from knhk.analysis import simulate as run_simulation
 from knhk.cli.failures import NOT_FOUND, USAGE, Failure, reading
 from knhk.cli.options import json_option
 from knhk.cli.output import Slow, clean, note, say, say_json, say_table
@@ -14,7 +15,9 @@ from knhk.spec import Specification
 @click.command()
 @click.argument("file")
 @click.option("--model", metavar="MODEL", help="JSON or YAML file with durations, probabilities, arrivals, resources.")
-@click.option("--cases", default=10_000, show_default=True, metavar="N", type=click.IntRange(min=1), help="How many cases.")
+@click.option(
+    "--cases", default=10_000, show_default=True, metavar="N", type=click.IntRange(min=1), help="How many cases."
+)
 @click.option("--seed", default=1, show_default=True, metavar="S", type=int, help="Another seed, other random numbers.")
 @click.option(
     "--warm-up",
