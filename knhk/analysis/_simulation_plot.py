@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +18,7 @@ def draw(
     path: str | Path,
     *,
     title: str,
-    times: array[float],
+    times: Sequence[float],
     marks: Mapping[str, float],
     tasks: Mapping[str, Sequence[float]],
     resources: Mapping[str, float],
@@ -66,7 +65,7 @@ def _unit(longest: float) -> tuple[str, float]:
     return next((each for each in _UNITS if longest >= 2 * each[1]), _UNITS[-1])
 
 
-def _draw_times(axes: Any, times: array[float], marks: Mapping[str, float]) -> None:
+def _draw_times(axes: Any, times: Sequence[float], marks: Mapping[str, float]) -> None:
     axes.set_title("Throughput time of completed cases", fontsize=10, loc="left")
     if not times:
         axes.text(0.5, 0.5, "no case completed", ha="center", va="center", transform=axes.transAxes)

@@ -143,7 +143,7 @@ class SimulationReport:
     bottleneck: str | None
     duration: float
     defaults: tuple[str, ...]
-    times: array[float] = attrs.field(repr=False)
+    times: Sequence[float] = attrs.field(repr=False)
     seconds: float = attrs.field(eq=False)
 
     @property
