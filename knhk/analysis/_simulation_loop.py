@@ -569,10 +569,7 @@ class _World:
             return of.every_output
         if of.one:
             drawn = self.draws.unit()
-            for position, bound in zip(of.branches, of.chances, strict=True):
-                if drawn < bound:
-                    return (position,)
-            return (of.branches[-1],)
+            return (next(each for each, bound in zip(of.branches, of.chances, strict=True) if drawn < bound),)
         chosen: list[int] = []
         for position, chance, first in zip(of.branches, of.chances, of.first_chances, strict=True):
             if position == of.default:
