@@ -16,6 +16,7 @@ MODULES = (
     "benchmarks.stores",
     "benchmarks.durability",
     "benchmarks.analysis",
+    "benchmarks.simulation",
     "benchmarks.replay",
 )
 """Each has a table ``BENCHMARKS``: name -> function. One line here registers all of them."""

@@ -5,6 +5,7 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     KnhkError
     ├── SpecificationError (ValueError)      the net is wrong; .problems lists every finding, not the first
     │   ├── ParseError                       the text is not a specification: line and element are named
+    │   ├── ModelError                       a simulation model does not fit: .problems lists every finding
     │   └── VerificationError                the net is well-formed and yet cannot be run as asked
     ├── CommandError                         you asked for what cannot be done now; nothing happened
     │   ├── UnknownSpecification (LookupError)
@@ -74,6 +75,13 @@ class SpecificationError(KnhkError, ValueError):
 
 class ParseError(SpecificationError):
     """The text cannot be read as a specification, or as the event log that it should be."""
+
+
+class ModelError(SpecificationError):
+    """A simulation model cannot be read, or does not fit its specification."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(problems, subject="the simulation model")
 
 
 class VerificationError(SpecificationError):

@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from knhk.analysis._simulation_model import SimulationModel
+    from knhk.analysis._simulation_report import Interval, ResourceFigures, SimulationReport, TaskFigures, Throughput
     from knhk.analysis.conformance import (
         Deviation,
         DeviationKind,
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
         Variant,
         replay,
     )
+    from knhk.analysis.simulation import simulate
     from knhk.analysis.soundness import verify
     from knhk.spec.verdict import Budget, NetVerdict, ProblemKind, SoundnessProblem, Step, Verdict
 
@@ -28,6 +31,15 @@ _HOME = {
         "Variant",
         "replay",
     ),
+    "knhk.analysis._simulation_model": ("SimulationModel",),
+    "knhk.analysis._simulation_report": (
+        "Interval",
+        "ResourceFigures",
+        "SimulationReport",
+        "TaskFigures",
+        "Throughput",
+    ),
+    "knhk.analysis.simulation": ("simulate",),
     "knhk.analysis.soundness": ("verify",),
     "knhk.spec.verdict": ("Budget", "NetVerdict", "ProblemKind", "SoundnessProblem", "Step", "Verdict"),
 }
@@ -37,16 +49,23 @@ __all__ = (
     "Budget",
     "Deviation",
     "DeviationKind",
+    "Interval",
     "NetVerdict",
     "ProblemKind",
     "ReplayReport",
+    "ResourceFigures",
+    "SimulationModel",
+    "SimulationReport",
     "SoundnessProblem",
     "Step",
     "TaskDeviations",
+    "TaskFigures",
+    "Throughput",
     "TraceReplay",
     "Variant",
     "Verdict",
     "replay",
+    "simulate",
     "verify",
 )
 

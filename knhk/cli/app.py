@@ -11,6 +11,7 @@ from knhk.cli.commands_cases import cancel, cases, event, resume, show, suspend,
 from knhk.cli.commands_patterns import patterns
 from knhk.cli.commands_replay import replay_log
 from knhk.cli.commands_run import run
+from knhk.cli.commands_simulate import simulate
 from knhk.cli.commands_verify import verify
 from knhk.cli.commands_work import work
 from knhk.cli.failures import EXIT_CODES, translated
@@ -43,5 +44,5 @@ def knhk() -> None:
     """Run, look at and steer workflow cases."""
 
 
-for _command in (run, verify, replay_log, patterns, cases, show, work, event, tick, resume, suspend, cancel):
+for _command in (run, verify, simulate, replay_log, patterns, cases, show, work, event, tick, resume, suspend, cancel):
     knhk.add_command(_command)
