@@ -93,7 +93,7 @@ class Engine:
     Runs cases on a store.
 
     Args:
-        target: ``"memory:"``, a path of an SQLite file, ``"sqlite:///path"``, or a store.
+        target: ``"memory:"``, a path of an SQLite file, ``"sqlite:///path"``, ``"log:directory"``, or a store.
         durability: ``full``, ``normal`` or ``off``; what an acknowledged command survives.
         limits: what one case may do.
         clock, ids: for tests.
