@@ -152,7 +152,7 @@ class Instance:
         self.tokens["i"] = 1
         self.running = {}  # task -> Activation
         self.detached = {}  # task -> {number: child or None}
-        self.numbers = {}  # task -> the highest number a detached instance has had
+        self.numbers = {}  # task -> the highest number a detached instance has had; no number is used twice
         self.fired = {}  # partial join that fired and has not reset -> inputs that came this round
         self.held = {}  # task -> triggers held
         self.due = {}  # timer task -> when it is due
@@ -248,7 +248,6 @@ class Instance:
         else:
             self.running.pop(element, None)
             self.detached.pop(element, None)
-            self.numbers.pop(element, None)
             self.fired.pop(element, None)
 
     def swallow(self):

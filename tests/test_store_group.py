@@ -200,8 +200,16 @@ def test_interrupt_of_the_leader(press: Press, broken: BaseException) -> None:
     groups.commit([step("d")])
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background, with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("queued", [True, False])
-def test_interrupt_of_a_waiting_caller(press: Press, queued: bool) -> None:
+def test_interrupt_of_a_waiting_caller(press: Press, queued: bool, ctrl_c: None) -> None:
     """A caller interrupted in the queue leaves it; one whose group is being written sees it to its end."""
     groups = GroupCommit(press.write)
     waiting = Waiting(groups, groups.commit)
