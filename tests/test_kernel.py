@@ -436,3 +436,46 @@ def test_an_output_that_is_not_there_leaves_the_step_undone(step: str) -> None:
         getattr(m, step)(0, [1])
 
     assert before == (places(m), m.status, m.ready())
+
+
+def waiting_or_join() -> Any:
+    """Task 1 joins conditions 2, marked, and 3, to which task 0 or 2 may bring the token of condition 4; task 3 takes it away."""
+    return marked(net(task([4], [3]), task([2, 3], join=OR), task([5], [3]), task([4], [6]), task([6], [7])), 2, 4)
+
+
+def test_settle_says_whether_an_answer_changed() -> None:
+    """True when an OR-join became ready or ceased to be, False when it is as it was or nothing has happened."""
+    m = waiting_or_join()
+    assert not m.is_ready(1)
+    assert False is m.settle()
+    m.start(3)
+
+    assert True is m.settle()
+    assert (True, False) == (m.is_ready(1), m.settle())
+    m.complete(3, [0])
+    assert False is m.settle()
+
+
+@pytest.mark.parametrize("step", ["start", "withdraw", "release"])
+def test_an_or_join_is_looked_at_again_after_every_step(step: str) -> None:
+    """When the last thread that could reach the join goes elsewhere or is gone, the next settle finds it ready."""
+    m = waiting_or_join()
+    if step == "release":
+        m.start(0)
+        m.settle()
+        assert not m.is_ready(1)
+
+    getattr(m, step)({"start": 3, "withdraw": 3, "release": 0}[step])
+    m.settle()
+
+    assert m.is_ready(1)
+
+
+def test_one_or_join_of_several_that_changes_is_enough() -> None:
+    """The answer to settle does not depend on which OR-join changed."""
+    for order in ((0, 1), (1, 0)):
+        joins = [task([2, 3], join=OR), task([5, 6], join=OR)]
+        m = marked(net(*(joins[n] for n in order), task([4], [3]), task([4], [7])), 2, 4)
+        m.start(3)
+
+        assert True is m.settle()
