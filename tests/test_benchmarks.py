@@ -294,6 +294,7 @@ def test_an_unknown_benchmark_is_refused(capsys):
     assert "unknown: nonesuch; there are patterns, batch" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(kernel.compiled() is None, reason="the compiled kernel is not built")
 def test_the_program_writes_a_page(tmp_path, capsys):
     """A quick run of light benchmarks prints its figures and goals, and writes its page."""
     page = tmp_path / "page.md"
@@ -308,6 +309,7 @@ def test_the_program_writes_a_page(tmp_path, capsys):
     assert "### step" not in page.read_text()
 
 
+@pytest.mark.skipif(kernel.compiled() is None, reason="the compiled kernel is not built")
 def test_the_program_speaks_json(capsys):
     """With --json each line is an object: the machine, the figures, the method."""
     assert 0 == main(["call", "--quick", "--json"])
