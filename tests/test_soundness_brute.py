@@ -1,4 +1,4 @@
-"""The verifier against brute force on random nets, and its explorers against one another."""
+"""The verifier against brute force on random and on chosen nets, and its explorers against one another."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 from soundness_oracle import Truth, Urgent, plain_net, random_net, truth
 
 from knhk._hot import COMPILED
 from knhk._kernel import Net
-from knhk._tables import Tables
+from knhk._tables import AND, OR, PARTIAL, XOR, TaskTable, Tables, build_tables
 from knhk.analysis._reduction import reduces_to_nothing
 from knhk.analysis._relation import Relation, free_choices, relation
 from knhk.analysis._search import Meter, compiled_explorers, search
@@ -41,7 +42,11 @@ def drawn(seed: int) -> tuple[Tables, Urgent]:
 
 def decided(tables: Tables, net: Net, urgent: Urgent, compiled: Any, *, fuse: bool) -> NetVerdict:
     """What the verifier says."""
-    rules = related(tables, urgent, fuse=fuse)
+    return judged(related(tables, urgent, fuse=fuse), net, compiled)
+
+
+def judged(rules: Relation, net: Net, compiled: Any) -> NetVerdict:
+    """What the verifier says of a relation."""
     meter = Meter(Budget(states=1_500, seconds=600))
     return read_off("", rules, search(rules, net, meter, compiled=compiled))
 
@@ -75,6 +80,125 @@ def agree(verdict: NetVerdict, known: Truth, tables: Tables) -> None:
 def lengths(verdict: NetVerdict) -> dict[ProblemKind, int]:
     """How long the counterexamples are."""
     return {each.kind: len(each.trace) for each in verdict.problems if each.trace}
+
+
+# What a task takes, puts and else: by one letter a condition, `i` the input condition and `o` the output condition.
+Drawing = dict[str, tuple[str, str, dict[str, Any]]]
+
+
+def net_of(drawing: Drawing) -> Tables:
+    """The net in numbers."""
+    inner = sorted({letter for takes, puts, _ in drawing.values() for letter in takes + puts} - {"i", "o"})
+    numbers = {letter: number for number, letter in enumerate(["i", "o", *inner])}
+    table = []
+    for takes, puts, rest in drawing.values():
+        spans = {
+            name: tuple(numbers[c] for c in rest[name]) for name in ("reads", "cancels_conditions") if name in rest
+        }
+        inputs, outputs = (tuple((numbers[c], 1) for c in each) for each in (takes, puts))
+        given = {"join": AND, "split": AND, **rest, **spans}
+        table.append(TaskTable(inputs=inputs, outputs=outputs, **given))
+    return build_tables(conditions=tuple(numbers), tasks=tuple(drawing), table=tuple(table))
+
+
+# In each net `t` could be fused but for one other task, and somebody sees that it has started before it completes.
+NOT_FUSED: dict[str, tuple[Drawing, str]] = {  # with the tasks that start urgently
+    # Condition 2.  While t runs, x finds nothing to empty, and the net ends around the running task.
+    "another task empties an input": (
+        {"s": ("i", "pq", {}), "t": ("p", "p", {}), "x": ("q", "o", {"cancels_conditions": "p"})},
+        "",
+    ),
+    # Condition 3.  While t runs, x takes q and leaves p to come: only so does y find both p and r.
+    "an XOR-join takes by what is there": (
+        {"s": ("i", "pq", {}), "t": ("p", "p", {}), "x": ("pq", "r", {"join": XOR}), "y": ("pr", "o", {})},
+        "",
+    ),
+    # Condition 3.  While t runs, x takes q alone, and the net ends around the running task.
+    "a partial join takes by what is there": (
+        {"s": ("i", "pq", {}), "t": ("p", "p", {}), "x": ("pq", "o", {"join": PARTIAL, "required": 1})},
+        "",
+    ),
+    # Condition 4.  Once t has started u cannot, so j waits for b no longer and starts before t cancels a.
+    "an OR-join waits for a task that takes the same": (
+        {
+            "s": ("i", "pa", {}),
+            "t": ("p", "c", {"cancels_conditions": "a"}),
+            "u": ("p", "b", {}),
+            "j": ("ab", "d", {"join": OR}),
+            "z": ("cd", "o", {}),
+        },
+        "",
+    ),
+    "an OR-join waits for a task that reads the same": (
+        {
+            "s": ("i", "paq", {}),
+            "t": ("p", "c", {"cancels_conditions": "a"}),
+            "u": ("q", "b", {"reads": "p"}),
+            "j": ("ab", "d", {"join": OR}),
+            "z": ("cdq", "o", {}),
+        },
+        "",
+    ),
+    # Condition 4.  While t runs neither the urgent u nor the urgent k can start when q comes, and w can.
+    "an urgent task takes the same": (
+        {
+            "s": ("i", "pe", {}),
+            "t": ("p", "c", {}),
+            "v": ("e", "q", {}),
+            "u": ("pq", "o", {}),
+            "w": ("q", "d", {}),
+            "k": ("cq", "o", {}),
+            "z": ("cd", "o", {}),
+        },
+        "uk",
+    ),
+    "an urgent task reads the same": (
+        {
+            "s": ("i", "pe", {}),
+            "t": ("p", "c", {}),
+            "v": ("e", "q", {}),
+            "u": ("q", "o", {"reads": "p"}),
+            "w": ("q", "d", {}),
+            "k": ("cq", "o", {}),
+            "z": ("cd", "o", {}),
+        },
+        "uk",
+    ),
+}
+
+
+def not_fused(name: str) -> tuple[Tables, Urgent, int]:
+    """The net, its urgent tasks, and the task that must not be fused."""
+    drawing, starts = NOT_FUSED[name]
+    tables = net_of(drawing)
+    return tables, (frozenset(map(tables.tasks.index, starts)), frozenset()), tables.tasks.index("t")
+
+
+@pytest.mark.parametrize("compiled", [compiled_explorers(), REFERENCE], ids=["compiled", "reference"])
+@pytest.mark.parametrize("name", NOT_FUSED)
+def test_a_task_whose_start_is_seen_is_not_fused(name: str, compiled: Any) -> None:
+    """Where a condition of fusion matters the verdict is what brute force finds."""
+    tables, urgent, _ = not_fused(name)
+    net = Net(tables)
+    known = truth(net, urgent=urgent)
+
+    assert known is not None
+    agree(decided(tables, net, urgent, compiled, fuse=True), known, tables)
+
+
+@pytest.mark.parametrize("name", NOT_FUSED)
+def test_fused_all_the_same_it_would_change_the_verdict(name: str) -> None:
+    """Each of these nets needs its condition: with the task fused the verdict is another one."""
+    tables, urgent, task = not_fused(name)
+    net = Net(tables)
+    rules = related(tables, urgent, fuse=True)
+    wrong = attrs.evolve(rules, fused=rules.fused | {task})
+
+    verdicts = [judged(each, net, compiled_explorers()) for each in (rules, wrong)]
+
+    found = [{(each.kind, each.element) for each in verdict.problems} for verdict in verdicts]
+    assert task not in rules.fused
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize("part", range(PARTS))

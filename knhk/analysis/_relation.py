@@ -13,8 +13,8 @@ and its interleavings.  Call a task t *fused* when
 
 1. it needs all its inputs (an AND-join, or one input), reads nothing, can always complete, is not detached and never drains;
 2. no other task aborts it, and no other task empties an input of it;
-3. no input of it is also an input of another task that takes by what is there: an XOR-join of several inputs, an OR-join, a
-   partial join;
+3. no input of it is also an input of another task that takes by what is there: an XOR-join of several inputs, a partial join
+   (an OR-join is kept off by 4);
 4. if the net has OR-joins or is not even, no other task takes from an input of it or reads one;
 5. if the net is not even, it does not start urgently and complete otherwise.
 
@@ -224,7 +224,7 @@ def _fused(tables: Tables, choices: Sequence[Sequence[Choice]], *, alone: bool) 
             emptied[condition].add(number)
         for task in (*entry.cancels_tasks, *entry.join_cancels_tasks):
             aborted[task].add(number)
-        by_what_is_there = entry.join == PARTIAL or (entry.join != AND and len(entry.inputs) > 1)
+        by_what_is_there = entry.join == PARTIAL or (entry.join == XOR and len(entry.inputs) > 1)
         for condition, _ in entry.inputs if by_what_is_there else ():
             deciding[condition].add(number)
     found = set()
