@@ -20,7 +20,7 @@ cdef inline int make_room(uint32_t** space, size_t* room, size_t wanted) except 
 
 cdef inline uint64_t bits_of(const NetData* net, Span span, uint32_t base) noexcept nogil:
     """Return the bits, from `base` up, of the numbers of a span."""
-    cdef inline uint64_t bits = 0
+    cdef uint64_t bits = 0
     cdef uint32_t at
     for at in range(span.begin, span.end):
         bits |= ONE << (base + net.numbers[at])
@@ -29,7 +29,7 @@ cdef inline uint64_t bits_of(const NetData* net, Span span, uint32_t base) noexc
 
 cdef inline uint64_t consumers_of(const NetData* net, uint64_t places) noexcept nogil:
     """Return the tasks that take from or read any of these conditions."""
-    cdef inline uint64_t tasks = 0
+    cdef uint64_t tasks = 0
     while places:
         tasks |= bits_of(net, net.places[lowest(places)].consumers, 0)
         places &= places - 1
