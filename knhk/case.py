@@ -62,6 +62,20 @@ class Case:
         state: what the records have made of it; read it, never change it.
     """
 
+    __slots__ = (
+        "_base",
+        "_check",
+        "_kernels",
+        "_limits",
+        "_log",
+        "_now",
+        "_program",
+        "_steps",
+        "_taken",
+        "_visited",
+        "state",
+    )
+
     def __init__(
         self, program: Program, kernels: Sequence[Net], *, limits: Limits | None = None, check: Check | None = None
     ) -> None:
@@ -84,6 +98,11 @@ class Case:
         fresh = self._log[self._taken :]
         self._taken = len(self._log)
         return fresh
+
+    def drop_records(self) -> None:
+        """Keep no records of a case that is over: no command follows that could have to be undone."""
+        self._log = []
+        self._taken = 0
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as a JSON tree; from here on a rebuild starts at it."""
@@ -137,8 +156,10 @@ class Case:
         """Give the case its first data; the first command of all. Raises DataError where the schema refuses it."""
         if self._log or self._base is not None:
             raise InternalError("a case is created once")
-        self._merged(dict(data))
-        self._record(Code.CREATED, dict(data))
+        first = dict(data)
+        if self._check is not None:
+            self._check(first)
+        self._record(Code.CREATED, first)
 
     def start(self, *, at: int) -> None:
         """Put the first token into the root net."""
@@ -665,7 +686,7 @@ class _Undo:
     def __init__(self, case: Case) -> None:
         self._case = case
         self._length = len(case._log)
-        self._moved = set(case.state.moved)
+        self._moved = tuple(case.state.moved)
 
     def __enter__(self) -> None:
         return None
@@ -675,7 +696,7 @@ class _Undo:
         if kind is not None and len(case._log) > self._length:
             del case._log[self._length :]
             case._rebuild()
-            case.state.moved = self._moved
+            case.state.moved = dict.fromkeys(self._moved)
 
 
 def _illegal(name: str, item: ItemEntry, command: str) -> IllegalTransition:
