@@ -70,7 +70,8 @@ class Waiting:
             else:
                 self.outcomes[commits[0].header.case_id] = None
 
-        thread = threading.Thread(target=run)
+        # A daemon: one that is never woken fails its test, and must not keep the interpreter from ending.
+        thread = threading.Thread(target=run, daemon=True)
         self.threads.append(thread)
         thread.start()
         until(lambda: len(self.groups._queue) > queued if led else self.groups._led)
@@ -476,7 +477,7 @@ def test_many_threads_need_few_transactions(store: SqliteStore) -> None:
             except BaseException as error:  # noqa: BLE001 - reported below
                 outcomes.append(error)
 
-    waiting.threads = [threading.Thread(target=run, args=(f"t{number}",)) for number in range(64)]
+    waiting.threads = [threading.Thread(target=run, args=(f"t{number}",), daemon=True) for number in range(64)]
     for thread in waiting.threads:
         thread.start()
     waiting.end()
