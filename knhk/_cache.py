@@ -355,21 +355,21 @@ class CaseCache:
         rows, closed = _worklist(header.case_id, case) if case.state.moved else ((), ())
         if phase is Phase.COMPLETED or phase is Phase.CANCELLED:
             case.drop_records()
-        commits = [
-            Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
-            for version, batch in enumerate(batches[:-1], before.version)
-        ]
-        commits.append(
-            Commit(
-                header=header,
-                expected=header.version - 1,
-                batch=batches[-1],
-                snapshot=snapshot,
-                items=rows,
-                closed_items=closed,
-            )
+        last = Commit(
+            header=header,
+            expected=header.version - 1,
+            batch=batches.pop(),
+            snapshot=snapshot,
+            items=rows,
+            closed_items=closed,
         )
-        return commits
+        if not batches:
+            return [last]
+        earlier = [
+            Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
+            for version, batch in enumerate(batches, before.version)
+        ]
+        return [*earlier, last]
 
     def _make_room(self) -> None:
         """Forget the cases that were used longest ago, beyond what the cache may hold; the caller has the lock."""

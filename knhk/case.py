@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -45,6 +45,10 @@ class Limits:
     instances: int = 100_000
     depth: int = 1_000
     or_join_budget: int | None = None
+
+
+_LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
+"""The phases in which things happen by themselves."""
 
 
 class Case:
@@ -249,7 +253,7 @@ class Case:
             net, task, k = locate(self.state, path)
             again = given_back(self.state, net, task, k)
             if again is None:
-                self._check_offered(net, task, k, path, "start")
+                self._check_offered(net, task, k, "start")
                 self._begin(net, task, by)
             else:
                 self._start_again(again, by)
@@ -282,21 +286,20 @@ class Case:
             self._complete(net, item.task, item.instance, None if output is None else dict(output), by)
 
     def _complete(self, net: NetInstance, task: int, k: int, output: dict[str, Any] | None, by: str) -> None:
-        path = net.path(task, k)
         activity = net.activities.get(task)
         if k == 0 and net.is_offerable(task) and net.plan.plans[task].task.multiple is None:
-            self._check_offered(net, task, k, path, "complete")
+            self._check_offered(net, task, k, "complete")
             self._begin(net, task, by)
             self._drive()
             activity = net.activities.get(task)
         if activity is None or k not in activity.open or net.plan.plans[task].kind is Kind.SUBNET:
-            raise self._refusal(path, "complete", "it is not started")
+            raise self._refusal(net.path(task, k), "complete", "it is not started")
         item = self.state.items[activity.open[k]]
         if (item.state, "complete") not in TRANSITIONS:
-            raise _illegal(path, item, "complete")
+            raise _illegal(net.path(task, k), item, "complete")
         if by and item.by not in ("", by) and net.plan.plans[task].kind is Kind.EXTERNAL:
             # The claim of whoever completes it has run out, and somebody else has it now.
-            raise self._refusal(path, "complete", f"it belongs to {item.by!r} now, not to {by!r}")
+            raise self._refusal(net.path(task, k), "complete", f"it belongs to {item.by!r} now, not to {by!r}")
         self._finish(net, task, k, output)
         self._drive()
 
@@ -534,9 +537,11 @@ class Case:
     def _drive(self, ready: Sequence[tuple[int, int]] = ()) -> None:
         """Let everything happen that happens by itself, until the case waits or ends."""
         agenda = deque(ready)
-        while self.state.phase is Phase.RUNNING or self.state.phase in (Phase.FAILED, Phase.DEADLOCKED):
-            self._absorb(agenda)
-            if self._start_next(agenda):
+        state = self.state
+        while state.phase in _LIVE:
+            if state.touched:
+                self._absorb(agenda)
+            if agenda and self._start_next(agenda):
                 continue
             if not self._settle():
                 break
@@ -636,11 +641,13 @@ class Case:
             net = self.state.nets.get(number)
             if net is None:
                 continue
-            for task in [task for task in net.offers if not net.is_offerable(task)]:
-                self._record(Code.OFFER_WITHDRAWN, number, task)
+            offers = net.offers
+            if offers:
+                for task in [task for task in offers if not net.is_offerable(task)]:
+                    self._record(Code.OFFER_WITHDRAWN, number, task)
             for task in net.marking.ready():
                 plan = net.plan.plans[task]
-                if plan.automatic or plan.task.timer is not None or task in net.offers or not net.is_offerable(task):
+                if plan.automatic or plan.task.timer is not None or task in offers or not net.is_offerable(task):
                     continue
                 self._record(Code.OFFERED, number, task)
         self._visited.clear()
@@ -648,11 +655,15 @@ class Case:
     def _conclude(self) -> None:
         """Say so when nothing can happen any more by itself or from outside (rule 9)."""
         state = self.state
-        if state.phase not in (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED):
+        if state.phase not in _LIVE:
             return
         phase = Phase.RUNNING
-        if all(item.state is ItemState.FAILED for item in state.items.values()) and not waits(self.state):
-            phase = Phase.FAILED if state.items else Phase.DEADLOCKED
+        for item in state.items.values():
+            if item.state is not ItemState.FAILED:
+                break
+        else:
+            if not waits(state):
+                phase = Phase.FAILED if state.items else Phase.DEADLOCKED
         if phase is not state.phase:
             self._record(Code.PHASE, phase.value)
 
@@ -668,9 +679,9 @@ class Case:
             raise self._refusal(path, command, "it is not running or has passed control")
         return net, task, activity
 
-    def _check_offered(self, net: NetInstance, task: int, k: int, path: str, command: str) -> None:
+    def _check_offered(self, net: NetInstance, task: int, k: int, command: str) -> None:
         if k or task not in net.offers:
-            raise self._refusal(path, command, "it is not offered")
+            raise self._refusal(net.path(task, k), command, "it is not offered")
 
     def _refusal(self, path: str, command: str, why: str) -> IllegalTransition:
         now = ", ".join(self.enabled()) or "none"

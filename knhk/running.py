@@ -47,6 +47,8 @@ class RunningCase:
         id: the case's id.
     """
 
+    __slots__ = ("__weakref__", "_cache", "_handlers", "id")
+
     def __init__(self, cache: CaseCache, handlers: Handlers, case_id: str) -> None:
         self._cache = cache
         self._handlers = handlers

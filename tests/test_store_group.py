@@ -96,6 +96,14 @@ def press() -> Press:
     return Press()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 # --- who writes with whom ---------------------------------------------------------------------------------------------
 
 
@@ -202,7 +210,7 @@ def test_interrupt_of_the_leader(press: Press, broken: BaseException) -> None:
 
 
 @pytest.mark.parametrize("queued", [True, False])
-def test_interrupt_of_a_waiting_caller(press: Press, queued: bool) -> None:
+def test_interrupt_of_a_waiting_caller(press: Press, interruptible: None, queued: bool) -> None:
     """A caller interrupted in the queue leaves it; one whose group is being written sees it to its end."""
     groups = GroupCommit(press.write)
     waiting = Waiting(groups, groups.commit)
