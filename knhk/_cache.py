@@ -130,7 +130,7 @@ class CaseCache:
         store: Store,
         clock: Clock,
         *,
-        functions: Mapping[str, Callable[[Work], Any]],
+        functions: dict[str, Callable[[Work], Any]],
         limits: Limits,
         size: int,
         dialect: Dialect = "subset",

@@ -8,7 +8,7 @@ one command at a time, which says what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -123,9 +123,7 @@ class Journey:
         case.state.moved = dict.fromkeys(self.moved)
 
 
-def terms(
-    functions: Mapping[str, Callable[[Work], Any]], now: Callable[[], int], *, forgetful: bool, steps: int
-) -> Any:
+def terms(functions: dict[str, Callable[[Work], Any]], now: Callable[[], int], *, forgetful: bool, steps: int) -> Any:
     """Return what all expresses of an engine have in common; None where none can go."""
     if _hot.express is None:
         return None

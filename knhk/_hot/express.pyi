@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from knhk._kernel import Marking, Net
@@ -55,7 +55,7 @@ class Terms:
     def __init__(
         self,
         *,
-        functions: Mapping[str, Any],
+        functions: dict[str, Any],
         work: type[WorkFields],
         now: Callable[[], int],
         copy: Callable[[Any], dict[str, Any]],

@@ -163,7 +163,8 @@ cdef class Terms:
         room: how many records may be written before the driver commits them.
     """
 
-    cdef object functions, now, copy
+    cdef dict functions
+    cdef object now, copy
     cdef type work
     cdef bint forgetful
     cdef int64_t steps
