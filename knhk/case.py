@@ -11,7 +11,7 @@ from its last snapshot and the records since.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -536,7 +536,8 @@ class Case:
 
     def _drive(self, ready: Sequence[tuple[int, int]] = ()) -> None:
         """Let everything happen that happens by itself, until the case waits or ends."""
-        agenda = deque(ready)
+        # Each task once, where it was first noticed, as on an express's agenda.
+        agenda = OrderedDict.fromkeys(ready)
         state = self.state
         while state.phase in _LIVE:
             if state.touched:
@@ -548,9 +549,9 @@ class Case:
         self._reconcile()
         self._conclude()
 
-    def _start_next(self, agenda: deque[tuple[int, int]]) -> bool:
+    def _start_next(self, agenda: OrderedDict[tuple[int, int], None]) -> bool:
         while agenda:
-            number, task = agenda.popleft()
+            (number, task), _ = agenda.popitem(last=False)
             net = self.state.nets.get(number)
             if net is None or not net.is_offerable(task):
                 continue
@@ -561,11 +562,11 @@ class Case:
             self._begin(net, task, "")
             if net.plan.tables.table[task].detached:
                 # It stays ready without a flip that would bring it back here, as long as it has tokens.
-                agenda.append((number, task))
+                agenda[number, task] = None
             return True
         return False
 
-    def _absorb(self, agenda: deque[tuple[int, int]]) -> None:
+    def _absorb(self, agenda: OrderedDict[tuple[int, int], None]) -> None:
         """Look at what the last record changed: timers, triggers, tasks that start by themselves, nets that ended."""
         touched = self.state.touched
         while touched:
@@ -577,14 +578,14 @@ class Case:
             if not net.plan.tables.implicit and (net.marking.has_ended() or net.plan.empty):
                 self._end_net(net)
 
-    def _absorb_changes(self, net: NetInstance, agenda: deque[tuple[int, int]]) -> None:
+    def _absorb_changes(self, net: NetInstance, agenda: OrderedDict[tuple[int, int], None]) -> None:
         plans = net.plan.plans
         for task in net.marking.changes():
             if task < 0:
                 if ~task in net.timers:
                     self._record(Code.TIMER_CLEARED, net.number, ~task)
             elif plans[task].automatic:
-                agenda.append((net.number, task))
+                agenda[net.number, task] = None
         for task in net.plan.timed:
             self._keep_time(net, task, agenda)
         for task in net.plan.triggered:
@@ -595,9 +596,9 @@ class Case:
                 if held > threads:
                     self._record(Code.TRIGGER_HELD, net.number, task, threads)
             if plans[task].automatic and net.is_offerable(task):
-                agenda.append((net.number, task))
+                agenda[net.number, task] = None
 
-    def _keep_time(self, net: NetInstance, task: int, agenda: deque[tuple[int, int]]) -> None:
+    def _keep_time(self, net: NetInstance, task: int, agenda: OrderedDict[tuple[int, int], None]) -> None:
         """
         Set a timer when the task's join is satisfied, clear it when that ceases to be so.
 
@@ -611,7 +612,7 @@ class Case:
         elif waits and due is None:
             self._record(Code.TIMER_SET, net.number, task, self._now + (net.plan.plans[task].task.timer or 0))
         elif due is not None and due <= self._now and net.marking.is_ready(task):
-            agenda.append((net.number, task))
+            agenda[net.number, task] = None
 
     def _settle(self) -> bool:
         """Decide the OR-joins and the implicit ends of the nets that changed; returns whether anything came of it."""
