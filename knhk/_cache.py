@@ -11,13 +11,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, Literal
 
 import attrs
 
 from knhk import _hot, _kernel
 from knhk._case_state import Phase, Record
-from knhk._express import Journey, depart, express_net
+from knhk._express import Journey, depart, express_net, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk._schema import Check, compile_schema
@@ -103,7 +104,7 @@ class Resident:
     header: CaseHeader
     express: Any = None
     journey: Journey | None = None
-    in_flight: set[int] = attrs.field(factory=set)
+    in_flight: dict[int, None] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     since_snapshot: int = 0
     stale: bool = False
@@ -121,6 +122,7 @@ class CaseCache:
         size: how many cases stay in memory when nobody uses them.
         dialect: the language of predicates.
         kernel: the class of nets that plays the token game.
+        functions: the plain functions by handler name; they may become more.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class CaseCache:
         store: Store,
         clock: Clock,
         *,
+        functions: dict[str, Callable[[Work], Any]],
         limits: Limits,
         size: int,
         dialect: Dialect = "subset",
@@ -139,7 +142,9 @@ class CaseCache:
         self._size = size
         self._dialect = dialect
         self._kernel = kernel
-        self._forgetful = bool(getattr(store, "forgetful", False))
+        self._terms = terms(
+            functions, clock.now, forgetful=bool(getattr(store, "forgetful", False)), steps=limits.steps
+        )
         self._residents: OrderedDict[str, Resident] = OrderedDict()
         self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}
@@ -165,29 +170,44 @@ class CaseCache:
         return found
 
     def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
-        """Commit a new case and keep it; raises what the store's `commit` raises."""
-        resident = self._created(header, data)
-        self.commit(resident, idempotency=idempotency)
+        """
+        Commit a new case and keep it.
+
+        Args:
+            header: the case as its first commit makes it.
+            data: its first data.
+            idempotency: (key, digest of the request), if it has one.
+
+        Raises:
+            DataError: the schema refuses the data.
+            KnhkError: what the store's `commit` raises.
+        """
+        resident, commit = self._created(header, data, idempotency)
+        self.store.commit((commit,))
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
 
     def create_many(self, cases: Sequence[tuple[CaseHeader, Mapping[str, Any]]]) -> None:
         """Commit new cases in one transaction and keep them, as `create` does one."""
-        residents = [self._created(header, data) for header, data in cases]
-        prepared = [(each, self._prepare(each)) for each in residents]
-        self.store.commit([commit for _, commits in prepared for commit in commits])
+        created = [self._created(header, data) for header, data in cases]
+        self.store.commit([commit for _, commit in created])
         with self._lock:
-            for resident, commits in prepared:
-                resident.header = commits[-1].header
+            for resident, _ in created:
                 self._residents[resident.header.case_id] = resident
             self._make_room()
 
-    def _created(self, header: CaseHeader, data: Mapping[str, Any]) -> Resident:
+    def _created(
+        self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None
+    ) -> tuple[Resident, Commit]:
+        """Return a new case, and the commit that creates it: it has no items yet, and nothing is due."""
         compiled = self.compiled(header.spec_id, header.spec_version)
         case = self._fresh(compiled)
         case.create(data)
-        return Resident(case, header, compiled.express)
+        records = case.take_records()
+        batch = encode_batch(self.clock.now(), records)
+        commit = Commit(header=header, expected=0, batch=batch, idempotency=idempotency)
+        return Resident(case, header, compiled.express, since_snapshot=len(records)), commit
 
     def hold(self, case_id: str) -> _Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
@@ -229,19 +249,12 @@ class CaseCache:
             if self._residents.get(resident.header.case_id) is resident:
                 del self._residents[resident.header.case_id]
 
-    def depart(self, resident: Resident, functions: Mapping[str, Callable[[Work], Any]]) -> Journey | None:
+    def depart(self, resident: Resident) -> Journey | None:
         """Send an express on its way where the case has work for one; the caller holds the case and will `arrive`."""
         if resident.express is None or resident.in_flight:
             return None
         journey = depart(
-            resident.case,
-            resident.express,
-            case_id=resident.header.case_id,
-            functions=functions,
-            lock=resident.lock,
-            now=self.clock.now,
-            forgetful=self._forgetful,
-            steps=self._limits.steps,
+            resident.case, resident.express, self._terms, case_id=resident.header.case_id, lock=resident.lock
         )
         if journey is not None:
             resident.journey = journey
@@ -265,6 +278,15 @@ class CaseCache:
             self._land(resident)
             resident.in_flight.clear()
 
+    def take_over(self, resident: Resident) -> bool:
+        """Bring a case that the caller pinned and locked to where the driver would have; False where it is stale."""
+        # A failed commit may have made it stale while we waited: then what we hold is not what is so.
+        if resident.stale:
+            return False
+        if resident.journey is not None:
+            self._land(resident)
+        return True
+
     def land(self) -> None:
         """Bring every case of which an express has the work to where the store can tell of it."""
         for resident in tuple(self._travelling):
@@ -278,14 +300,13 @@ class CaseCache:
         self._travelling.discard(resident)
         if journey is not None:
             journey.land()
-            resident.in_flight.add(journey.express.job[1])
+            resident.in_flight[journey.express.job[1]] = None
             self.commit(resident, cuts=journey.express.cuts)
 
     def commit(
         self,
         resident: Resident,
         *,
-        idempotency: tuple[str, str] | None = None,
         cuts: Sequence[tuple[int, int]] = (),
     ) -> None:
         """
@@ -293,10 +314,9 @@ class CaseCache:
 
         Args:
             resident: the case.
-            idempotency: with the commit that creates it.
             cuts: lengths of the case's records, and when they had that length: a batch has one time.
         """
-        commits = self._prepare(resident, idempotency=idempotency, cuts=cuts)
+        commits = self._prepare(resident, cuts)
         if not commits:
             return
         try:
@@ -306,27 +326,23 @@ class CaseCache:
             raise
         resident.header = commits[-1].header
 
-    def _prepare(
-        self,
-        resident: Resident,
-        *,
-        idempotency: tuple[str, str] | None = None,
-        cuts: Sequence[tuple[int, int]] = (),
-    ) -> list[Commit]:
+    def _prepare(self, resident: Resident, cuts: Sequence[tuple[int, int]]) -> list[Commit]:
         """Return what `commit` stores; the case counts it as stored."""
         case = resident.case
+        taken = case._taken
         records = case.take_records()
         if not records:
             return []
-        batches = _batches(records, len(case._log) - len(records), cuts, self.clock.now())
-        running = case.state.phase is Phase.RUNNING
+        batches = _batches(records, taken, cuts, self.clock.now())
+        phase = case.state.phase
+        running = phase is Phase.RUNNING
         due = case.next_due() if running else None
         before = resident.header
         header = CaseHeader(
             case_id=before.case_id,
             spec_id=before.spec_id,
             spec_version=before.spec_version,
-            state=case.state.phase.value,
+            state=phase.value,
             due=None if due is None else due.at,
             runnable=running and bool(case.state.work),
             version=before.version + len(batches),
@@ -336,30 +352,31 @@ class CaseCache:
         if resident.since_snapshot >= SNAPSHOT_EVERY:
             snapshot = encode_snapshot({"version": header.version, "state": case.snapshot()})
             resident.since_snapshot = 0
-        rows, closed = _worklist(header.case_id, case)
-        commits = [
-            Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
-            for version, batch in enumerate(batches[:-1], before.version)
-        ]
-        commits.append(
-            Commit(
-                header=header,
-                expected=header.version - 1,
-                batch=batches[-1],
-                snapshot=snapshot,
-                items=rows,
-                closed_items=closed,
-                idempotency=idempotency,
-            )
+        rows, closed = _worklist(header.case_id, case) if case.state.moved else ((), ())
+        if phase is Phase.COMPLETED or phase is Phase.CANCELLED:
+            case.drop_records()
+        last = Commit(
+            header=header,
+            expected=header.version - 1,
+            batch=batches.pop(),
+            snapshot=snapshot,
+            items=rows,
+            closed_items=closed,
         )
-        return commits
+        if not batches:
+            return [last]
+        earlier = [
+            Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
+            for version, batch in enumerate(batches, before.version)
+        ]
+        return [*earlier, last]
 
     def _make_room(self) -> None:
         """Forget the cases that were used longest ago, beyond what the cache may hold; the caller has the lock."""
-        for resident in list(self._residents.values()):
-            if len(self._residents) <= self._size:
-                return
-            if not resident.users:
+        surplus = len(self._residents) - self._size
+        if surplus > 0:
+            idle = (resident for resident in self._residents.values() if not resident.users)
+            for resident in tuple(islice(idle, surplus)):
                 self.forget(resident)
 
     def _fresh(self, compiled: Compiled) -> Case:
@@ -396,18 +413,15 @@ class _Hold:
         while True:
             resident = cache.pin(self._case_id)
             resident.lock.acquire()
-            # A failed commit may have made it stale while we waited: then what we hold is not what is so.
-            if not resident.stale:
-                self._resident = resident
-                if resident.journey is not None:
-                    try:
-                        cache._land(resident)
-                    except BaseException:
-                        self.__exit__()
-                        raise
+            self._resident = resident
+            try:
+                good = cache.take_over(resident)
+            except BaseException:
+                self.__exit__()
+                raise
+            if good:
                 return resident
-            resident.lock.release()
-            cache.unpin(resident)
+            self.__exit__()
 
     def __exit__(self, *error: object) -> None:
         self._resident.lock.release()
@@ -416,6 +430,8 @@ class _Hold:
 
 def _batches(records: Sequence[Record], taken: int, cuts: Sequence[tuple[int, int]], now: int) -> list[bytes]:
     """Return the bytes of fresh records, a batch for each time at which any were written; `taken` were taken before."""
+    if not cuts:
+        return [encode_batch(now, records)]
     batches = []
     done = 0
     for length, at in cuts:

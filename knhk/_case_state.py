@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from knhk._kernel import IDLE, Marking, Net
 from knhk._lower import Kind, NetPlan, Program
@@ -137,6 +137,10 @@ class NetInstance:
         return "/".join(reversed(parts))
 
 
+_PHASES: Final = {each.value: each for each in Phase}
+_ITEM_STATES: Final = {each.value: each for each in ItemState}
+
+
 class CaseState:
     """
     Everything that a case is, between two records.
@@ -149,6 +153,21 @@ class CaseState:
         deadlines: by item, in milliseconds since the epoch: when a failed one is tried again, or a started one's claim ends.
     """
 
+    __slots__ = (
+        "data",
+        "deadlines",
+        "items",
+        "kernels",
+        "moved",
+        "nets",
+        "next_item",
+        "next_net",
+        "phase",
+        "program",
+        "touched",
+        "work",
+    )
+
     def __init__(self, program: Program, kernels: Sequence[Net]) -> None:
         self.program = program
         self.kernels = kernels
@@ -159,7 +178,7 @@ class CaseState:
         self.next_net = 0
         self.next_item = 1
         self.touched: dict[int, None] = {}
-        self.moved: set[int] = set()
+        self.moved: dict[int, None] = {}
         self.work: dict[int, None] = {}
         self.deadlines: dict[int, int] = {}
 
@@ -181,10 +200,11 @@ class CaseState:
             begun: (task, item number, attempts) of the handlers that are begun and not finished, in order.
         """
         self.next_item = next_item
-        left = {number for _, number, _ in begun}
-        for number in [each for each in self.work if each not in left]:
-            del net.activities[self.items[number].task]
-            self._drop_item(number)
+        if self.work:
+            left = {number for _, number, _ in begun}
+            for number in [each for each in self.work if each not in left]:
+                del net.activities[self.items[number].task]
+                self._drop_item(number)
         for task, number, attempts in begun:
             item = self.items.get(number)
             if item is None:
@@ -324,7 +344,7 @@ class CaseState:
 
     def _item(self, number: int, state: str, by: str, attempt: int) -> None:
         item = self.items[number]
-        item.state, item.by, item.attempt = ItemState(state), by, attempt
+        item.state, item.by, item.attempt = _ITEM_STATES[state], by, attempt
         self.deadlines.pop(number, None)
         self._note(item)
 
@@ -344,14 +364,14 @@ class CaseState:
 
     def _claim_expired(self, number: int, state: str) -> None:
         item = self.items[number]
-        item.state, item.by = ItemState(state), ""
+        item.state, item.by = _ITEM_STATES[state], ""
         del self.deadlines[number]
         self._note(item)
 
     def _phase(self, phase: str) -> None:
-        self.phase = Phase(phase)
+        self.phase = _PHASES[phase]
         if self.phase in (Phase.COMPLETED, Phase.CANCELLED):
-            self.moved.update(self.items)
+            self.moved.update(dict.fromkeys(self.items))
             self.nets.clear()
             self.items.clear()
             self.work.clear()
@@ -379,7 +399,7 @@ class CaseState:
         return number
 
     def _note(self, item: ItemEntry) -> None:
-        self.moved.add(item.number)
+        self.moved[item.number] = None
         if item.state is ItemState.STARTED and self.nets[item.net].plan.plans[item.task].kind is Kind.HANDLER:
             self.work[item.number] = None
         else:
@@ -387,7 +407,7 @@ class CaseState:
 
     def _drop_item(self, number: int) -> None:
         if self.items.pop(number, None) is not None:
-            self.moved.add(number)
+            self.moved[number] = None
             self.work.pop(number, None)
             self.deadlines.pop(number, None)
 

@@ -8,7 +8,7 @@ one command at a time, which says what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -78,7 +78,7 @@ class Journey:
     net: NetInstance
     express: Any
     begun_at: int
-    moved: set[int]
+    moved: tuple[int, ...]
 
     def land(self) -> None:
         """Bring the case to where the records are, while the express's handler runs."""
@@ -120,41 +120,33 @@ class Journey:
         express.landed = True
         del case._log[self.begun_at if express.job is None else express.mark :]
         case._rebuild()
-        case.state.moved = self.moved
+        case.state.moved = dict.fromkeys(self.moved)
 
 
-def depart(
-    case: Case, of: Any, *, case_id: str, functions: Mapping[str, Callable[[Work], Any]], lock: Any,
-    now: Callable[[], int], forgetful: bool, steps: int,
-) -> Journey | None:  # fmt: skip
+def terms(functions: dict[str, Callable[[Work], Any]], now: Callable[[], int], *, forgetful: bool, steps: int) -> Any:
+    """Return what all expresses of an engine have in common; None where none can go."""
+    if _hot.express is None:
+        return None
+    return _hot.express.Terms(
+        functions=functions, work=Work, now=now, copy=_result, forgetful=forgetful, steps=steps, room=ROOM
+    )
+
+
+def depart(case: Case, of: Any, terms: Any, *, case_id: str, lock: Any) -> Journey | None:
     """
     Send an express on its way, where the case has work for one; the caller holds the case's lock.
 
     A case that was not started is started: `Journey.arrive` undoes it if it comes to nothing.
     """
     state = case.state
-    begun_at, moved = len(case._log), set(state.moved)
+    begun_at, moved = len(case._log), tuple(state.moved)
     if state.phase is Phase.CREATED:
         case._record(Code.STARTED)
     elif state.phase is not Phase.RUNNING or not _may_go(state, of):
         return None
     (net,) = state.nets.values()
     express = _hot.express.Express(
-        of,
-        net.marking,
-        case._log,
-        state.data,
-        next_item=state.next_item,
-        case_id=case_id,
-        number=net.number,
-        functions=functions,
-        work=Work,
-        lock=lock,
-        now=now,
-        copy=_result,
-        forgetful=forgetful,
-        steps=steps,
-        room=ROOM,
+        of, terms, net.marking, case._log, state.data, state.next_item, case_id, net.number, lock
     )
     for number in state.work:
         item = state.items[number]

@@ -23,6 +23,9 @@ class Due(NamedTuple):
 def locate(state: CaseState, path: str) -> tuple[NetInstance, int, int]:
     """Find the net, the task and the instance (0: none named) that a path names."""
     net: NetInstance | None = next(iter(state.nets.values()), None)
+    if net is not None and path in net.plan.index:
+        # No name has the marks of a path in it.
+        return net, net.plan.index[path], 0
     segments = path.split("/")
     for position, segment in enumerate(segments):
         name, _, suffix = segment.partition("#")

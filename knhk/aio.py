@@ -209,7 +209,7 @@ class AsyncCase:
                     output = await self._call(job)
                 except asyncio.CancelledError:
                     # Whoever waited does not any more: the item stays begun, for the next attempt.
-                    job.resident.in_flight.discard(job.number)
+                    job.resident.in_flight.pop(job.number, None)
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
                     record: Callable[[], HandlerError | None] = partial(self._case.fail, job, error)

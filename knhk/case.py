@@ -11,9 +11,9 @@ from its last snapshot and the records since.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -47,6 +47,10 @@ class Limits:
     or_join_budget: int | None = None
 
 
+_LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
+"""The phases in which things happen by themselves."""
+
+
 class Case:
     """
     A case of one specification.
@@ -61,6 +65,20 @@ class Case:
     Attributes:
         state: what the records have made of it; read it, never change it.
     """
+
+    __slots__ = (
+        "_base",
+        "_check",
+        "_kernels",
+        "_limits",
+        "_log",
+        "_now",
+        "_program",
+        "_steps",
+        "_taken",
+        "_visited",
+        "state",
+    )
 
     def __init__(
         self, program: Program, kernels: Sequence[Net], *, limits: Limits | None = None, check: Check | None = None
@@ -84,6 +102,11 @@ class Case:
         fresh = self._log[self._taken :]
         self._taken = len(self._log)
         return fresh
+
+    def drop_records(self) -> None:
+        """Keep no records of a case that is over: no command follows that could have to be undone."""
+        self._log = []
+        self._taken = 0
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as a JSON tree; from here on a rebuild starts at it."""
@@ -137,8 +160,10 @@ class Case:
         """Give the case its first data; the first command of all. Raises DataError where the schema refuses it."""
         if self._log or self._base is not None:
             raise InternalError("a case is created once")
-        self._merged(dict(data))
-        self._record(Code.CREATED, dict(data))
+        first = dict(data)
+        if self._check is not None:
+            self._check(first)
+        self._record(Code.CREATED, first)
 
     def start(self, *, at: int) -> None:
         """Put the first token into the root net."""
@@ -228,7 +253,7 @@ class Case:
             net, task, k = locate(self.state, path)
             again = given_back(self.state, net, task, k)
             if again is None:
-                self._check_offered(net, task, k, path, "start")
+                self._check_offered(net, task, k, "start")
                 self._begin(net, task, by)
             else:
                 self._start_again(again, by)
@@ -261,21 +286,20 @@ class Case:
             self._complete(net, item.task, item.instance, None if output is None else dict(output), by)
 
     def _complete(self, net: NetInstance, task: int, k: int, output: dict[str, Any] | None, by: str) -> None:
-        path = net.path(task, k)
         activity = net.activities.get(task)
         if k == 0 and net.is_offerable(task) and net.plan.plans[task].task.multiple is None:
-            self._check_offered(net, task, k, path, "complete")
+            self._check_offered(net, task, k, "complete")
             self._begin(net, task, by)
             self._drive()
             activity = net.activities.get(task)
         if activity is None or k not in activity.open or net.plan.plans[task].kind is Kind.SUBNET:
-            raise self._refusal(path, "complete", "it is not started")
+            raise self._refusal(net.path(task, k), "complete", "it is not started")
         item = self.state.items[activity.open[k]]
         if (item.state, "complete") not in TRANSITIONS:
-            raise _illegal(path, item, "complete")
+            raise _illegal(net.path(task, k), item, "complete")
         if by and item.by not in ("", by) and net.plan.plans[task].kind is Kind.EXTERNAL:
             # The claim of whoever completes it has run out, and somebody else has it now.
-            raise self._refusal(path, "complete", f"it belongs to {item.by!r} now, not to {by!r}")
+            raise self._refusal(net.path(task, k), "complete", f"it belongs to {item.by!r} now, not to {by!r}")
         self._finish(net, task, k, output)
         self._drive()
 
@@ -512,19 +536,22 @@ class Case:
 
     def _drive(self, ready: Sequence[tuple[int, int]] = ()) -> None:
         """Let everything happen that happens by itself, until the case waits or ends."""
-        agenda = deque(ready)
-        while self.state.phase is Phase.RUNNING or self.state.phase in (Phase.FAILED, Phase.DEADLOCKED):
-            self._absorb(agenda)
-            if self._start_next(agenda):
+        # Each task once, where it was first noticed, as on an express's agenda.
+        agenda = OrderedDict.fromkeys(ready)
+        state = self.state
+        while state.phase in _LIVE:
+            if state.touched:
+                self._absorb(agenda)
+            if agenda and self._start_next(agenda):
                 continue
             if not self._settle():
                 break
         self._reconcile()
         self._conclude()
 
-    def _start_next(self, agenda: deque[tuple[int, int]]) -> bool:
+    def _start_next(self, agenda: OrderedDict[tuple[int, int], None]) -> bool:
         while agenda:
-            number, task = agenda.popleft()
+            (number, task), _ = agenda.popitem(last=False)
             net = self.state.nets.get(number)
             if net is None or not net.is_offerable(task):
                 continue
@@ -535,11 +562,11 @@ class Case:
             self._begin(net, task, "")
             if net.plan.tables.table[task].detached:
                 # It stays ready without a flip that would bring it back here, as long as it has tokens.
-                agenda.append((number, task))
+                agenda[number, task] = None
             return True
         return False
 
-    def _absorb(self, agenda: deque[tuple[int, int]]) -> None:
+    def _absorb(self, agenda: OrderedDict[tuple[int, int], None]) -> None:
         """Look at what the last record changed: timers, triggers, tasks that start by themselves, nets that ended."""
         touched = self.state.touched
         while touched:
@@ -551,14 +578,14 @@ class Case:
             if not net.plan.tables.implicit and (net.marking.has_ended() or net.plan.empty):
                 self._end_net(net)
 
-    def _absorb_changes(self, net: NetInstance, agenda: deque[tuple[int, int]]) -> None:
+    def _absorb_changes(self, net: NetInstance, agenda: OrderedDict[tuple[int, int], None]) -> None:
         plans = net.plan.plans
         for task in net.marking.changes():
             if task < 0:
                 if ~task in net.timers:
                     self._record(Code.TIMER_CLEARED, net.number, ~task)
             elif plans[task].automatic:
-                agenda.append((net.number, task))
+                agenda[net.number, task] = None
         for task in net.plan.timed:
             self._keep_time(net, task, agenda)
         for task in net.plan.triggered:
@@ -569,9 +596,9 @@ class Case:
                 if held > threads:
                     self._record(Code.TRIGGER_HELD, net.number, task, threads)
             if plans[task].automatic and net.is_offerable(task):
-                agenda.append((net.number, task))
+                agenda[net.number, task] = None
 
-    def _keep_time(self, net: NetInstance, task: int, agenda: deque[tuple[int, int]]) -> None:
+    def _keep_time(self, net: NetInstance, task: int, agenda: OrderedDict[tuple[int, int], None]) -> None:
         """
         Set a timer when the task's join is satisfied, clear it when that ceases to be so.
 
@@ -585,7 +612,7 @@ class Case:
         elif waits and due is None:
             self._record(Code.TIMER_SET, net.number, task, self._now + (net.plan.plans[task].task.timer or 0))
         elif due is not None and due <= self._now and net.marking.is_ready(task):
-            agenda.append((net.number, task))
+            agenda[net.number, task] = None
 
     def _settle(self) -> bool:
         """Decide the OR-joins and the implicit ends of the nets that changed; returns whether anything came of it."""
@@ -615,11 +642,13 @@ class Case:
             net = self.state.nets.get(number)
             if net is None:
                 continue
-            for task in [task for task in net.offers if not net.is_offerable(task)]:
-                self._record(Code.OFFER_WITHDRAWN, number, task)
+            offers = net.offers
+            if offers:
+                for task in [task for task in offers if not net.is_offerable(task)]:
+                    self._record(Code.OFFER_WITHDRAWN, number, task)
             for task in net.marking.ready():
                 plan = net.plan.plans[task]
-                if plan.automatic or plan.task.timer is not None or task in net.offers or not net.is_offerable(task):
+                if plan.automatic or plan.task.timer is not None or task in offers or not net.is_offerable(task):
                     continue
                 self._record(Code.OFFERED, number, task)
         self._visited.clear()
@@ -627,11 +656,15 @@ class Case:
     def _conclude(self) -> None:
         """Say so when nothing can happen any more by itself or from outside (rule 9)."""
         state = self.state
-        if state.phase not in (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED):
+        if state.phase not in _LIVE:
             return
         phase = Phase.RUNNING
-        if all(item.state is ItemState.FAILED for item in state.items.values()) and not waits(self.state):
-            phase = Phase.FAILED if state.items else Phase.DEADLOCKED
+        for item in state.items.values():
+            if item.state is not ItemState.FAILED:
+                break
+        else:
+            if not waits(state):
+                phase = Phase.FAILED if state.items else Phase.DEADLOCKED
         if phase is not state.phase:
             self._record(Code.PHASE, phase.value)
 
@@ -647,9 +680,9 @@ class Case:
             raise self._refusal(path, command, "it is not running or has passed control")
         return net, task, activity
 
-    def _check_offered(self, net: NetInstance, task: int, k: int, path: str, command: str) -> None:
+    def _check_offered(self, net: NetInstance, task: int, k: int, command: str) -> None:
         if k or task not in net.offers:
-            raise self._refusal(path, command, "it is not offered")
+            raise self._refusal(net.path(task, k), command, "it is not offered")
 
     def _refusal(self, path: str, command: str, why: str) -> IllegalTransition:
         now = ", ".join(self.enabled()) or "none"
@@ -665,7 +698,7 @@ class _Undo:
     def __init__(self, case: Case) -> None:
         self._case = case
         self._length = len(case._log)
-        self._moved = set(case.state.moved)
+        self._moved = tuple(case.state.moved)
 
     def __enter__(self) -> None:
         return None
@@ -675,7 +708,7 @@ class _Undo:
         if kind is not None and len(case._log) > self._length:
             del case._log[self._length :]
             case._rebuild()
-            case.state.moved = self._moved
+            case.state.moved = dict.fromkeys(self._moved)
 
 
 def _illegal(name: str, item: ItemEntry, command: str) -> IllegalTransition:

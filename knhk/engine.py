@@ -118,6 +118,7 @@ class Engine:
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
         self._expressions = expressions
+        self._handlers = Handlers()
         self._cache = CaseCache(
             self._store,
             self._clock,
@@ -125,8 +126,8 @@ class Engine:
             size=cache,
             dialect=expressions,
             kernel=choose_kernel(kernel),
+            functions=self._handlers.plain,
         )
-        self._handlers = Handlers()
 
     def __enter__(self) -> Self:
         return self
@@ -212,9 +213,7 @@ class Engine:
             found = self._known_request(idempotency_key, digest)
             if found is not None:
                 return self._running(found)
-        header = CaseHeader(
-            case_id=self._ids.next_id(), spec_id=stored.spec_id, spec_version=stored.version, state="created"
-        )
+        header = self._new_header(stored)
         try:
             self._cache.create(header, plain, None if idempotency_key is None else (idempotency_key, digest))
         except IdempotencyConflict:
@@ -246,18 +245,7 @@ class Engine:
         cases: list[RunningCase] = []
         remaining = iter(rows)
         while some := list(islice(remaining, max(together, 1))):
-            created = [
-                (
-                    CaseHeader(
-                        case_id=self._ids.next_id(),
-                        spec_id=stored.spec_id,
-                        spec_version=stored.version,
-                        state="created",
-                    ),
-                    plain_data(data, "the case data"),
-                )
-                for data in some
-            ]
+            created = [(self._new_header(stored), plain_data(data, "the case data")) for data in some]
             self._cache.create_many(created)
             cases += [self._running(header.case_id) for header, _ in created]
         return cases
@@ -388,6 +376,16 @@ class Engine:
         self._cache.evict(case_id)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _new_header(self, specification: StoredSpecification) -> CaseHeader:
+        """Return a new case as its first commit makes it."""
+        return CaseHeader(
+            case_id=self._ids.next_id(),
+            spec_id=specification.spec_id,
+            spec_version=specification.version,
+            state="created",
+            version=1,
+        )
 
     def _running(self, case_id: str) -> RunningCase:
         return RunningCase(self._cache, self._handlers, case_id)

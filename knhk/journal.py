@@ -22,6 +22,8 @@ VERSION: Final = 2
 checksum covers the version byte too."""
 
 _HEAD: Final = struct.Struct("<BI")
+_SEED: Final = zlib.crc32(bytes([VERSION]))
+"""The checksum of the version byte, with which the body's goes on."""
 
 
 def encode_batch(at: int, records: Sequence[Record]) -> bytes:
@@ -84,7 +86,7 @@ def _seal(tree: object) -> bytes:
     body = dump_tree(tree)
     if body is None:
         body = json.dumps(tree, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
-    return _HEAD.pack(VERSION, _checksum(VERSION, body)) + body
+    return _HEAD.pack(VERSION, zlib.crc32(body, _SEED)) + body
 
 
 def _checksum(version: int, body: bytes) -> int:

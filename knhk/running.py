@@ -47,6 +47,8 @@ class RunningCase:
         id: the case's id.
     """
 
+    __slots__ = ("__weakref__", "_cache", "_handlers", "id")
+
     def __init__(self, cache: CaseCache, handlers: Handlers, case_id: str) -> None:
         self._cache = cache
         self._handlers = handlers
@@ -142,7 +144,7 @@ class RunningCase:
         try:
             while True:
                 if resident.express is not None:
-                    ended, failure = self._go_by_express()
+                    ended, failure = self._go_by_express(resident)
                     if failure is not None:
                         failures.append(failure)
                     if ended:
@@ -156,7 +158,7 @@ class RunningCase:
                     failure = self.fail(job, error)
                 except BaseException:
                     # Ctrl-C: the item stays begun, for the next attempt.
-                    job.resident.in_flight.discard(job.number)
+                    job.resident.in_flight.pop(job.number, None)
                     raise
                 else:
                     failure = self.finish(job, output)
@@ -270,7 +272,7 @@ class RunningCase:
             attempt = case.begin_attempt(number, at=self._cache.clock.now())
             if not task.replayable:
                 self._cache.commit(resident)
-            resident.in_flight.add(number)
+            resident.in_flight[number] = None
             index = item.instance - 1 if item.instance else None
             work = Work(self.id, case.path(item), number, attempt, case.state.data, case.state.element(item), index)
             # The case may go on while the handler looks.
@@ -322,18 +324,24 @@ class RunningCase:
 
     def _take_back(self, resident: Resident, job: Job) -> None:
         """Refuse a result that belongs to a case in memory which a failed commit has made worthless."""
-        job.resident.in_flight.discard(job.number)
+        job.resident.in_flight.pop(job.number, None)
         if resident is not job.resident:
             message = f"case {self.id} failed in the store while handler {job.handler!r} ran; run the case again"
             raise ConcurrentUpdate(message)
 
     # --- by express ---------------------------------------------------------------------------------------------------
 
-    def _go_by_express(self) -> tuple[bool, HandlerError | None]:
-        """Do the plain automatic work, as far as that goes; return whether the case has ended, and what failed for good."""
-        with self._cache.hold(self.id) as resident:
-            journey = self._cache.depart(resident, self._handlers.plain)
+    def _go_by_express(self, resident: Resident) -> tuple[bool, HandlerError | None]:
+        """
+        Do the plain automatic work of a pinned case, as far as that goes.
+
+        Returns:
+            Whether the case has ended, and what failed for good.
+        """
+        with resident.lock:
+            journey = self._cache.depart(resident) if self._cache.take_over(resident) else None
             if journey is None:
+                # Nothing to do, or stale: the driver asks for the case by its id.
                 return False, None
             express = journey.express
             try:

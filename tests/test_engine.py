@@ -614,6 +614,39 @@ def test_few_cases_in_memory_are_enough() -> None:
         engine.evict("not there")
 
 
+def test_a_case_in_use_stays_where_others_make_room() -> None:
+    """Beyond the cache's size the cases go that nobody uses, the longest unused first, past one that is kept."""
+    with Engine(cache=2) as engine:
+        engine.register(manual("A"))
+        cases = [engine.create_case("manual") for _ in range(2)]
+        with cases[0].kept():
+            cases += [engine.create_case("manual") for _ in range(3)]
+            held = list(engine._cache._residents)
+
+    assert [cases[0].id, cases[4].id] == held
+
+
+@pytest.mark.parametrize("end", ["complete", "cancel"])
+def test_a_case_that_is_over_keeps_no_records(end: str) -> None:
+    """What could be undone of a case goes with its last command; its history is the store's, and refusals change nothing."""
+    with Engine() as engine:
+        engine.register(manual("A"))
+        case = engine.create_case("manual", {"n": 1})
+        case.start()
+        if end == "complete":
+            case.complete_task("A", {"a": 1})
+        else:
+            case.cancel()
+        before = (case.state, case.data, case.history())
+        with pytest.raises(IllegalTransition):
+            case.suspend()
+
+        assert [] == engine._cache._residents[case.id].case._log
+        assert before == (case.state, case.data, case.history())
+        engine.evict()
+        assert before == (case.state, case.data, case.history())
+
+
 def test_a_long_case_is_loaded_from_its_snapshot(tmp_path: Path) -> None:
     """A case with more records than a snapshot's distance is the same after a reload, from few batches."""
     net = build("loop")

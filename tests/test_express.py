@@ -166,6 +166,7 @@ def story(specification: Specification, seed: int, store: MemoryStore, kernel: A
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
 @example(0)
+@example(1170)
 def test_an_express_does_what_the_driver_does(seed: int) -> None:
     """Random nets whose handlers meddle come out the same by express, by the driver, and on the reference kernel."""
     specification = random_specification(random.Random(seed))

@@ -70,7 +70,8 @@ class Waiting:
             else:
                 self.outcomes[commits[0].header.case_id] = None
 
-        thread = threading.Thread(target=run)
+        # A daemon: one that is never woken fails its test, and must not keep the interpreter from ending.
+        thread = threading.Thread(target=run, daemon=True)
         self.threads.append(thread)
         thread.start()
         until(lambda: len(self.groups._queue) > queued if led else self.groups._led)
@@ -93,6 +94,14 @@ def until(so: Callable[[], bool]) -> None:
 @pytest.fixture
 def press() -> Press:
     return Press()
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 # --- who writes with whom ---------------------------------------------------------------------------------------------
@@ -200,16 +209,8 @@ def test_interrupt_of_the_leader(press: Press, broken: BaseException) -> None:
     groups.commit([step("d")])
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background, with SIGINT ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("queued", [True, False])
-def test_interrupt_of_a_waiting_caller(press: Press, queued: bool, ctrl_c: None) -> None:
+def test_interrupt_of_a_waiting_caller(press: Press, interruptible: None, queued: bool) -> None:
     """A caller interrupted in the queue leaves it; one whose group is being written sees it to its end."""
     groups = GroupCommit(press.write)
     waiting = Waiting(groups, groups.commit)
@@ -484,7 +485,7 @@ def test_many_threads_need_few_transactions(store: SqliteStore) -> None:
             except BaseException as error:  # noqa: BLE001 - reported below
                 outcomes.append(error)
 
-    waiting.threads = [threading.Thread(target=run, args=(f"t{number}",)) for number in range(64)]
+    waiting.threads = [threading.Thread(target=run, args=(f"t{number}",), daemon=True) for number in range(64)]
     for thread in waiting.threads:
         thread.start()
     waiting.end()

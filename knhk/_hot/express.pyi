@@ -51,6 +51,19 @@ class ExpressNet:
         first_only: Sequence[bool],
     ) -> None: ...
 
+class Terms:
+    def __init__(
+        self,
+        *,
+        functions: dict[str, Any],
+        work: type[WorkFields],
+        now: Callable[[], int],
+        copy: Callable[[Any], dict[str, Any]],
+        forgetful: bool,
+        steps: int,
+        room: int,
+    ) -> None: ...
+
 class Express:
     landed: bool
     next_item: int
@@ -62,21 +75,14 @@ class Express:
     def __init__(
         self,
         of: ExpressNet,
+        terms: Terms,
         marking: Marking,
         log: list[tuple[Any, ...]],
         data: dict[str, Any],
-        *,
         next_item: int,
         case_id: str,
         number: int,
-        functions: dict[str, Any],
-        work: Callable[..., Any],
         lock: Any,
-        now: Callable[[], int],
-        copy: Callable[[Any], dict[str, Any]],
-        forgetful: bool,
-        steps: int,
-        room: int,
     ) -> None: ...
     handler: str
     def begin(self, task: int, number: int, attempt: int) -> None: ...

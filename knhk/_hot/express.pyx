@@ -149,26 +149,46 @@ cdef inline uint32_t pop(Ring* ring) noexcept nogil:
     return task
 
 
+cdef class Terms:
+    """
+    What all runs on an engine have in common.
+
+    Args:
+        functions: the plain functions by handler name.
+        work: the class of what a handler is given, which extends `WorkFields`.
+        now: tells the time in milliseconds.
+        copy: returns a certain copy of a handler's result, or raises ValueError.
+        forgetful: whether the store forgets with the process, so that no handler need wait for a commit.
+        steps: how many tasks may start by themselves between two handlers.
+        room: how many records may be written before the driver commits them.
+    """
+
+    cdef dict functions
+    cdef object now, copy
+    cdef type work
+    cdef bint forgetful
+    cdef int64_t steps
+    cdef Py_ssize_t room
+
+    def __init__(self, *, functions, work, now, copy, forgetful, steps, room):
+        self.functions, self.work, self.now, self.copy = functions, work, now, copy
+        self.forgetful, self.steps, self.room = forgetful, steps, room
+
+
 cdef class Express:
     """
     One run of a case's plain automatic work.
 
     Args:
         of: its net.
+        terms: of its engine.
         marking: of the case's root net.
         log: the case's records; this appends to it.
         data: the case's data; results are merged into it.
         next_item: the number of the next work item.
         case_id: for the handlers.
         number: of the root net instance.
-        functions: the plain functions by handler name.
-        work: the class of what a handler is given, which extends `WorkFields`.
         lock: the case's, which the caller holds.
-        now: tells the time in milliseconds.
-        copy: returns a certain copy of a handler's result, or raises ValueError.
-        forgetful: whether the store forgets with the process, so that no handler need wait for a commit.
-        steps: how many tasks may start by themselves between two handlers.
-        room: how many records may be written before the driver commits them.
 
     Attributes:
         landed: whether the case is the driver's again.
@@ -180,13 +200,11 @@ cdef class Express:
     """
 
     cdef ExpressNet of
+    cdef Terms terms
     cdef Marking marking
     cdef list log
     cdef dict data
-    cdef object case_id, functions, acquire, release, now, copy
-    cdef type work
-    cdef bint forgetful
-    cdef int64_t steps
+    cdef object case_id, acquire, release
     cdef Py_ssize_t room
     cdef object number
     cdef void* block
@@ -205,18 +223,16 @@ cdef class Express:
     cdef readonly Py_ssize_t mark
 
     def __init__(
-        self, ExpressNet of, Marking marking, list log, dict data, *, next_item, case_id, number, functions, work, lock, now,
-        copy, forgetful, steps, room,
+        self, ExpressNet of, Terms terms, Marking marking, list log, dict data, int64_t next_item, case_id, number, lock
     ):
         cdef uint32_t count = of.net.c.task_count
-        self.of, self.marking, self.log, self.data = of, marking, log, data
+        self.of, self.terms, self.marking, self.log, self.data = of, terms, marking, log, data
         self.next_item, self.case_id, self.number = next_item, case_id, number
-        self.functions, self.work, self.now, self.copy = functions, work, now, copy
         self.acquire, self.release = lock.acquire, lock.release
-        self.forgetful, self.steps, self.room = forgetful, steps, len(log) + room
+        self.room = len(log) + terms.room
         self.cuts = []
         self.mark = len(log)
-        self.at = now()
+        self.at = terms.now()
         self.block = PyMem_Calloc(count + 1, 2 * sizeof(int64_t) + 2 * sizeof(uint32_t) + 1)
         if self.block == NULL:
             raise MemoryError
@@ -348,7 +364,7 @@ cdef class Express:
             if not m.is_ready_now(task):
                 continue
             steps += 1
-            if steps > self.steps:
+            if steps > self.terms.steps:
                 return NO
             if self.of.kinds[task] == ROUTING_:
                 if self._fire(task) == NO:
@@ -411,12 +427,12 @@ cdef class Express:
         cdef tuple chosen
         cdef object number = self.items[task]
         cdef WorkFields work
-        cdef object function = self.functions.get(of.handlers[task])
-        if function is None or not (self.forgetful or of.replayable[task]):
+        cdef object function = self.terms.functions.get(of.handlers[task])
+        if function is None or not (self.terms.forgetful or of.replayable[task]):
             return STOP
         self.log.append((R_ITEM, number, STARTED, "", attempt))
         self.attempts[task] = attempt
-        work = <WorkFields>self.work.__new__(self.work)
+        work = <WorkFields>self.terms.work.__new__(self.terms.work)
         work.case_id, work.task, work._number, work.attempt = self.case_id, of.names[task], number, attempt
         work._source = self.data
         self.job = (task, number, attempt, work)
@@ -431,7 +447,7 @@ cdef class Express:
             self.acquire()
         if self.landed:
             return OVERTAKEN
-        at = self.now()
+        at = self.terms.now()
         if at != self.at:
             self.cuts.append((self.mark, self.at))
             self.at = at
@@ -443,7 +459,7 @@ cdef class Express:
         output = self.output
         if output is not None:
             try:
-                output = self.copy(output)
+                output = self.terms.copy(output)
             except ValueError:
                 return NO
             self.data.update(output)

@@ -133,6 +133,8 @@ class GroupCommit:
                 each.wake.release()
 
     def _gather(self, group: list[Caller]) -> None:
+        if not self._queue:
+            return
         size = group[0].size
         while self._queue and len(group) < self._max_callers and size < self._max_bytes:
             group.append(self._queue.popleft())

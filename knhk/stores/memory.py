@@ -5,8 +5,7 @@ from __future__ import annotations
 import bisect
 import heapq
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -52,12 +51,30 @@ class _Kept:
     items: dict[int, ItemRow] = attrs.field(factory=dict)
 
 
+class _Opened:
+    """The store's lock, which nobody gets once it is closed; a generator would do, and cost twice as much."""
+
+    __slots__ = ("closed", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.closed = False
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+        if self.closed:
+            self.lock.release()
+            raise StoreUnavailable("the store is closed")
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.release()
+
+
 class MemoryStore:
     """Keeps cases in dictionaries under one lock; its durability is `OFF`."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._closed = False
+        self._opened = _Opened()
         self._cases: dict[str, _Kept] = {}
         self._ids: list[str] = []
         self._due: dict[str, int] = {}
@@ -75,16 +92,14 @@ class MemoryStore:
 
     def commit(self, commits: Sequence[Commit]) -> None:
         """Store all steps, or none and raise."""
-        with self._lock:
-            if self._closed:
-                raise StoreUnavailable("the store is closed")
+        with self._opened:
             self._validate(commits)
             for commit in commits:
                 self._apply(commit)
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""
-        with self._opened():
+        with self._opened:
             kept = self._kept(case_id)
             if kept.header.quarantined:
                 raise QuarantinedCase(f"case {case_id!r} is set aside: {kept.header.quarantined}")
@@ -94,19 +109,19 @@ class MemoryStore:
 
     def history(self, case_id: str) -> tuple[bytes, ...]:
         """Read all batches of a case from its creation on."""
-        with self._opened():
+        with self._opened:
             return tuple(self._kept(case_id).batches)
 
     def header(self, case_id: str) -> CaseHeader:
         """Read a case's header; raises UnknownCase."""
-        with self._opened():
+        with self._opened:
             return self._kept(case_id).header
 
     def cases(
         self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
     ) -> Sequence[CaseHeader]:
         """List headers by ascending case id, from behind `after`."""
-        with self._opened():
+        with self._opened:
             headers = (self._cases[each].header for each in self._ids[bisect.bisect_right(self._ids, after) :])
             found = (
                 each
@@ -125,7 +140,7 @@ class MemoryStore:
         after: tuple[str, int] = ("", 0),
     ) -> Sequence[ItemRow]:
         """List open worklist rows by (case id, number), from behind `after`."""
-        with self._opened():
+        with self._opened:
             cases = self._ids[bisect.bisect_left(self._ids, after[0]) :]
             if case_id is not None:
                 cases = [each for each in cases if each == case_id]
@@ -142,23 +157,23 @@ class MemoryStore:
 
     def due(self, now: int, limit: int = 100) -> Sequence[str]:
         """List running cases whose earliest timer is not after `now`, earliest first."""
-        with self._opened():
+        with self._opened:
             found = ((due, case_id) for case_id, due in self._due.items() if due <= now)
             return tuple(case_id for _, case_id in heapq.nsmallest(limit, found))
 
     def runnable(self, after: str = "", limit: int = 100) -> Sequence[str]:
         """List running cases with automatic work, by ascending id from behind `after`."""
-        with self._opened():
+        with self._opened:
             return tuple(heapq.nsmallest(limit, (each for each in self._runnable if each > after)))
 
     def find_idempotent(self, key: str) -> tuple[str, str] | None:
         """Return (case id, digest) stored with this key, or None."""
-        with self._opened():
+        with self._opened:
             return self._keys.get(key)
 
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside; the first reason stays."""
-        with self._opened():
+        with self._opened:
             kept = self._kept(case_id)
             if not kept.header.quarantined:
                 kept.header = attrs.evolve(kept.header, quarantined=reason or "no reason was given")
@@ -166,7 +181,7 @@ class MemoryStore:
 
     def put_specification(self, specification: StoredSpecification) -> None:
         """Store a registration; the same again does nothing."""
-        with self._opened():
+        with self._opened:
             key = (specification.spec_id, specification.version)
             stored = self._specifications.get(key)
             if stored is None:
@@ -179,7 +194,7 @@ class MemoryStore:
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""
-        with self._opened():
+        with self._opened:
             stored = self._latest.get(spec_id) if version is None else self._specifications.get((spec_id, version))
             if stored is not None:
                 return stored
@@ -188,13 +203,13 @@ class MemoryStore:
 
     def specifications(self) -> Sequence[StoredSpecification]:
         """List all, in the order of registration."""
-        with self._opened():
+        with self._opened:
             return tuple(self._specifications.values())
 
     def close(self) -> None:
         """Forget everything; a closed store refuses further calls."""
-        with self._lock:
-            self._closed = True
+        with self._opened.lock:
+            self._opened.closed = True
             for each in (
                 self._cases,
                 self._ids,
@@ -205,13 +220,6 @@ class MemoryStore:
                 self._latest,
             ):
                 each.clear()
-
-    @contextmanager
-    def _opened(self) -> Iterator[None]:
-        with self._lock:
-            if self._closed:
-                raise StoreUnavailable("the store is closed")
-            yield
 
     def _kept(self, case_id: str) -> _Kept:
         kept = self._cases.get(case_id)
@@ -254,12 +262,16 @@ class MemoryStore:
         kept = self._cases.get(header.case_id)
         if kept is None:
             kept = self._cases[header.case_id] = _Kept(header)
-            bisect.insort(self._ids, header.case_id)
+            if self._ids and header.case_id < self._ids[-1]:
+                bisect.insort(self._ids, header.case_id)
+            else:
+                self._ids.append(header.case_id)
         kept.header = header
         kept.batches.append(commit.batch)
         if commit.snapshot is not None:
             kept.snapshot, kept.snapshot_version = commit.snapshot, header.version
-        kept.items.update((each.number, each) for each in commit.items)
+        for item in commit.items:
+            kept.items[item.number] = item
         for number in commit.closed_items:
             kept.items.pop(number, None)
         if commit.idempotency is not None:
