@@ -41,7 +41,7 @@ def extensions() -> list[Extension]:
             sys.exit("KNHK_REQUIRE_EXTENSION=1, but there is no Cython: pip install 'Cython>=3.1'.")
         say("no compiled kernel, as there is no Cython")
         return []
-    options = [] if sys.platform == "win32" else ["-O3"]
+    options = [] if sys.platform == "win32" else ["-O3", "-ffp-contract=off"]
     wanted = [
         Extension(f"knhk._hot.{each.stem}", [str(each)], extra_compile_args=options, include_dirs=["knhk/_hot"])
         for each in SOURCES
