@@ -142,9 +142,8 @@ class CaseCache:
         self._size = size
         self._dialect = dialect
         self._kernel = kernel
-        self._terms = terms(
-            functions, clock.now, forgetful=bool(getattr(store, "forgetful", False)), steps=limits.steps
-        )
+        self._forgetful = bool(getattr(store, "forgetful", False))
+        self._terms = terms(functions, clock.now, forgetful=self._forgetful, steps=limits.steps)
         self._residents: OrderedDict[str, Resident] = OrderedDict()
         self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}
@@ -254,7 +253,12 @@ class CaseCache:
         if resident.express is None or resident.in_flight:
             return None
         journey = depart(
-            resident.case, resident.express, self._terms, case_id=resident.header.case_id, lock=resident.lock
+            resident.case,
+            resident.express,
+            self._terms,
+            case_id=resident.header.case_id,
+            lock=resident.lock,
+            forgetful=self._forgetful,
         )
         if journey is not None:
             resident.journey = journey
@@ -262,14 +266,19 @@ class CaseCache:
         return journey
 
     def arrive(self, resident: Resident, outcome: int) -> bool:
-        """Make the case the driver's again and commit; False where the last result, or the start, was taken back."""
+        """
+        Make the case the driver's again; False where the last result, or the start, was taken back.
+
+        It is committed, but where the driver goes on at once on a store that lasts: its next commit has all of it.
+        """
         journey = resident.journey
         if journey is None:
             return True
         resident.journey = None
         self._travelling.discard(resident)
         good = journey.arrive(outcome, at=self.clock.now())
-        self.commit(resident, cuts=journey.express.cuts)
+        if self._forgetful or outcome != _hot.express.STOPPED:
+            self.commit(resident, cuts=journey.express.cuts)
         return good
 
     def interrupt(self, resident: Resident) -> None:

@@ -132,7 +132,7 @@ def terms(functions: dict[str, Callable[[Work], Any]], now: Callable[[], int], *
     )
 
 
-def depart(case: Case, of: Any, terms: Any, *, case_id: str, lock: Any) -> Journey | None:
+def depart(case: Case, of: Any, terms: Any, *, case_id: str, lock: Any, forgetful: bool) -> Journey | None:
     """
     Send an express on its way, where the case has work for one; the caller holds the case's lock.
 
@@ -142,7 +142,7 @@ def depart(case: Case, of: Any, terms: Any, *, case_id: str, lock: Any) -> Journ
     begun_at, moved = len(case._log), tuple(state.moved)
     if state.phase is Phase.CREATED:
         case._record(Code.STARTED)
-    elif state.phase is not Phase.RUNNING or not _may_go(state, of):
+    elif state.phase is not Phase.RUNNING or not _may_go(state, of, forgetful=forgetful):
         return None
     (net,) = state.nets.values()
     express = _hot.express.Express(
@@ -154,11 +154,16 @@ def depart(case: Case, of: Any, terms: Any, *, case_id: str, lock: Any) -> Journ
     return Journey(case, net, express, begun_at, moved)
 
 
-def _may_go(state: CaseState, of: Any) -> bool:
-    """Whether a running case has begun handlers, all of them plain tasks of its root net, and no other net runs."""
+def _may_go(state: CaseState, of: Any, *, forgetful: bool) -> bool:
+    """
+    Whether a running case has begun handlers, all of them plain tasks of its root net, and no other net runs.
+
+    On a store that lasts an express stops before a handler that must wait for a commit, so there the first must be another.
+    """
     if not state.work or len(state.nets) != 1 or state.deadlines:
         return False
-    return all(of.handles(state.items[number].task) for number in state.work)
+    tasks = [state.items[number].task for number in state.work]
+    return all(map(of.handles, tasks)) and (forgetful or of.replays(tasks[0]))
 
 
 def _result(output: object) -> dict[str, Any]:

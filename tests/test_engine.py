@@ -246,6 +246,26 @@ def test_results_of_replayable_tasks_share_commits() -> None:
     assert counts[True] < counts[False] / 3
 
 
+@pytest.mark.parametrize(("replayable", "commits"), [(False, 12), (True, 2)])
+def test_a_case_of_ten_handlers_takes_no_more_commits_than_promised(replayable: bool, commits: int) -> None:
+    """On a store that lasts: one commit for the creation, one before each handler, and one for the last result."""
+
+    class Lasting(MemoryStore):
+        forgetful = False
+
+    store = Lasting()
+    net = build("ten")
+    tasks = [net.task(f"t{n}", handler="noop", replayable=replayable) for n in range(10)]
+    net.sequence(net.start, *tasks, net.end)
+    with Engine(store) as engine:
+        engine.register(net.specification())
+        engine.handler("noop")(lambda _: None)
+
+        case = engine.create_case("ten").run()
+
+        assert ("completed", commits) == (case.state, len(store.history(case.id)))
+
+
 def test_a_handler_may_use_other_cases() -> None:
     """A handler that creates and runs another case of the same engine does not stand in its own way."""
     with with_handlers(Engine()) as engine:

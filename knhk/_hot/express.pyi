@@ -38,6 +38,7 @@ class ExpressNet:
     net: Net
     useful: bool
     def handles(self, task: int) -> bool: ...
+    def replays(self, task: int) -> bool: ...
     def __init__(
         self,
         net: Net,

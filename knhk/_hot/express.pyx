@@ -111,6 +111,10 @@ cdef class ExpressNet:
         """Whether this is a plain task with a handler."""
         return 0 <= task < self.net.c.task_count and self.kinds[task] == HANDLER
 
+    def replays(self, task):
+        """Whether a task's handler may share the commit of what follows."""
+        return bool(self.replayable[task])
+
 
 cdef class WorkFields:
     """The fields of `knhk.work.handlers.Work`, which are set in C where an express hands out work."""
