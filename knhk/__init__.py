@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from knhk.aio import AsyncCase, AsyncEngine
-    from knhk.case import Limits
     from knhk.engine import Engine, Registration
     from knhk.errors import (
         CommandError,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from knhk.events import Event, EventKind
+    from knhk.limits import Limits
     from knhk.patterns import patterns
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "knhk.aio": ("AsyncCase", "AsyncEngine"),
-    "knhk.case": ("Limits",),
+    "knhk.limits": ("Limits",),
     "knhk.engine": ("Engine", "Registration"),
     "knhk.events": ("Event", "EventKind"),
     "knhk.patterns": ("patterns",),

@@ -22,10 +22,11 @@ from knhk._express import Journey, depart, express_net, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk._schema import Check, compile_schema
-from knhk.case import Case, Limits
+from knhk.case import Case
 from knhk.errors import JournalError, KnhkError, QuarantinedCase, UnknownSpecification
 from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
+from knhk.limits import Limits
 from knhk.ports import CaseHeader, Clock, Commit, ItemRow, Store, StoredCase
 from knhk.spec import Specification
 from knhk.work.handlers import Work

@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 from knhk._cache import Kernel
-from knhk.case import Limits
 from knhk.engine import Engine, Registration
 from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, QuarantinedCase, StoreUnavailable
 from knhk.events import Event
 from knhk.expr import Dialect
+from knhk.limits import Limits
 from knhk.ports import CaseHeader, Clock, IdSource, ItemRow, Store
 from knhk.running import Job, RunningCase, WorkItem, raise_first
 from knhk.spec import Specification

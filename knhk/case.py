@@ -15,8 +15,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import attrs
-
 from knhk._case_state import Activity, CaseState, Code, End, NetInstance, Phase, Record
 from knhk._decisions import choose, count_instances, end_of_instance
 from knhk._kernel import Net
@@ -24,28 +22,9 @@ from knhk._lower import Kind, Program, TaskPlan
 from knhk._questions import Due, depth_below, ends_implicitly, given_back, keeps_event, locate, next_due, waits
 from knhk._schema import Check
 from knhk.errors import IllegalTransition, InternalError, JournalError, LimitExceeded, UnknownWorkItem
+from knhk.limits import Limits
 from knhk.spec import Creation, TriggerMode
 from knhk.workitem import TRANSITIONS, ItemEntry, ItemState, allowed, backoff
-
-
-@attrs.frozen(kw_only=True)
-class Limits:
-    """
-    What one case may do; beyond it a command is refused with `LimitExceeded` and nothing has happened.
-
-    Args:
-        steps: tasks that start by themselves within one command.
-        instances: instances of one activation of a multiple-instance task.
-        depth: composite tasks inside one another.
-        or_join_budget: work units of an OR-join's exact search; beyond it the join waits and the case shows a problem.
-            None: the kernel's own (`knhk._orjoin.DEFAULT_BUDGET`).
-    """
-
-    steps: int = 1_000_000
-    instances: int = 100_000
-    depth: int = 1_000
-    or_join_budget: int | None = None
-
 
 _LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
 """The phases in which things happen by themselves."""

@@ -21,7 +21,6 @@ import attrs
 from knhk._cache import CaseCache, Kernel, choose_kernel
 from knhk._schema import schema_problems
 from knhk.analysis.soundness import AT_REGISTRATION, judge
-from knhk.case import Limits
 from knhk.errors import (
     CommandError,
     ConcurrentUpdate,
@@ -34,6 +33,7 @@ from knhk.errors import (
 )
 from knhk.expr import Dialect
 from knhk.journal import plain_data
+from knhk.limits import Limits
 from knhk.ports import CaseHeader, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
 from knhk.running import RunningCase, raise_first
 from knhk.spec import Specification

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from knhk._kernel import Net
 from knhk._lower import Program, lower
-from knhk.case import Case, Limits
+from knhk.case import Case
+from knhk.limits import Limits
 from knhk.errors import SpecificationError
 from knhk.spec import Specification
 

@@ -16,7 +16,8 @@ from knhk import _hot
 from knhk._case_state import Code, Phase
 from knhk._kernel import Net
 from knhk._lower import Program
-from knhk.case import Case, Limits
+from knhk.case import Case
+from knhk.limits import Limits
 from knhk.errors import (
     CommandError,
     DataError,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from knhk import Engine, Specification, _hot
 from knhk._case_state import Code, End
-from knhk.case import Limits
+from knhk.limits import Limits
 from knhk.errors import CommandError, DataError, HandlerError, KnhkError, SpecificationError
 from knhk.stores.memory import MemoryStore
 from knhk.testing.clock import ManualClock

@@ -10,7 +10,8 @@ import pytest
 from knhk._case_state import Phase
 from knhk._kernel import Net
 from knhk._lower import lower
-from knhk.case import Case, Limits
+from knhk.case import Case
+from knhk.limits import Limits
 from knhk.errors import LimitExceeded
 from knhk.spec import build
 

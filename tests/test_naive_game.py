@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from knhk.case import Limits
+from knhk.limits import Limits
 from knhk.engine import Engine
 from knhk.errors import CommandError, DataError, InternalError, LimitExceeded, SpecificationError
 from knhk.testing.clock import ManualClock

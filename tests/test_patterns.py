@@ -12,7 +12,7 @@ import pytest
 
 from knhk import Engine, patterns
 from knhk.errors import CommandError, DataError, LimitExceeded
-from knhk.case import Limits
+from knhk.limits import Limits
 from knhk.patterns import Catalogue, Pattern, Run
 from knhk.patterns import patterns as catalogue
 from knhk.patterns._scene import StoryClock

@@ -1,0 +1,24 @@
+"""What one case may do at the most."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """
+    What one case may do; beyond it a command is refused with `LimitExceeded` and nothing has happened.
+
+    Args:
+        steps: tasks that start by themselves within one command.
+        instances: instances of one activation of a multiple-instance task.
+        depth: composite tasks inside one another.
+        or_join_budget: work units of an OR-join's exact search; beyond it the join waits and the case shows a problem.
+            None: the kernel's own (`knhk._orjoin.DEFAULT_BUDGET`).
+    """
+
+    steps: int = 1_000_000
+    instances: int = 100_000
+    depth: int = 1_000
+    or_join_budget: int | None = None
