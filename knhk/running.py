@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from importlib import import_module
+from typing import Any, Final, Literal, TypeVar
 
 import attrs
 
@@ -12,11 +13,12 @@ from knhk import _hot
 from knhk._cache import CaseCache, Resident, item_row
 from knhk._case_state import Phase
 from knhk.case import Case
-from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError
+from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, MissingExtra
 from knhk.events import Event
 from knhk.history import narrate
 from knhk.journal import plain_data
 from knhk.ports import ItemRow
+from knhk.spec.specification import PictureFormat
 from knhk.work.handlers import Handlers, Work
 from knhk.workitem import TRANSITIONS, ItemState
 
@@ -119,6 +121,44 @@ class RunningCase:
             header = resident.header
         compiled = self._cache.compiled(header.spec_id, header.spec_version)
         return narrate(compiled.program, compiled.kernels, self._cache.store.history(self.id))
+
+    def draw(
+        self,
+        format: PictureFormat = "svg",  # noqa: A002 - the word that users know
+        *,
+        overlay: Literal["tokens", "history", "none"] = "tokens",
+        net: str | None = None,
+    ) -> str:
+        """
+        Return a picture of the case: where it is, or what happened in it; see `knhk.formats.draw`.
+
+        Args:
+            format: ``svg`` (needs the extra ``draw``), ``mermaid`` or ``dot``.
+            overlay: what lies on the nets.
+            net: only this net.
+
+        Raises:
+            ValueError: there is no such format, overlay or net, or a net is too large for SVG.
+            MissingExtra: SVG is asked for, and pygraphviz is not installed.
+        """
+        picture = import_module("knhk.formats.picture")
+        overlays: dict[str, Callable[[], dict[str, Any]]] = {
+            "tokens": lambda: {"tokens": self._look(picture.tokens_of)},
+            "history": lambda: {"history": self.history()},
+            "none": dict,
+        }
+        if overlay not in overlays:
+            raise ValueError(f"an overlay is {', '.join(overlays)}, not {overlay!r}")
+        specification = self._look(lambda case: case.state.program.specification)
+        drawn: str = picture.draw(specification, format, net=net, **overlays[overlay]())
+        return drawn
+
+    def _repr_svg_(self) -> str | None:
+        """Return what a notebook shows; None, which is the text, where SVG cannot be made."""
+        try:
+            return self.draw()
+        except (MissingExtra, ValueError):
+            return None
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
