@@ -146,6 +146,15 @@ def _claim_expired(state: CaseState, record: Record) -> Told:
     return EventKind.CLAIM_EXPIRED, _item_path(state, number), details
 
 
+def _attempts_until(state: CaseState, record: Record) -> Told:
+    return EventKind.ATTEMPTS_BOUNDED, _item_path(state, record[1]), {"until": record[2]}
+
+
+def _attempts_spared(state: CaseState, record: Record) -> Told:
+    _, number, spared = record
+    return EventKind.ATTEMPTS_SPARED, _item_path(state, number), {"spared": spared}
+
+
 def _phase(_: CaseState, record: Record) -> Told:
     return _PHASES[Phase(record[1])], "", {}
 
@@ -172,4 +181,6 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.ATTEMPT_FAILED: _attempt_failed,
     Code.CLAIMED: _claimed,
     Code.CLAIM_EXPIRED: _claim_expired,
+    Code.ATTEMPTS_UNTIL: _attempts_until,
+    Code.ATTEMPTS_SPARED: _attempts_spared,
 }
