@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from knhk._attempts import Failure, next_attempt, why_no_further
+from knhk._attempts import Failure, is_retryable, next_attempt, why_no_further
 from knhk._case_state import Code, NetInstance, Phase
 from knhk._course import Course
 from knhk._lower import Kind
@@ -166,6 +166,10 @@ class ItemLife(Course):
         """Return the policy that holds for an item: its task's, else for handlers the one for all that state none."""
         plan = self.plan(item)
         return self._retry if plan.task.retry is None and plan.kind is Kind.HANDLER else plan.task.retry
+
+    def is_retryable(self, item: ItemEntry, failure: Failure) -> bool:
+        """Whether trying again may help against a failure of this item."""
+        return is_retryable(self.retry(item), failure)
 
     def automatic_work(self) -> list[ItemEntry]:
         """Return the started items that wait for their handler, by number."""
