@@ -43,6 +43,7 @@ class Code(enum.IntEnum):
     ATTEMPT_FAILED = 19
     CLAIMED = 20
     CLAIM_EXPIRED = 21
+    MIGRATED = 47
 
 
 class Phase(enum.Enum):
@@ -368,6 +369,12 @@ class CaseState:
         del self.deadlines[number]
         self._note(item)
 
+    def _migrated(self, _: str, __: str, tree: dict[str, Any], dropped: Sequence[int]) -> None:
+        """Become the state that the other version has; this one's program is that version's already."""
+        self.load(tree)
+        self.touched.update(dict.fromkeys(self.nets))
+        self.moved.update(dict.fromkeys([*self.items, *dropped]))
+
     def _phase(self, phase: str) -> None:
         self.phase = _PHASES[phase]
         if self.phase in (Phase.COMPLETED, Phase.CANCELLED):
@@ -584,4 +591,5 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.ATTEMPT_FAILED: CaseState._attempt_failed,
     Code.CLAIMED: CaseState._claimed,
     Code.CLAIM_EXPIRED: CaseState._claim_expired,
+    Code.MIGRATED: CaseState._migrated,
 }
