@@ -21,9 +21,10 @@ from knhk._case_state import Phase, Record
 from knhk._express import Journey, depart, express_net, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
+from knhk._migration import Moved, Renaming, move
 from knhk._schema import Check, compile_schema
 from knhk.case import Case
-from knhk.errors import JournalError, KnhkError, QuarantinedCase, UnknownSpecification
+from knhk.errors import CommandError, DataError, JournalError, KnhkError, Problem, QuarantinedCase, UnknownSpecification
 from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
@@ -174,15 +175,18 @@ class CaseCache:
             # Without the lock, which others need while this reads and compiles; of two who did the first is kept.
             text = self.store.specification(spec_id, version).text
             specification = Specification.from_json(text, dialect=self._dialect)
-            fresh = compile_specification(
-                specification,
-                dialect=self._dialect,
-                kernel=self._kernel,
-                or_join_budget=self._limits.or_join_budget,
-                express=not self._timed,
-            )
-            found = self._compiled.setdefault((spec_id, version), fresh)
+            found = self._compiled.setdefault((spec_id, version), self.compile(specification))
         return found
+
+    def compile(self, specification: Specification) -> Compiled:
+        """Compile a well-formed specification as this engine runs it."""
+        return compile_specification(
+            specification,
+            dialect=self._dialect,
+            kernel=self._kernel,
+            or_join_budget=self._limits.or_join_budget,
+            express=not self._timed,
+        )
 
     def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
         """
@@ -408,6 +412,38 @@ class CaseCache:
             for version, batch in enumerate(batches, before.version)
         ]
         return [*earlier, last]
+
+    def relocate(self, resident: Resident, target: Compiled, renaming: Renaming, *, dry_run: bool) -> Moved:
+        """
+        Move a held case to another version of its specification; with problems it stays as it is, as in a dry run.
+
+        Raises:
+            KnhkError: what the store's `commit` raises.
+        """
+        # What waits for the commit of what follows belongs to the version that it was done in.
+        self.commit(resident)
+        header = resident.header
+        source = self.compiled(header.spec_id, header.spec_version)
+        version = target.program.specification.version
+        moved = move(resident.case.state.dump(), source.program, target.program, renaming)
+        if resident.in_flight:
+            busy = Problem("", "a handler is at work in it now; try again when it has ended")
+            moved = attrs.evolve(moved, problems=(*moved.problems, busy))
+        if moved.problems:
+            return moved
+        case = self._fresh(target)
+        try:
+            case.migrate(moved, source=header.spec_version, target=version, at=self.clock.now())
+        except (DataError, CommandError) as error:
+            return attrs.evolve(moved, problems=(Problem("", str(error)),))
+        if not dry_run:
+            # With a snapshot, as the records before mean nothing in the new version.
+            fresh = Resident(
+                case, attrs.evolve(header, spec_version=version), target.express, since_snapshot=SNAPSHOT_EVERY
+            )
+            self.store.commit(self._prepare(fresh, ()))
+            self.forget(resident)
+        return moved
 
     def _make_room(self) -> None:
         """Forget the cases that were used longest ago, beyond what the cache may hold; the caller has the lock."""

@@ -45,6 +45,7 @@ class Code(enum.IntEnum):
     CLAIM_EXPIRED = 21
     ATTEMPTS_UNTIL = 22
     ATTEMPTS_SPARED = 23
+    MIGRATED = 47
 
 
 class Phase(enum.Enum):
@@ -380,6 +381,12 @@ class CaseState:
         item = self.items[number]
         item.spared, item.begun = spared, False
 
+    def _migrated(self, _: str, __: str, tree: dict[str, Any], dropped: Sequence[int]) -> None:
+        """Become the state that the other version has; this one's program is that version's already."""
+        self.load(tree)
+        self.touched.update(dict.fromkeys(self.nets))
+        self.moved.update(dict.fromkeys([*self.items, *dropped]))
+
     def _phase(self, phase: str) -> None:
         self.phase = _PHASES[phase]
         if self.phase in (Phase.COMPLETED, Phase.CANCELLED):
@@ -606,4 +613,5 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.CLAIM_EXPIRED: CaseState._claim_expired,
     Code.ATTEMPTS_UNTIL: CaseState._attempts_until,
     Code.ATTEMPTS_SPARED: CaseState._attempts_spared,
+    Code.MIGRATED: CaseState._migrated,
 }

@@ -20,7 +20,8 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from knhk._cache import CaseCache, Kernel, choose_kernel
+from knhk._cache import CaseCache, Compiled, Kernel, choose_kernel
+from knhk._migration import Renaming
 from knhk._schema import schema_problems
 from knhk.analysis.soundness import AT_REGISTRATION, judge
 from knhk.errors import (
@@ -36,6 +37,7 @@ from knhk.errors import (
 from knhk.expr import Dialect
 from knhk.journal import plain_data
 from knhk.limits import Limits
+from knhk.migration import CaseMigration, MigrationReport, migrate_cases
 from knhk.ports import CaseHeader, Chance, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
 from knhk.running import RunningCase
 from knhk.spec import Retry, Specification
@@ -177,11 +179,7 @@ class Engine:
             SpecificationConflict: this id and version are registered with other content.
             MissingExtra: it has a schema for its data, and the library for that is not installed.
         """
-        found = [*specification.problems(dialect=self._expressions)]
-        if specification.data is not None:
-            found += schema_problems(specification.data)
-        if found:
-            raise SpecificationError(found)
+        self._refuse_ill_formed(specification)
         key = (specification.id, specification.version)
         stored = {(each.spec_id, each.version) for each in self._store.specifications()}
         self._store.put_specification(
@@ -341,6 +339,46 @@ class Engine:
         raise_first(failures)
         return count
 
+    def migrate(
+        self,
+        spec_id: str,
+        *,
+        to: str | Specification,
+        cases: Iterable[str] | None = None,
+        tasks: Mapping[str, str] | None = None,
+        conditions: Mapping[str, str] | None = None,
+        nets: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+        progress: Callable[[CaseMigration], None] | None = None,
+    ) -> MigrationReport:
+        """
+        Move open cases to another registered version of their specification; those that have no place there stay.
+
+        Each case moves by itself, all or nothing, while others work on the rest; a repeated call goes on where one was cut off.
+
+        Args:
+            spec_id: which specification.
+            to: the version to move to; a specification is registered first, but for a dry run.
+            cases: the ids of the cases; None: all that are open and have another version.
+            tasks, conditions, nets: what is called otherwise there: old name to new (`knhk._migration.Renaming`).
+            dry_run: change nothing, and tell what would become of each.
+            progress: called with each case's fate.
+
+        Raises:
+            UnknownSpecification, UnknownCase: there is no such version, or no such case.
+            CommandError: a case, or the new version, is of another specification.
+            SpecificationError, SpecificationConflict: as `register`.
+        """
+        target = (
+            self._cache.compiled(spec_id, to) if isinstance(to, str) else self._target(spec_id, to, dry_run=dry_run)
+        )
+        self._cache.land()
+        headers = self.cases(spec_id=spec_id) if cases is None else [self._header_of(each, spec_id) for each in cases]
+        renaming = Renaming(tasks=tasks or {}, conditions=conditions or {}, nets=nets or {})
+        fates = migrate_cases(self._cache, headers, target, renaming, dry_run=dry_run, progress=progress)
+        version = target.program.specification.version
+        return MigrationReport(spec_id=spec_id, target=version, dry_run=dry_run, cases=tuple(fates))
+
     def case(self, case_id: str) -> RunningCase:
         """Return a case by its id; raises UnknownCase."""
         self._store.header(case_id)
@@ -448,6 +486,33 @@ class Engine:
             state="created",
             version=1,
         )
+
+    def _refuse_ill_formed(self, specification: Specification) -> None:
+        found = [*specification.problems(dialect=self._expressions)]
+        if specification.data is not None:
+            found += schema_problems(specification.data)
+        if found:
+            raise SpecificationError(found)
+
+    def _target(self, spec_id: str, specification: Specification, *, dry_run: bool) -> Compiled:
+        """Return the version to migrate to, registered unless nothing is to change."""
+        if specification.id != spec_id:
+            message = f"the new version is of specification {specification.id!r}, not {spec_id!r}; nothing was migrated"
+            raise CommandError(message)
+        registered = {(each.spec_id, each.version) for each in self._store.specifications()}
+        if not dry_run or (spec_id, specification.version) in registered:
+            # One that is registered with other content is refused here, in a dry run too.
+            self.register(specification)
+            return self._cache.compiled(spec_id, specification.version)
+        self._refuse_ill_formed(specification)
+        return self._cache.compile(specification)
+
+    def _header_of(self, case_id: str, spec_id: str) -> CaseHeader:
+        header = self._store.header(case_id)
+        if header.spec_id != spec_id:
+            message = f"case {case_id} is of specification {header.spec_id!r}, not {spec_id!r}; nothing was migrated"
+            raise CommandError(message)
+        return header
 
     def _running(self, case_id: str) -> RunningCase:
         return RunningCase(self._cache, self._handlers, case_id)

@@ -8,11 +8,15 @@ from typing import Any, TypeVar
 from knhk._attempts import Failure
 from knhk._cache import item_row
 from knhk._case_state import Phase
+from knhk._kernel import Net
+from knhk._lower import Program
+from knhk._migration import Renaming
 from knhk.case import Case
 from knhk.errors import CommandError, KnhkError
 from knhk.events import Event
 from knhk.history import narrate
 from knhk.journal import plain_data
+from knhk.migration import migrate_case, refuse
 from knhk.ports import ItemRow
 from knhk.work.case_work import CaseWork
 from knhk.work.failures import raise_first, shortened
@@ -104,7 +108,12 @@ class RunningCase(CaseWork):
             self._cache.commit(resident)
             header = resident.header
         compiled = self._cache.compiled(header.spec_id, header.spec_version)
-        return narrate(compiled.program, compiled.kernels, self._cache.store.history(self.id))
+
+        def version(name: str) -> tuple[Program, Sequence[Net]]:
+            other = self._cache.compiled(header.spec_id, name)
+            return other.program, other.kernels
+
+        return narrate(compiled.program, compiled.kernels, self._cache.store.history(self.id), version)
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -168,6 +177,26 @@ class RunningCase(CaseWork):
     def resume(self) -> None:
         """Go on after `suspend`."""
         self._do(lambda case, at: case.resume(at=at))
+
+    def migrate(
+        self,
+        version: str,
+        *,
+        tasks: Mapping[str, str] | None = None,
+        conditions: Mapping[str, str] | None = None,
+        nets: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        Move the case to another registered version of its specification, as `Engine.migrate` does many.
+
+        Raises:
+            MigrationRefused: it has no place there, for all the reasons that it lists; it stays as it is.
+            UnknownSpecification: there is no such version.
+        """
+        header = self._cache.store.header(self.id)
+        target = self._cache.compiled(header.spec_id, version)
+        renaming = Renaming(tasks=tasks or {}, conditions=conditions or {}, nets=nets or {})
+        refuse(migrate_case(self._cache, header, target, renaming))
 
     def send_event(self, name: str, data: Mapping[str, Any] | None = None) -> int:
         """Deliver an event; returns how many running nets kept it."""
