@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         JournalError,
         KnhkError,
         LimitExceeded,
+        MigrationRefused,
         MissingExtra,
+        ModelError,
         ParseError,
         Problem,
         QuarantinedCase,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     )
     from knhk.events import Event, EventKind
     from knhk.limits import Limits
+    from knhk.migration import CaseMigration, MigrationReport
     from knhk.patterns import patterns
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
@@ -51,6 +54,7 @@ _HOME = {
     "knhk.limits": ("Limits",),
     "knhk.engine": ("Engine", "Registration"),
     "knhk.events": ("Event", "EventKind"),
+    "knhk.migration": ("CaseMigration", "MigrationReport"),
     "knhk.patterns": ("patterns",),
     "knhk.running": ("RunningCase", "WorkItem"),
     "knhk.work.handlers": ("Work",),
@@ -65,7 +69,9 @@ _HOME = {
         "JournalError",
         "KnhkError",
         "LimitExceeded",
+        "MigrationRefused",
         "MissingExtra",
+        "ModelError",
         "ParseError",
         "Problem",
         "QuarantinedCase",
@@ -86,6 +92,7 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = (
     "AsyncCase",
     "AsyncEngine",
+    "CaseMigration",
     "CommandError",
     "ConcurrentUpdate",
     "DataError",
@@ -100,7 +107,10 @@ __all__ = (
     "KnhkError",
     "LimitExceeded",
     "Limits",
+    "MigrationRefused",
+    "MigrationReport",
     "MissingExtra",
+    "ModelError",
     "ParseError",
     "Problem",
     "QuarantinedCase",

@@ -6,8 +6,8 @@ The pure core never touches these; `knhk.engine` does, and tests hand in their o
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import attrs
 
@@ -52,7 +52,16 @@ class CaseHeader:
 
 @attrs.frozen(kw_only=True)
 class ItemRow:
-    """One open work item of people or external workers, as the worklist shows it."""
+    """
+    One open work item as the lists show it: of people, of external workers, or one that failed.
+
+    Args:
+        case_id, number: its name.
+        path, state, by, roles: as `knhk.running.WorkItem` has them.
+        topic: what an external worker asks for; "" for other work.
+        audience: who may take it up, each as ``role:clerk`` or ``participant:ann``; a list can be asked for by these.
+        details: what else a list shows, as JSON data.
+    """
 
     case_id: str
     number: int
@@ -61,6 +70,28 @@ class ItemRow:
     by: str = ""
     roles: tuple[str, ...] = ()
     topic: str = ""
+    audience: tuple[str, ...] = ()
+    details: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Document:
+    """
+    Something that is kept beside the cases: a message that waits to be sent, a subscription, a schedule.
+
+    Args:
+        collection: which kind; each kind is listed by itself.
+        key: unique in its collection.
+        value: the content, a text.
+        due: when somebody has to look at it, in milliseconds since the epoch, or None.
+        version: the number of its writes, this one included; compare-and-swap is on this.
+    """
+
+    collection: str
+    key: str
+    value: str
+    due: int | None = None
+    version: int = 1
 
 
 @attrs.frozen(kw_only=True)
@@ -76,6 +107,8 @@ class Commit:
         items: worklist rows that are new or changed.
         closed_items: numbers of worklist rows to remove.
         idempotency: (key, digest of the request), stored with the creation of a case; None without a key.
+        documents: what is written beside the case in the same transaction; each as in `Store.write`.
+        removed: documents that go with the step, as they were read.
     """
 
     header: CaseHeader
@@ -85,6 +118,8 @@ class Commit:
     items: tuple[ItemRow, ...] = ()
     closed_items: tuple[int, ...] = ()
     idempotency: tuple[str, str] | None = None
+    documents: tuple[Document, ...] = ()
+    removed: tuple[Document, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -145,10 +180,19 @@ class Store(Protocol):
         case_id: str | None = None,
         state: str | None = None,
         by: str | None = None,
+        topics: Sequence[str] | None = None,
+        audience: Sequence[str] | None = None,
         limit: int = 100,
         after: tuple[str, int] = ("", 0),
     ) -> Sequence[ItemRow]:
-        """List open worklist rows by (case id, number), from behind `after`."""
+        """
+        List open worklist rows by (case id, number), from behind `after`.
+
+        Args:
+            case_id, state, by: that have exactly this.
+            topics: whose topic is one of these.
+            audience: that have one of these in their audience.
+        """
 
     def due(self, now: int, limit: int = 100) -> Sequence[str]:
         """List running cases whose earliest timer is not after `now`, earliest first; quarantined ones never."""
@@ -158,6 +202,30 @@ class Store(Protocol):
 
     def find_idempotent(self, key: str) -> tuple[str, str] | None:
         """Return (case id, digest) stored with this key, or None."""
+
+    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+        """
+        Write and remove documents in one transaction, or none and raise.
+
+        A document is written where the stored one has the version before its own (version 1: where there is none), and removed
+        where the stored one has its version; else ConcurrentUpdate is raised.
+        """
+
+    def document(self, collection: str, key: str) -> Document | None:
+        """Read a document, or None where there is none."""
+
+    def documents(
+        self, collection: str, *, due: int | None = None, prefix: str = "", after: str = "", limit: int = 100
+    ) -> Sequence[Document]:
+        """
+        List the documents of a collection by ascending key, from behind `after`.
+
+        Args:
+            collection: which.
+            due: only those that are due at this time, in the order of (due, key); `prefix` and `after` are not looked at.
+            prefix: only those whose key begins so.
+            after, limit: the page.
+        """
 
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside: its data stays, `load` refuses it, the lists of work leave it out."""
@@ -180,6 +248,13 @@ class Clock(Protocol):
 
     def now(self) -> int:
         """Return milliseconds since the epoch, UTC."""
+
+
+class Chance(Protocol):
+    """What is left to chance; a ``random.Random`` is one."""
+
+    def random(self) -> float:
+        """Return a number from 0 up to but not 1, drawn uniformly."""
 
 
 class IdSource(Protocol):

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from knhk.errors import QuarantinedCase, StoreError, StoreFull, StoreUnavailable
-from knhk.ports import Durability, Store
-from knhk.stores import SqliteStore, migrations, sqlite
+from knhk.ports import Durability, ItemRow, Store
+from knhk.stores import SqliteStore, _documents, _worklist, migrations, sqlite
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION
 from knhk.testing.store_conformance import CLAIM, ORDER, StoreConformance, item, step
 
@@ -658,9 +658,8 @@ def test_case_costs_less_than_two_kilobytes(path: Path) -> None:
         (sqlite._DUE, "cases_due"),
         (sqlite._RUNNABLE, "cases_runnable"),
         (sqlite._CASES, "sqlite_autoindex_cases_1"),
-        (sqlite._ITEMS_OF_ALL, "PRIMARY KEY"),
-        (sqlite._ITEMS_OF_CASE, "PRIMARY KEY"),
-        (sqlite._ITEMS_OF_PERSON, "items_by"),
+        (_documents.BY_KEY, "PRIMARY KEY"),
+        (_documents.BY_DUE, "documents_due"),
         (sqlite._BATCHES, "PRIMARY KEY"),
         (sqlite._HEADER, "sqlite_autoindex_cases_1"),
     ],
@@ -674,3 +673,48 @@ def test_lists_are_read_by_index(store: SqliteStore, query: str, index: str) -> 
 
     assert index in steps[0]
     assert not any("TEMP B-TREE" in each for each in steps)
+
+
+@pytest.mark.parametrize(
+    ("asked", "index"),
+    [
+        ({}, "PRIMARY KEY"),
+        ({"case_id": "a"}, "PRIMARY KEY"),
+        ({"by": "eve"}, "items_by"),
+        ({"state": "failed"}, "items_failed"),
+        ({"topics": ["mail"], "state": "offered"}, "items_topic"),
+    ],
+)
+def test_worklist_is_read_by_index(store: SqliteStore, asked: dict[str, Any], index: str) -> None:
+    """Every list of work items is read from an index in its order: nothing is sorted, and no other items are looked at."""
+    nothing = dict.fromkeys(("case_id", "state", "by", "topics", "audience"))
+    query, values = _worklist.find_items(**{**nothing, **asked}, after=("", 0), limit=10)
+    plan = writer(store).execute(f"EXPLAIN QUERY PLAN {query}", values).fetchall()
+    steps = [row[3] for row in plan]
+
+    assert index in steps[0]
+    assert not any("TEMP B-TREE" in each for each in steps)
+
+
+def test_file_of_version_1(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file from before there were documents keeps its cases and items, and gets them."""
+    whole = migrations.MIGRATIONS
+    monkeypatch.setattr(migrations, "MIGRATIONS", whole[:1])
+    for module in (migrations, sqlite):
+        monkeypatch.setattr(module, "SCHEMA_VERSION", 1)
+    old = SqliteStore(path)
+    old.put_specification(ORDER)
+    old.commit([step("a")])
+    writer(old).execute(
+        "INSERT INTO items (case_id, number, path, state, by, roles, topic) VALUES ('a', 1, 'T', 'offered', '', '', '')"
+    )
+    old.close()
+    monkeypatch.undo()
+
+    store = SqliteStore(path)
+    try:
+        assert [ItemRow(case_id="a", number=1, path="T", state="offered")] == list(store.items())
+        assert store.history("a") == (b"a/1",)
+        assert not store.documents("box")
+    finally:
+        store.close()

@@ -9,6 +9,7 @@ import click
 
 from knhk.cli.commands_cases import cancel, cases, event, resume, show, suspend, tick
 from knhk.cli.commands_draw import draw
+from knhk.cli.commands_migrate import migrate
 from knhk.cli.commands_patterns import patterns
 from knhk.cli.commands_replay import replay_log
 from knhk.cli.commands_run import run
@@ -60,5 +61,6 @@ for _command in (
     resume,
     suspend,
     cancel,
+    migrate,
 ):
     knhk.add_command(_command)

@@ -1,20 +1,21 @@
-"""What the log store writes: each commit, registration and quarantine as one record; a frame's payload is records in a row."""
+"""What the log store writes: each commit, registration, quarantine and write of documents as one record; a frame's payload is records in a row."""
 
 from __future__ import annotations
 
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
-from knhk.ports import CaseHeader, Commit, ItemRow, StoredSpecification
+from knhk.ports import CaseHeader, Commit, Document, ItemRow, StoredSpecification
 
 _COMMIT: Final = 1
 _SPECIFICATION: Final = 2
 _QUARANTINE: Final = 3
+_DOCUMENTS: Final = 4
 # The kind, and the lengths of the description, of the batch and of the snapshot (-1: none).
 _HEAD: Final = struct.Struct("<BIIi")
 _PLACE: Final = struct.Struct("<IQII")
@@ -28,7 +29,15 @@ class Quarantine:
     reason: str
 
 
-Record = Commit | StoredSpecification | Quarantine
+@attrs.frozen
+class Documents:
+    """What one `Store.write` wrote and removed."""
+
+    documents: tuple[Document, ...]
+    removed: tuple[Document, ...]
+
+
+Record = Commit | StoredSpecification | Quarantine | Documents
 
 
 @attrs.frozen
@@ -66,12 +75,16 @@ def encode(record: Record) -> bytes:
             int(header.runnable),
             header.version,
             header.quarantined,
-            [(each.number, each.path, each.state, each.by, each.roles, each.topic) for each in record.items],
+            [_item_tree(each) for each in record.items],
             record.closed_items,
             record.idempotency,
         ]
+        if record.documents or record.removed:
+            tree += [_document_trees(record.documents), _document_trees(record.removed)]
     elif isinstance(record, StoredSpecification):
         kind, tree = _SPECIFICATION, [record.spec_id, record.version, record.content_hash, record.text]
+    elif isinstance(record, Documents):
+        kind, tree = _DOCUMENTS, [_document_trees(record.documents), _document_trees(record.removed)]
     else:
         kind, tree = _QUARANTINE, [record.case_id, record.reason]
     meta = json.dumps(tree, separators=(",", ":")).encode()
@@ -94,6 +107,8 @@ def decode(payload: bytes) -> Iterator[tuple[int, Record]]:
             yield begin, _commit(tree, batch, snapshot)
         elif kind == _SPECIFICATION:
             yield begin, StoredSpecification(spec_id=tree[0], version=tree[1], content_hash=tree[2], text=tree[3])
+        elif kind == _DOCUMENTS:
+            yield begin, Documents(*map(_read_documents, tree))
         else:
             yield begin, Quarantine(*tree)
         begin = place + max(snapshot_length, 0)
@@ -113,11 +128,14 @@ def placed(commit: Commit, segment: int, end: int) -> Commit:
         items=commit.items,
         closed_items=commit.closed_items,
         idempotency=commit.idempotency,
+        documents=commit.documents,
+        removed=commit.removed,
     )
 
 
 def _commit(tree: list[Any], batch: bytes, snapshot: bytes | None) -> Commit:
-    case_id, spec_id, spec_version, state, due, runnable, version, quarantined, items, closed, key = tree
+    # A record is as long as what it has to say, so what was written before there were documents reads as ever.
+    case_id, spec_id, spec_version, state, due, runnable, version, quarantined, items, closed, key, *beside = tree
     return Commit(
         header=CaseHeader(
             case_id=case_id,
@@ -132,10 +150,49 @@ def _commit(tree: list[Any], batch: bytes, snapshot: bytes | None) -> Commit:
         expected=version - 1,
         batch=batch,
         snapshot=snapshot,
-        items=tuple(
-            ItemRow(case_id=case_id, number=number, path=path, state=state, by=by, roles=tuple(roles), topic=topic)
-            for number, path, state, by, roles, topic in items
-        ),
+        items=tuple(_read_item(case_id, *each) for each in items),
         closed_items=tuple(closed),
         idempotency=None if key is None else (key[0], key[1]),
+        documents=_read_documents(beside[0]) if beside else (),
+        removed=_read_documents(beside[1]) if beside else (),
+    )
+
+
+def _item_tree(item: ItemRow) -> list[Any]:
+    tree = [item.number, item.path, item.state, item.by, item.roles, item.topic]
+    return [*tree, item.audience, dict(item.details)] if item.audience or item.details else tree
+
+
+def _read_item(
+    case_id: str,
+    number: int,
+    path: str,
+    state: str,
+    by: str,
+    roles: Sequence[str],
+    topic: str,
+    audience: Sequence[str] = (),
+    details: Mapping[str, Any] | None = None,
+) -> ItemRow:
+    return ItemRow(
+        case_id=case_id,
+        number=number,
+        path=path,
+        state=state,
+        by=by,
+        roles=tuple(roles),
+        topic=topic,
+        audience=tuple(audience),
+        details=details or {},
+    )
+
+
+def _document_trees(documents: Sequence[Document]) -> list[Any]:
+    return [[each.collection, each.key, each.value, each.due, each.version] for each in documents]
+
+
+def _read_documents(trees: Sequence[Sequence[Any]]) -> tuple[Document, ...]:
+    return tuple(
+        Document(collection=collection, key=key, value=value, due=due, version=version)
+        for collection, key, value, due, version in trees
     )

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from knhk.errors import SpecificationConflict, StoreError, StoreFull, StoreUnavailable
-from knhk.ports import Commit, Durability, StoredCase, StoredSpecification
+from knhk.ports import Commit, Document, Durability, StoredCase, StoredSpecification
 from knhk.stores import _records
+from knhk.stores._documents import store_documents
 from knhk.stores._group import Caller
-from knhk.stores._records import Place, Quarantine, Record
+from knhk.stores._records import Documents, Place, Quarantine, Record
 from knhk.stores._segments import SEGMENT_BYTES, Frame, Segments, sync_directory
 from knhk.stores.sqlite import _PUT_SPECIFICATION, _QUARANTINE, _SPECIFICATION, SqliteStore, _find
 
@@ -118,6 +119,12 @@ class LogStore(SqliteStore):
         with self._logged(record) as connection:
             _find(connection, case_id)
             connection.execute(_QUARANTINE, (record.reason, case_id))
+
+    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+        """Write and remove documents in one transaction, or none and raise."""
+        record = Documents(tuple(documents), tuple(removed))
+        with self._logged(record) as connection:
+            store_documents(connection, record.documents, record.removed)
 
     def put_specification(self, specification: StoredSpecification) -> None:
         """Store a registration; the same again does nothing."""
@@ -270,6 +277,8 @@ class LogStore(SqliteStore):
                 super()._store_step(connection, placed)
             elif isinstance(record, StoredSpecification):
                 _put(connection, record)
+            elif isinstance(record, Documents):
+                store_documents(connection, record.documents, record.removed)
             else:
                 connection.execute(_QUARANTINE, (record.reason, record.case_id))
 

@@ -21,7 +21,7 @@ from knhk.errors import (
     UnknownCase,
     UnknownSpecification,
 )
-from knhk.ports import CaseHeader, Commit, Durability, ItemRow, StoredCase, StoredSpecification
+from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification
 
 RUNNING: Final = "running"
 """The state of the cases that have timers and automatic work."""
@@ -38,6 +38,12 @@ def refuse_malformed(commit: Commit) -> None:
     for item in commit.items:
         if item.case_id != header.case_id:
             raise StoreError(f"a commit of case {header.case_id!r} holds a work item of case {item.case_id!r}")
+
+
+def overtaken(document: Document, expected: int) -> ConcurrentUpdate:
+    """Say that another version of a document is stored than the writer read (0: none)."""
+    had = f"at version {expected}" if expected else "absent"
+    return ConcurrentUpdate(f"{document.collection} {document.key!r} is not {had} any more: read it again")
 
 
 @attrs.define(eq=False)
@@ -82,6 +88,7 @@ class MemoryStore:
         self._keys: dict[str, tuple[str, str]] = {}
         self._specifications: dict[tuple[str, str], StoredSpecification] = {}
         self._latest: dict[str, StoredSpecification] = {}
+        self._documents: dict[str, dict[str, Document]] = {}
 
     forgetful = True
 
@@ -136,6 +143,8 @@ class MemoryStore:
         case_id: str | None = None,
         state: str | None = None,
         by: str | None = None,
+        topics: Sequence[str] | None = None,
+        audience: Sequence[str] | None = None,
         limit: int = 100,
         after: tuple[str, int] = ("", 0),
     ) -> Sequence[ItemRow]:
@@ -152,6 +161,8 @@ class MemoryStore:
                 if (item.case_id, item.number) > after
                 and (state is None or item.state == state)
                 and (by is None or item.by == by)
+                and (topics is None or (item.topic and item.topic in topics))
+                and (audience is None or not set(audience).isdisjoint(item.audience))
             )
             return tuple(islice(found, max(limit, 0)))
 
@@ -170,6 +181,29 @@ class MemoryStore:
         """Return (case id, digest) stored with this key, or None."""
         with self._opened:
             return self._keys.get(key)
+
+    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+        """Write and remove documents together, or none and raise."""
+        with self._opened:
+            self._validate_documents(documents, removed, {})
+            self._apply_documents(documents, removed)
+
+    def document(self, collection: str, key: str) -> Document | None:
+        """Read a document, or None where there is none."""
+        with self._opened:
+            return self._documents.get(collection, {}).get(key)
+
+    def documents(
+        self, collection: str, *, due: int | None = None, prefix: str = "", after: str = "", limit: int = 100
+    ) -> Sequence[Document]:
+        """List a collection by ascending key, or what of it is due, earliest first."""
+        with self._opened:
+            found = self._documents.get(collection, {}).values()
+            if due is not None:
+                timed = ((each.due, each.key) for each in found if each.due is not None and each.due <= due)
+                return tuple(self._documents[collection][key] for _, key in heapq.nsmallest(limit, timed))
+            keys = (each.key for each in found if each.key > after and each.key.startswith(prefix))
+            return tuple(self._documents[collection][key] for key in heapq.nsmallest(limit, keys))
 
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside; the first reason stays."""
@@ -218,6 +252,7 @@ class MemoryStore:
                 self._keys,
                 self._specifications,
                 self._latest,
+                self._documents,
             ):
                 each.clear()
 
@@ -232,6 +267,7 @@ class MemoryStore:
         versions: dict[str, int] = {}
         keys: set[str] = set()
         aside: set[str] = set()
+        written: dict[tuple[str, str], int] = {}
         for commit in commits:
             refuse_malformed(commit)
             header = commit.header
@@ -256,6 +292,27 @@ class MemoryStore:
             versions[case_id] = header.version
             if header.quarantined:
                 aside.add(case_id)
+            if commit.documents or commit.removed:
+                self._validate_documents(commit.documents, commit.removed, written)
+
+    def _validate_documents(
+        self, documents: Sequence[Document], removed: Sequence[Document], written: dict[tuple[str, str], int]
+    ) -> None:
+        """Raise if any of the documents is not as expected after those before it, whose versions are in `written`."""
+        expected = [(each, each.version - 1, each.version) for each in documents]
+        expected += [(each, each.version, 0) for each in removed]
+        for each, before, afterwards in expected:
+            key = (each.collection, each.key)
+            stored = self._documents.get(each.collection, {}).get(each.key)
+            if written.get(key, 0 if stored is None else stored.version) != before or max(before, afterwards) < 1:
+                raise overtaken(each, before)
+            written[key] = afterwards
+
+    def _apply_documents(self, documents: Sequence[Document], removed: Sequence[Document]) -> None:
+        for each in documents:
+            self._documents.setdefault(each.collection, {})[each.key] = each
+        for each in removed:
+            del self._documents[each.collection][each.key]
 
     def _apply(self, commit: Commit) -> None:
         header = commit.header
@@ -277,6 +334,8 @@ class MemoryStore:
         if commit.idempotency is not None:
             key, digest = commit.idempotency
             self._keys[key] = (header.case_id, digest)
+        if commit.documents or commit.removed:
+            self._apply_documents(commit.documents, commit.removed)
         self._index(header)
 
     def _index(self, header: CaseHeader) -> None:

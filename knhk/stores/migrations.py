@@ -11,6 +11,8 @@ finished ones cost nothing there.
 state per case, which makes the batches up to its version unnecessary for loading, though not for history.
 `items` is the worklist: rows come and go, and it is the one table that repeats the case's id, because it is read in the
 order of (case id, number) over all cases.
+`audiences` says which items somebody may take up: the rows of `items`, by who is in their audience.
+`documents` is what is kept beside the cases, by collection and key; a partial index finds what is due.
 `idempotency` maps the key of a request to the case it created.
 `specifications` holds the registrations in order; nothing is ever deleted from it.
 
@@ -82,7 +84,34 @@ def _create(database: Any) -> None:
         database.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (_create,)
+_SECOND: Final = (
+    "ALTER TABLE items ADD COLUMN audience TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE items ADD COLUMN details TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX items_topic ON items (topic, state, case_id, number) WHERE topic <> ''",
+    "CREATE INDEX items_failed ON items (case_id, number) WHERE state = 'failed'",
+    """CREATE TABLE audiences (
+        audience TEXT NOT NULL,
+        case_id TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (audience, case_id, number),
+        FOREIGN KEY (case_id, number) REFERENCES items (case_id, number)) WITHOUT ROWID""",
+    """CREATE TABLE documents (
+        collection TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        due INTEGER,
+        version INTEGER NOT NULL,
+        PRIMARY KEY (collection, key)) WITHOUT ROWID""",
+    "CREATE INDEX documents_due ON documents (collection, due, key) WHERE due IS NOT NULL",
+)
+
+
+def _add_documents(database: Any) -> None:
+    for statement in _SECOND:
+        database.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (_create, _add_documents)
 """Each takes a `sqlite_utils.Database` inside a transaction; the n-th makes version n."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)

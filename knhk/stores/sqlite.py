@@ -14,7 +14,6 @@ SQLite cannot hold); any other exception is our bug.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
@@ -36,8 +35,10 @@ from knhk.errors import (
     UnknownCase,
     UnknownSpecification,
 )
-from knhk.ports import CaseHeader, Commit, Durability, ItemRow, StoredCase, StoredSpecification
+from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification
+from knhk.stores._documents import BY_DUE, BY_KEY, FIND, after_prefix, read_document, store_documents
 from knhk.stores._group import Caller, GroupCommit, settle
+from knhk.stores._worklist import close_item, find_items, put_item, read_item
 from knhk.stores.memory import refuse_malformed
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 
@@ -87,10 +88,6 @@ _SNAPSHOT: Final = (
     "INSERT OR REPLACE INTO snapshots (case_row, version, state) SELECT id, version, ? FROM cases WHERE case_id = ?"
 )
 _KEY: Final = "INSERT INTO idempotency (key, digest, case_row) SELECT ?, ?, id FROM cases WHERE case_id = ?"
-_PUT_ITEM: Final = (
-    "INSERT OR REPLACE INTO items (case_id, number, path, state, by, roles, topic) VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
-_CLOSE_ITEM: Final = "DELETE FROM items WHERE case_id = ? AND number = ?"
 
 _HEADERS: Final = (
     "SELECT case_id, spec_id, specifications.version, state, due, runnable, cases.version, quarantined, cases.id"
@@ -105,16 +102,6 @@ _CASES: Final = (
 _LAST_SNAPSHOT: Final = "SELECT version, state FROM snapshots WHERE case_row = ?"
 _BATCHES: Final = "SELECT batch FROM journal WHERE case_row = ? AND version > ? ORDER BY version"
 _QUARANTINE: Final = "UPDATE cases SET quarantined = ? WHERE case_id = ? AND quarantined IS NULL"
-_ITEMS: Final = (
-    "SELECT case_id, number, path, state, by, roles, topic FROM items"
-    " WHERE {} (case_id, number) > (?1, ?2) AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR by = ?4)"
-    " AND (?5 IS NULL OR case_id = ?5)"
-    " AND case_id NOT IN (SELECT cases.case_id FROM cases WHERE quarantined IS NOT NULL)"
-    " ORDER BY case_id, number LIMIT ?6"
-)
-_ITEMS_OF_ALL: Final = _ITEMS.format("")
-_ITEMS_OF_CASE: Final = _ITEMS.format("case_id = ?5 AND")
-_ITEMS_OF_PERSON: Final = _ITEMS.format("by = ?4 AND by <> '' AND")
 _DUE: Final = (
     "SELECT case_id FROM cases WHERE due IS NOT NULL AND state = 'running' AND quarantined IS NULL AND due <= ?"
     " ORDER BY due, case_id LIMIT ?"
@@ -212,12 +199,16 @@ class SqliteStore:
         case_id: str | None = None,
         state: str | None = None,
         by: str | None = None,
+        topics: Sequence[str] | None = None,
+        audience: Sequence[str] | None = None,
         limit: int = 100,
         after: tuple[str, int] = ("", 0),
     ) -> Sequence[ItemRow]:
         """List open worklist rows by (case id, number), from behind `after`."""
-        query = _ITEMS_OF_CASE if case_id is not None else _ITEMS_OF_PERSON if by else _ITEMS_OF_ALL
-        return tuple(map(_item, self._read(query, (*after, state, by, case_id, _limit(limit)))))
+        query, values = find_items(
+            case_id=case_id, state=state, by=by, topics=topics, audience=audience, after=after, limit=_limit(limit)
+        )
+        return tuple(map(read_item, self._read(query, values)))
 
     def due(self, now: int, limit: int = 100) -> Sequence[str]:
         """List running cases whose earliest timer is not after `now`, earliest first."""
@@ -231,6 +222,25 @@ class SqliteStore:
         """Return (case id, digest) stored with this key, or None."""
         found = self._read(_FIND_KEY, (key,))
         return (found[0][0], found[0][1]) if found else None
+
+    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+        """Write and remove documents in one transaction, or none and raise."""
+        with self._writer.transaction("BEGIN IMMEDIATE") as connection:
+            store_documents(connection, documents, removed)
+
+    def document(self, collection: str, key: str) -> Document | None:
+        """Read a document, or None where there is none."""
+        return next(map(read_document, self._read(FIND, (collection, key))), None)
+
+    def documents(
+        self, collection: str, *, due: int | None = None, prefix: str = "", after: str = "", limit: int = 100
+    ) -> Sequence[Document]:
+        """List a collection by ascending key, or what of it is due, earliest first."""
+        if due is None:
+            rows = self._read(BY_KEY, (collection, after, prefix, after_prefix(prefix), _limit(limit)))
+        else:
+            rows = self._read(BY_DUE, (collection, due, _limit(limit)))
+        return tuple(map(read_document, rows))
 
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside; the first reason stays."""
@@ -321,10 +331,11 @@ class SqliteStore:
         if commit.snapshot is not None:
             connection.execute(_SNAPSHOT, (commit.snapshot, case_id))
         for each in commit.items:
-            roles = json.dumps(each.roles) if each.roles else ""
-            connection.execute(_PUT_ITEM, (case_id, each.number, each.path, each.state, each.by, roles, each.topic))
+            put_item(connection, each)
         for number in commit.closed_items:
-            connection.execute(_CLOSE_ITEM, (case_id, number))
+            close_item(connection, case_id, number)
+        if commit.documents or commit.removed:
+            store_documents(connection, commit.documents, commit.removed)
 
     def _spec_row(self, connection: sqlite3.Connection, spec_id: str, version: str) -> int:
         # Registrations are never deleted, so a row once read stays right.
@@ -541,11 +552,6 @@ def _header(row: Sequence[Any]) -> CaseHeader:
         version=row[6],
         quarantined=row[7] or "",
     )
-
-
-def _item(row: Sequence[Any]) -> ItemRow:
-    roles = tuple(json.loads(row[5])) if row[5] else ()
-    return ItemRow(case_id=row[0], number=row[1], path=row[2], state=row[3], by=row[4], roles=roles, topic=row[6])
 
 
 def _specification(row: Sequence[Any]) -> StoredSpecification:

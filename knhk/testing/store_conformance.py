@@ -30,7 +30,8 @@ from knhk.errors import (
     UnknownCase,
     UnknownSpecification,
 )
-from knhk.ports import CaseHeader, Commit, Durability, ItemRow, Store, StoredSpecification
+from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, Store, StoredSpecification
+from knhk.testing._document_conformance import DocumentConformance
 
 ORDER = StoredSpecification(spec_id="order", version="1", content_hash="aa", text='{"id":"order"}')
 CLAIM = StoredSpecification(spec_id="claim", version="1", content_hash="cc", text='{"id":"claim"}')
@@ -78,7 +79,7 @@ def item(case_id: str, number: int = 1, *, state: str = "offered", by: str = "")
     return ItemRow(case_id=case_id, number=number, path=f"task.{number}", state=state, by=by)
 
 
-class StoreConformance:
+class StoreConformance(DocumentConformance):
     """Every sentence of the port; subclasses define `make_store` and, where stores outlive the process, `reopen`."""
 
     def make_store(self, directory: Path) -> Store:
@@ -585,6 +586,10 @@ class StoreConformance:
             lambda: store.due(1),
             store.runnable,
             lambda: store.find_idempotent("key"),
+            lambda: store.write([]),
+            lambda: store.document("box", "k"),
+            lambda: store.documents("box"),
+            lambda: store.documents("box", due=1),
             lambda: store.quarantine("a", "why"),
             lambda: store.put_specification(ORDER),
             lambda: store.specification("order"),
@@ -599,6 +604,12 @@ class StoreConformance:
         store.commit([step("a", due=1, runnable=True, items=[item("a")], key=("key", "d")), step("b")])
         store.commit([step("a", 1, snapshot=b"state", due=1, runnable=True)])
         store.commit([step("a", 2, due=1, runnable=True)])
+        beside = Document(collection="box", key="k", value="v", due=1)
+        store.commit(
+            [attrs.evolve(step("c", items=[attrs.evolve(item("c"), audience=("role:x",))]), documents=(beside,))]
+        )
+        store.write([attrs.evolve(beside, value="w", version=2), attrs.evolve(beside, key="j")])
+        store.write([], [attrs.evolve(beside, key="j")])
         store.quarantine("b", "why")
         before = _everything(store)
 
@@ -622,6 +633,8 @@ def _everything(store: Store) -> list[object]:
         list(store.cases()),
         list(store.items()),
         list(store.due(10)),
+        list(store.items(audience=["role:x"])),
+        list(store.documents("box")),
         list(store.runnable()),
         store.find_idempotent("key"),
         list(store.specifications()),

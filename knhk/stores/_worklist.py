@@ -1,0 +1,105 @@
+"""Work items in SQLite: the statements, on a connection inside a transaction of `SqliteStore`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final
+
+from knhk.ports import ItemRow
+
+_PUT_ITEM: Final = (
+    "INSERT OR REPLACE INTO items (case_id, number, path, state, by, roles, topic, audience, details)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_CLOSE_ITEM: Final = "DELETE FROM items WHERE case_id = ? AND number = ?"
+_AUDIENCE: Final = "SELECT audience FROM items WHERE case_id = ? AND number = ?"
+_ADMIT: Final = "INSERT INTO audiences (audience, case_id, number) VALUES (?, ?, ?)"
+_DISMISS: Final = "DELETE FROM audiences WHERE audience = ? AND case_id = ? AND number = ?"
+_SELECT: Final = "SELECT case_id, number, path, state, by, roles, topic, audience, details FROM items WHERE"
+_IN_AUDIENCE: Final = "(case_id, number) IN (SELECT case_id, number FROM audiences WHERE audience IN"
+_NOT_ASIDE: Final = "case_id NOT IN (SELECT cases.case_id FROM cases WHERE quarantined IS NOT NULL)"
+_ORDER: Final = " ORDER BY case_id, number LIMIT ?"
+
+
+def put_item(connection: sqlite3.Connection, item: ItemRow) -> None:
+    """Store a new or changed row."""
+    key = (item.case_id, item.number)
+    _dismiss(connection, *key)
+    details = json.dumps(dict(item.details), separators=(",", ":")) if item.details else ""
+    values = (item.path, item.state, item.by, _text(item.roles), item.topic, _text(item.audience), details)
+    connection.execute(_PUT_ITEM, (*key, *values))
+    for each in dict.fromkeys(item.audience):
+        connection.execute(_ADMIT, (each, *key))
+
+
+def close_item(connection: sqlite3.Connection, case_id: str, number: int) -> None:
+    """Remove a row, where there is one."""
+    _dismiss(connection, case_id, number)
+    connection.execute(_CLOSE_ITEM, (case_id, number))
+
+
+def find_items(
+    *,
+    case_id: str | None,
+    state: str | None,
+    by: str | None,
+    topics: Sequence[str] | None,
+    audience: Sequence[str] | None,
+    after: tuple[str, int],
+    limit: int,
+) -> tuple[str, tuple[Any, ...]]:
+    """Return the query for a page of the worklist, and its values; only what is asked for is in it, for the indexes' sake."""
+    where, values = ["(case_id, number) > (?, ?)"], list[Any](after)
+    if case_id is not None:
+        where.append("case_id = ?")
+        values.append(case_id)
+    if state is not None:
+        where.append("state = 'failed'" if state == "failed" else "state = ?")
+        values += [] if state == "failed" else [state]
+    if by is not None:
+        where.append("by = ? AND by <> ''" if by else "by = ?")
+        values.append(by)
+    if topics is not None:
+        where.append(f"topic <> '' AND topic IN ({_marks(topics)})")
+        values += topics
+    if audience is not None:
+        where.append(f"{_IN_AUDIENCE} ({_marks(audience)}) AND (case_id, number) > (?, ?))")
+        values += [*audience, *after]
+    where.append(_NOT_ASIDE)
+    return f"{_SELECT} {' AND '.join(where)}{_ORDER}", (*values, limit)
+
+
+def read_item(row: Sequence[Any]) -> ItemRow:
+    """Return a row as a work item."""
+    return ItemRow(
+        case_id=row[0],
+        number=row[1],
+        path=row[2],
+        state=row[3],
+        by=row[4],
+        roles=_texts(row[5]),
+        topic=row[6],
+        audience=_texts(row[7]),
+        details=json.loads(row[8]) if row[8] else {},
+    )
+
+
+def _dismiss(connection: sqlite3.Connection, case_id: str, number: int) -> None:
+    """Take a row's audience out of their lists."""
+    stored = connection.execute(_AUDIENCE, (case_id, number)).fetchone()
+    for each in dict.fromkeys(_texts(stored[0])) if stored is not None else ():
+        connection.execute(_DISMISS, (each, case_id, number))
+
+
+def _text(texts: Sequence[str]) -> str:
+    return json.dumps(texts) if texts else ""
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text)) if text else ()
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))

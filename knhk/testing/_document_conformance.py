@@ -1,0 +1,208 @@
+"""The part of the store's contract that is about documents and who may take up a work item; `store_conformance` has the rest."""
+
+from __future__ import annotations
+
+import sys
+
+import attrs
+import pytest
+
+from knhk.errors import ConcurrentUpdate
+from knhk.ports import CaseHeader, Commit, Document, ItemRow, Store
+
+ORDERED_KEYS = (
+    "",
+    "a",
+    "a\x00",
+    "a\x00b",
+    "ab",
+    "b",
+    "\ud7ff",
+    "\ue000",
+    "\U0001f642",
+    chr(sys.maxunicode),
+    chr(sys.maxunicode) + "a",
+)
+
+
+def document(
+    key: str, value: str = "x", *, due: int | None = None, version: int = 1, collection: str = "box"
+) -> Document:
+    """Return a document."""
+    return Document(collection=collection, key=key, value=value, due=due, version=version)
+
+
+def commit_of(
+    case_id: str,
+    expected: int = 0,
+    *,
+    documents: tuple[Document, ...] = (),
+    removed: tuple[Document, ...] = (),
+    items: tuple[ItemRow, ...] = (),
+    closed: tuple[int, ...] = (),
+) -> Commit:
+    """Return a commit of a case of `store_conformance.ORDER`, with what is beside it."""
+    header = CaseHeader(case_id=case_id, spec_id="order", spec_version="1", state="running", version=expected + 1)
+    return Commit(
+        header=header,
+        expected=expected,
+        batch=b"step",
+        documents=documents,
+        removed=removed,
+        items=items,
+        closed_items=closed,
+    )
+
+
+def offered(case_id: str, number: int, *audience: str, topic: str = "", state: str = "offered") -> ItemRow:
+    """Return a worklist row."""
+    return ItemRow(case_id=case_id, number=number, path="T", state=state, topic=topic, audience=audience)
+
+
+class DocumentConformance:
+    """Sentences about `Store.write`, `document`, `documents`, and the filters `topics` and `audience` of `items`."""
+
+    def test_document_is_read_as_it_was_written(self, store: Store) -> None:
+        """A document is read back in every field; another key or collection holds none."""
+        written = document("k", "Zoë 🙂\n\x00", due=5)
+        store.write([written])
+
+        assert written == store.document("box", "k")
+        assert store.document("box", "other") is None
+        assert store.document("other", "k") is None
+
+    def test_document_changes_from_version_to_version(self, store: Store) -> None:
+        """A write replaces the version before its own, a removal takes the version that was read."""
+        store.write([document("k", "first", due=1)])
+        second = document("k", "second", version=2)
+        store.write([second])
+
+        assert second == store.document("box", "k")
+        store.write([], [second])
+        assert store.document("box", "k") is None
+
+    @pytest.mark.parametrize("version", [-1, 0, 1, 3])
+    def test_stale_write_of_a_document(self, store: Store, version: int) -> None:
+        """A write that does not follow the stored version raises ConcurrentUpdate and changes nothing."""
+        stored = document("k", "stored")
+        store.write([stored])
+
+        with pytest.raises(ConcurrentUpdate, match="'k'"):
+            store.write([document("fine"), document("k", "late", version=version)])
+        assert (stored,) == tuple(store.documents("box"))
+
+    @pytest.mark.parametrize("version", [0, 1, 3])
+    def test_stale_removal_of_a_document(self, store: Store, version: int) -> None:
+        """A removal of another version than the stored one raises ConcurrentUpdate and changes nothing."""
+        store.write([document("k")])
+        stored = document("k", version=2)
+        store.write([stored])
+
+        with pytest.raises(ConcurrentUpdate):
+            store.write([document("fine")], [document("k", version=version)])
+        assert (stored,) == tuple(store.documents("box"))
+
+    @pytest.mark.parametrize("version", [0, 1])
+    def test_removal_of_what_is_not_there(self, store: Store, version: int) -> None:
+        """What is not there cannot be removed."""
+        with pytest.raises(ConcurrentUpdate):
+            store.write([], [document("k", version=version)])
+
+    def test_document_twice_in_one_write(self, store: Store) -> None:
+        """Within one call each write sees those before it."""
+        store.write([document("k", "a"), document("k", "b", version=2)], [document("k", version=2)])
+
+        assert not store.documents("box")
+
+    def test_documents_by_key_in_pages(self, store: Store) -> None:
+        """A collection is listed by code points of its keys, from behind `after`, a page at a time."""
+        store.write([document(key) for key in reversed(ORDERED_KEYS)] + [document("z", collection="other")])
+        found = [each.key for each in store.documents("box", limit=3)]
+        while page := store.documents("box", after=found[-1], limit=3):
+            found += [each.key for each in page]
+
+        # The empty key is behind nothing.
+        assert list(ORDERED_KEYS[1:]) == found
+        assert not store.documents("box", limit=0)
+        assert not store.documents("none")
+
+    @pytest.mark.parametrize("prefix", ORDERED_KEYS)
+    def test_documents_by_prefix(self, store: Store, prefix: str) -> None:
+        """A prefix is taken literally, whatever characters it ends with."""
+        store.write([document(key) for key in ORDERED_KEYS])
+
+        expected = [each for each in ORDERED_KEYS if each.startswith(prefix) and each]
+        assert expected == [each.key for each in store.documents("box", prefix=prefix)]
+
+    def test_due_documents_come_earliest_first(self, store: Store) -> None:
+        """What is due is listed by (due, key); what is due later, or never, is not."""
+        store.write(
+            [document("b", due=2), document("a", due=2), document("c", due=1), document("d", due=3), document("e")]
+        )
+        store.write([document("x", due=1, collection="other")])
+
+        assert ["c", "a", "b"] == [each.key for each in store.documents("box", due=2)]
+        assert ["c"] == [each.key for each in store.documents("box", due=9, limit=1)]
+        assert not store.documents("box", due=0)
+
+    def test_documents_are_stored_with_a_step(self, store: Store) -> None:
+        """A commit's documents are written and removed with its step."""
+        first, second = document("k", "1"), document("k", "2", version=2)
+        store.commit([commit_of("a", documents=(first,)), commit_of("b", documents=(second, document("j")))])
+        store.commit([commit_of("a", 1, removed=(document("j"),))])
+
+        assert (second,) == tuple(store.documents("box"))
+
+    def test_stale_document_refuses_the_step(self, store: Store) -> None:
+        """A commit whose document is stale stores nothing at all, nor do those with it."""
+        store.write([document("k")])
+
+        with pytest.raises(ConcurrentUpdate):
+            store.commit([commit_of("a"), commit_of("b", documents=(document("fine"), document("k")))])
+        assert not store.cases()
+        assert ["k"] == [each.key for each in store.documents("box")]
+
+    def test_refused_step_writes_no_document(self, store: Store) -> None:
+        """The documents of a commit on a stale version of the case are not written."""
+        store.commit([commit_of("a")])
+
+        with pytest.raises(ConcurrentUpdate):
+            store.commit([commit_of("a", documents=(document("k"),))])
+        assert not store.documents("box")
+
+    def test_items_by_audience(self, store: Store) -> None:
+        """Rows are listed by who may take them up, each once, in order; a changed or closed row leaves its old audience."""
+        ann, clerk = "participant:ann", "role:clerk"
+        rows = (offered("a", 1, ann, clerk), offered("a", 2, clerk, clerk), offered("a", 3))
+        store.commit(
+            [commit_of("a", items=rows), commit_of("b", items=(offered("b", 1, ann), offered("b", 2, "role:x")))]
+        )
+
+        assert [("a", 1), ("a", 2), ("b", 1)] == self._names(store, audience=[ann, clerk])
+        assert [("b", 1)] == self._names(store, audience=[ann, clerk], after=("a", 2))
+        assert [("a", 1)] == self._names(store, audience=[ann, clerk], limit=1)
+        assert not self._names(store, audience=[])
+        changed = (attrs.evolve(rows[0], audience=(), by="ann"), attrs.evolve(rows[2], audience=(ann,)))
+        store.commit([commit_of("a", 1, items=changed, closed=(2,))])
+        assert [("a", 3), ("b", 1)] == self._names(store, audience=[ann, clerk])
+
+    def test_items_by_topic(self, store: Store) -> None:
+        """Rows are listed by topic, and rows without one never."""
+        rows = (offered("a", 1, topic="mail"), offered("a", 2, topic="print"), offered("a", 3))
+        store.commit([commit_of("a", items=(*rows, offered("a", 4, topic="mail", state="started")))])
+
+        assert [("a", 1), ("a", 2)] == self._names(store, topics=["mail", "print", ""], state="offered")
+        assert [("a", 1), ("a", 4)] == self._names(store, topics=["mail"])
+        assert not self._names(store, topics=[])
+        assert not self._names(store, topics=[""])
+
+    def test_details_of_an_item(self, store: Store) -> None:
+        """A row's details are read back as they were written."""
+        details = {"reason": "Zoë", "attempts": 3, "nested": [{"a": None}, 1.5, True]}
+        row = attrs.evolve(offered("a", 1, state="failed"), details=details, roles=("r",))
+        store.commit([commit_of("a", items=(row, offered("a", 2)))])
+
+        assert [row] == list(store.items(state="failed"))
+
+    def _names(self, store: Store, **asked: object) -> list[tuple[str, int]]:
+        return [(each.case_id, each.number) for each in store.items(**asked)]  # type: ignore[arg-type]
