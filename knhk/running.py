@@ -136,16 +136,19 @@ class RunningCase(CaseWork):
             ValueError: there is no such format, overlay or net, or a net is too large for SVG.
             MissingExtra: SVG is asked for, and pygraphviz is not installed.
         """
-        picture = import_module("knhk.formats.picture")
-        overlays: dict[str, Callable[[], dict[str, Any]]] = {
-            "tokens": lambda: {"tokens": self._look(picture.tokens_of)},
-            "history": lambda: {"history": self.history()},
-            "none": dict,
-        }
+        overlays = ("tokens", "history", "none")
         if overlay not in overlays:
             raise ValueError(f"an overlay is {', '.join(overlays)}, not {overlay!r}")
-        specification = self._look(lambda case: case.state.program.specification)
-        drawn: str = picture.draw(specification, format, net=net, **overlays[overlay]())
+        picture = import_module("knhk.formats.picture")
+        # One look for both: a migration in between would part them.
+        specification, tokens = self._look(lambda case: (case.state.program.specification, picture.tokens_of(case)))
+        drawn: str = picture.draw(
+            specification,
+            format,
+            net=net,
+            tokens=tokens if overlay == "tokens" else None,
+            history=self.history() if overlay == "history" else None,
+        )
         return drawn
 
     def _repr_svg_(self) -> str | None:

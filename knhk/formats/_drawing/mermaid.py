@@ -48,13 +48,13 @@ def _comment(text: str) -> str:
 
 def _figure(number: int, at: int, figure: Figure) -> str:
     name = f"n{number}_{at}"
-    tokens = f" {figure.marks.tokens} " if figure.marks.tokens else ""
+    tokens = f" {figure.marks.tokens}" if figure.marks.tokens else ""
     if figure.kind == "input":
         return f'{name}(("#9654;{tokens}"))'
     if figure.kind == "output":
         return f'{name}((("#9632;{tokens}")))'
     if figure.task is None:
-        return f'{name}(("{quoted(figure.name)}{tokens or " "}"))'
+        return f'{name}(("{quoted(figure.name) + tokens or " "}"))'
     words = "<br/>".join([quoted(figure.name), *told_beside(figure.task, figure)])
     return f'{name}[["{words}"]]' if figure.task.subnet is not None else f'{name}["{words}"]'
 

@@ -27,7 +27,11 @@ from knhk.formats._drawing.style import STYLE, paint
 from knhk.formats._drawing.words import fitted, width
 
 MOST: Final = 400
-"""How many tasks and conditions of one net are laid out: the time grows with the cube, and this is some ten seconds."""
+"""
+How many tasks and conditions of one net are laid out.
+
+A net of this size takes a fraction of a second where it is well structured, and some ten seconds where it is a tangle.
+"""
 
 _MARGIN: Final = 16.0
 _PADDING: Final = 18.0  # around a panel's net
