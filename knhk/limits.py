@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from knhk._plain import MAX_PAYLOAD
+
 
 @attrs.frozen(kw_only=True)
 class Limits:
@@ -16,9 +18,11 @@ class Limits:
         depth: composite tasks inside one another.
         or_join_budget: work units of an OR-join's exact search; beyond it the join waits and the case shows a problem.
             None: the kernel's own (`knhk._orjoin.DEFAULT_BUDGET`).
+        payload: bytes of one piece of data as JSON: what a case is created with, an event brings or work gives.
     """
 
     steps: int = 1_000_000
     instances: int = 100_000
     depth: int = 1_000
     or_join_budget: int | None = None
+    payload: int = MAX_PAYLOAD

@@ -14,11 +14,11 @@ from knhk._case_state import Phase
 from knhk._kernel import Net
 from knhk._lower import Program
 from knhk._migration import Renaming
+from knhk._plain import whole_copy
 from knhk.case import Case
-from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError
+from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, KnhkError
 from knhk.events import Event
 from knhk.history import narrate
-from knhk.journal import plain_data
 from knhk.migration import migrate_case, refuse
 from knhk.ports import ItemRow
 from knhk.work.handlers import Handlers, Work
@@ -32,13 +32,27 @@ LONGEST_REASON: Final = 500
 
 @attrs.frozen
 class Job:
-    """A handler's work that was handed out: finish it or fail it, in that order of hope."""
+    """
+    A handler's work that was handed out: finish it or fail it, in that order of hope.
+
+    Args:
+        resident, number, path: whose it is.
+        handler: the name of the function.
+        work: what the function is given.
+        refused: why it cannot be given that: the work fails without a call.
+    """
 
     resident: Resident
     number: int
     path: str
     handler: str
     work: Work
+    refused: DataError | None = None
+
+    def check(self) -> None:
+        """Raise why the function cannot be called."""
+        if self.refused is not None:
+            raise self.refused
 
 
 class RunningCase:
@@ -71,7 +85,7 @@ class RunningCase:
     @property
     def data(self) -> dict[str, Any]:
         """A copy of the case's data."""
-        return self._look(lambda case: plain_data(case.state.data, "the case data"))
+        return self._look(lambda case: whole_copy(case.state.data))
 
     @property
     def enabled(self) -> list[str]:
@@ -162,6 +176,7 @@ class RunningCase:
                 if job is None:
                     break
                 try:
+                    job.check()
                     output = self._handlers.call(job.handler, job.work)
                 except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
                     failure = self.fail(job, error)
@@ -212,7 +227,7 @@ class RunningCase:
 
     def send_event(self, name: str, data: Mapping[str, Any] | None = None) -> int:
         """Deliver an event; returns how many running nets kept it."""
-        plain = plain_data(data, "the event's data")
+        plain = self._cache.plain(data, "the event's data")
         return self._do(lambda case, at: case.send_event(name, plain, at=at))
 
     def tick(self, now: int | None = None) -> int:
@@ -234,7 +249,7 @@ class RunningCase:
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete a started task or instance (an offered one is started first)."""
-        plain = plain_data(output, "the output")
+        plain = self._cache.plain(output, "the output")
         self._do(lambda case, at: case.complete_task(path, plain, at=at, by=by))
 
     def cancel_task(self, path: str) -> None:
@@ -276,7 +291,8 @@ class RunningCase:
             self._cache.unpin(resident)
 
     def handler(self, job: Job) -> Callable[[Work], Any]:
-        """Return the function that a job asks for; raises LookupError."""
+        """Return the function that a job asks for; raises LookupError, or DataError where it cannot be given its data."""
+        job.check()
         return self._handlers.find(job.handler)
 
     def next_job(self) -> Job | None:
@@ -303,10 +319,16 @@ class RunningCase:
                 self._cache.commit(resident)
             resident.in_flight[number] = None
             index = item.instance - 1 if item.instance else None
-            work = Work(self.id, case.path(item), number, attempt, case.state.data, case.state.element(item), index)
+            refused: DataError | None = None
+            data: dict[str, Any] = {}
+            try:
+                data = case.work_data(number)
+            except DataError as error:
+                refused = error
+            work = Work(self.id, case.path(item), number, attempt, data, case.state.element(item), index)
             # The case may go on while the handler looks.
             _ = work.data
-            return Job(resident, number, work.task, task.handler or "", work)
+            return Job(resident, number, work.task, task.handler or "", work, refused)
 
     def finish(self, job: Job, output: object) -> HandlerError | None:
         """
@@ -318,7 +340,7 @@ class RunningCase:
             with self._cache.hold(self.id) as resident:
                 self._take_back(resident, job)
                 if job.number in resident.case.state.items:
-                    plain = plain_data(output, f"the result of handler {job.handler!r}")
+                    plain = self._cache.plain(output, f"the result of handler {job.handler!r}")
                     resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
         except (ValueError, CommandError) as error:
             if isinstance(error, ConcurrentUpdate):
@@ -439,13 +461,18 @@ class WorkItem:
     def __repr__(self) -> str:
         return f"<work item {self.number} {self.path} {self.state}>"
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the work is given now: the case's data, or what the task's input mapping makes of them; raises DataError."""
+        return self._case._look(lambda case: whole_copy(case.work_data(self.number)))
+
     def start(self, *, by: str = "") -> None:
         """Take the work up; a multiple-instance task starts all its instances, each an item of its own."""
         self._do(lambda case, at: case.start_item(self.number, at=at, by=by), gone="started")
 
     def complete(self, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete the work (an offered item is started first); `output` joins the case's data."""
-        plain = plain_data(output, "the output")
+        plain = self._case._cache.plain(output, "the output")
         self._do(lambda case, at: case.complete_item(self.number, plain, at=at, by=by))
 
     def allocate(self, by: str) -> None:

@@ -132,6 +132,8 @@ TASKS = st.builds(
         st.builds(Retry, max_attempts=INTEGERS, initial=DURATIONS, coefficient=st.floats(1, 1_000), max=DURATIONS)
     ),
     replayable=st.booleans(),
+    input=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),
+    output=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),
 )
 NETS = st.builds(
     Net,

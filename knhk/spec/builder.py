@@ -167,6 +167,8 @@ class NetBuilder:
         external: str | External | ExternalDocument | None = None,
         retry: Retry | RetryDocument | None = None,
         replayable: bool = False,
+        input: Mapping[str, str] | None = None,  # noqa: A002 - the word of the format
+        output: Mapping[str, str] | None = None,
     ) -> Element:
         """
         Add a task.
@@ -186,6 +188,8 @@ class NetBuilder:
             external: work for a program elsewhere: the topic.
             retry: what follows when the handler raises.
             replayable: the handler has no outside effect.
+            input: what its work is given in place of the case's data: expressions by name.
+            output: what its result changes in the case's data: expressions by name.
         """
         members = {
             "id": id,
@@ -203,6 +207,8 @@ class NetBuilder:
             "external": external,
             "retry": retry,
             "replayable": replayable or None,
+            "input": input,
+            "output": output,
         }
         self.tree["tasks"].append({each: _written(value) for each, value in members.items() if value is not None})
         return Element(self, id)

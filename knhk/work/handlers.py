@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from knhk._hot import WorkFields
-from knhk.journal import plain_data
+from knhk._plain import whole_copy
 
 Output = Mapping[str, Any] | None
 Handler = Callable[["Work"], Output] | Callable[["Work"], Awaitable[Output]]
@@ -39,7 +39,7 @@ class Work(WorkFields):
         """A copy of the case's data as they were when the handler began."""
         # Whoever lets the source change afterwards asks for the copy before.
         if self._data is None:
-            self._data = plain_data(self._source, "the case data")
+            self._data = whole_copy(self._source)
         return self._data
 
 
