@@ -31,7 +31,8 @@ from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
 from knhk.ports import CaseHeader, Clock, Commit, ItemRow, Store, StoredCase
-from knhk.spec import Specification
+from knhk.spec import Retry, Specification
+from knhk.work.attempt import Attempt
 from knhk.work.handlers import Work
 
 SNAPSHOT_EVERY: Final = 256
@@ -80,14 +81,15 @@ def compile_specification(
     dialect: Dialect = "subset",
     kernel: type[Net] = _hot.Net,
     or_join_budget: int | None = None,
+    express: bool = True,
 ) -> Compiled:
-    """Compile a well-formed specification."""
+    """Compile a well-formed specification; `express` False lets the driver do all its work."""
     program = lower(specification, dialect=dialect)
     check = None if specification.data is None else compile_schema(specification.data)
     kernels = tuple(kernel(each.tables, or_join_budget=or_join_budget) for each in program.nets)
     # Data that must fit a schema are looked at by the driver, with every result.
-    express = express_net(program.nets[0], kernels[0]) if check is None else None
-    return Compiled(program, kernels, check, express)
+    net = express_net(program.nets[0], kernels[0]) if check is None and express else None
+    return Compiled(program, kernels, check, net)
 
 
 @attrs.define(eq=False)
@@ -98,7 +100,8 @@ class Resident:
     Args:
         express: what an express needs to know of its net, or None.
         journey: the express that is under way; whoever holds the case meanwhile finds it landed.
-        in_flight: items whose handler runs now.
+        in_flight: the attempts of the items whose handler runs now.
+        doubtful: items whose handler may have been called by a process that ended, without a record of it.
         since_snapshot: records since the last snapshot.
         stale: forgotten: whoever waited for the lock must load again.
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
@@ -108,7 +111,8 @@ class Resident:
     header: CaseHeader
     express: Any = None
     journey: Journey | None = None
-    in_flight: dict[int, None] = attrs.field(factory=dict)
+    in_flight: dict[int, Attempt] = attrs.field(factory=dict)
+    doubtful: dict[int, None] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     since_snapshot: int = 0
     stale: bool = False
@@ -127,9 +131,12 @@ class CaseCache:
         dialect: the language of predicates.
         kernel: the class of nets that plays the token game.
         functions: the plain functions by handler name; they may become more.
+        retry: what follows when a handler raises whose task says nothing of it.
+        timed: whether handlers have a time limit even where their tasks state none.
 
     Attributes:
         plain: `plain_data` within the limit of this engine.
+        listeners: are told, while the case is held, of every commit after which it has work that nobody does.
     """
 
     def __init__(
@@ -142,7 +149,12 @@ class CaseCache:
         size: int,
         dialect: Dialect = "subset",
         kernel: type[Net] = _hot.Net,
+        retry: Retry | None = None,
+        timed: bool = False,
     ) -> None:
+        self.listeners: list[Callable[[CaseHeader, bool], object]] = []
+        self._retry = retry
+        self._timed = timed
         self.store = store
         self.clock = clock
         self._limits = limits
@@ -183,6 +195,7 @@ class CaseCache:
             dialect=self._dialect,
             kernel=self._kernel,
             or_join_budget=self._limits.or_join_budget,
+            express=not self._timed,
         )
 
     def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
@@ -269,6 +282,8 @@ class CaseCache:
         """Send an express on its way where the case has work for one; the caller holds the case and will `arrive`."""
         if resident.express is None or resident.in_flight:
             return None
+        if not resident.doubtful.keys().isdisjoint(resident.case.state.work):
+            return None
         journey = depart(
             resident.case,
             resident.express,
@@ -298,11 +313,14 @@ class CaseCache:
             self.commit(resident, cuts=journey.express.cuts)
         return good
 
-    def interrupt(self, resident: Resident) -> None:
-        """An express ended in the middle of a handler: its item stays begun."""
+    def interrupt(self, resident: Resident, *, spare: bool) -> None:
+        """An express ended in the middle of a handler: its item stays begun, or to spare it, is handed back."""
         if resident.journey is not None:
             self._land(resident)
+            for number in resident.in_flight if spare else ():
+                resident.case.hand_back(number, at=self.clock.now())
             resident.in_flight.clear()
+            self.commit(resident)
 
     def take_over(self, resident: Resident) -> bool:
         """Bring a case that the caller pinned and locked to where the driver would have; False where it is stale."""
@@ -326,7 +344,8 @@ class CaseCache:
         self._travelling.discard(resident)
         if journey is not None:
             journey.land()
-            resident.in_flight[journey.express.job[1]] = None
+            attempt = journey.express.job[3]._live = Attempt(self.clock.now)
+            resident.in_flight[journey.express.job[1]] = attempt
             self.commit(resident, cuts=journey.express.cuts)
 
     def commit(
@@ -350,7 +369,14 @@ class CaseCache:
         except BaseException:
             self.forget(resident)
             raise
-        resident.header = commits[-1].header
+        resident.header = header = commits[-1].header
+        for number, attempt in resident.in_flight.items():
+            if number not in resident.case.state.items:
+                attempt.lose("its work is gone")
+        if self.listeners and (header.runnable or header.due is not None):
+            waits = len(resident.case.state.work) > len(resident.in_flight)
+            for listener in self.listeners:
+                listener(header, waits)
 
     def _prepare(self, resident: Resident, cuts: Sequence[tuple[int, int]]) -> list[Commit]:
         """Return what `commit` stores; the case counts it as stored."""
@@ -438,7 +464,7 @@ class CaseCache:
                 self.forget(resident)
 
     def _fresh(self, compiled: Compiled) -> Case:
-        return Case(compiled.program, compiled.kernels, limits=self._limits, check=compiled.check)
+        return Case(compiled.program, compiled.kernels, limits=self._limits, check=compiled.check, retry=self._retry)
 
     def _load(self, case_id: str) -> Resident:
         stored = self.store.load(case_id)
@@ -454,7 +480,8 @@ class CaseCache:
             self.store.quarantine(case_id, reason)
             message = f"case {case_id} is set aside: {reason}"
             raise QuarantinedCase(message) from error
-        return Resident(case, stored.header, compiled.express, since_snapshot=len(records))
+        doubtful = {} if self._forgetful else dict.fromkeys(case.state.work)
+        return Resident(case, stored.header, compiled.express, since_snapshot=len(records), doubtful=doubtful)
 
 
 class _Hold:

@@ -20,6 +20,7 @@ from knhk._lower import Kind, NetPlan, TaskPlan
 from knhk._tables import XOR
 from knhk.case import Case
 from knhk.errors import CommandError, DataError
+from knhk.spec import Task
 from knhk.work.handlers import Work
 
 ROOM: Final = 4_096
@@ -47,9 +48,16 @@ def _kind(plan: TaskPlan) -> int:
     hot = _hot.express
     if not plan.automatic:
         return int(hot.WAITING)
-    if plan.task.multiple is None and not plan.maps and plan.kind in (Kind.ROUTING, Kind.HANDLER):
+    plain = plan.task.multiple is None and not plan.maps and not _is_bounded(plan.task)
+    if plain and plan.kind in (Kind.ROUTING, Kind.HANDLER):
         return int(hot.ROUTING if plan.kind is Kind.ROUTING else hot.HANDLER)
     return int(hot.DRIVEN)
+
+
+def _is_bounded(task: Task) -> bool:
+    """Whether more has to be looked at than that its handler is called and returns."""
+    bounds = (task.timeout, task.heartbeat, task.concurrency, task.breaker)
+    return any(bound is not None for bound in bounds) or (task.retry is not None and task.retry.deadline is not None)
 
 
 def _branches(plan: TaskPlan) -> tuple[tuple[Callable[[dict[str, Any]], bool] | None, int], ...] | None:
@@ -167,6 +175,9 @@ def _may_go(state: CaseState, of: Any, *, forgetful: bool) -> bool:
     On a store that lasts an express stops before a handler that must wait for a commit, so there the first must be another.
     """
     if not state.work or len(state.nets) != 1 or state.deadlines:
+        return False
+    if any(state.items[number].begun for number in state.work):
+        # Whether what was cut off may be begun again is for the driver to say.
         return False
     tasks = [state.items[number].task for number in state.work]
     return all(map(of.handles, tasks)) and (forgetful or of.replays(tasks[0]))

@@ -97,7 +97,8 @@ class _Move:
         items = [self._item(item) for number, item in self._items.items() if number in kept]
         dropped = tuple(number for number in self._items if number not in kept)
         deadlines = [each for each in self._tree.get("deadlines", ()) if each[0] in kept]
-        tree = {**self._tree, "nets": nets, "items": items, "deadlines": deadlines}
+        attempts = [each for each in self._tree.get("attempts", ()) if each[0] in kept]
+        tree = {**self._tree, "nets": nets, "items": items, "attempts": attempts, "deadlines": deadlines}
         return Moved(tree=tree, problems=tuple(self._problems), withdrawn=tuple(self._withdrawn), dropped=dropped)
 
     def _net(self, tree: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Self, TypeVar
 
@@ -35,12 +37,16 @@ from knhk.errors import (
 from knhk.expr import Dialect
 from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport, migrate_cases
-from knhk.ports import CaseHeader, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
-from knhk.running import RunningCase, raise_first
-from knhk.spec import Specification
+from knhk.ports import CaseHeader, Chance, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
+from knhk.running import RunningCase
+from knhk.spec import Retry, Specification
 from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
+from knhk.work.attempt import ticks
+from knhk.work.breaker import Breaker, BreakerChange, read_policy
+from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
+from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -52,6 +58,10 @@ class SystemClock:
     def now(self) -> int:
         """Return milliseconds since the epoch, UTC."""
         return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> int:
+        """Return milliseconds since some time, never fewer than before."""
+        return time.monotonic_ns() // 1_000_000
 
 
 class TimeOrderedIds:
@@ -97,7 +107,10 @@ class Engine:
         target: ``"memory:"``, a path of an SQLite file, ``"sqlite:///path"``, ``"log:directory"``, or a store.
         durability: ``full``, ``normal`` or ``off``; what an acknowledged command survives.
         limits: what one case may do.
-        clock, ids: for tests.
+        retry: what follows when a handler raises whose task states no policy: a `knhk.spec.Retry`, or a mapping as a
+            specification has it; None: its work fails at once.
+        timeout: how long one attempt of a handler may take whose task states none, as ``"30s"`` or a timedelta; None: no limit.
+        clock, ids, chance: for tests; what tells the time, names cases, and draws the waits between attempts.
         cache: how many cases stay in memory.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
@@ -109,8 +122,11 @@ class Engine:
         *,
         durability: str = "full",
         limits: Limits | None = None,
+        retry: Retry | Mapping[str, Any] | None = None,
+        timeout: str | timedelta | None = None,
         clock: Clock | None = None,
         ids: IdSource | None = None,
+        chance: Chance | None = None,
         cache: int = 10_000,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
@@ -119,7 +135,9 @@ class Engine:
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
         self._expressions = expressions
-        self._handlers = Handlers()
+        span = None if timeout is None else read_span(timeout, "timeout")
+        draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
+        self._handlers = Handlers(ticks(self._clock), draws, timeout=span)
         self._cache = CaseCache(
             self._store,
             self._clock,
@@ -128,6 +146,8 @@ class Engine:
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
+            retry=None if retry is None else read_retry(retry),
+            timed=span is not None,
         )
 
     def __enter__(self) -> Self:
@@ -179,9 +199,51 @@ class Engine:
             soundness=judge(compiled.program, budget=AT_REGISTRATION),
         )
 
-    def handler(self, name: str) -> Callable[[_H], _H]:
-        """Name a function as the handler of the tasks that ask for it: ``@engine.handler("charge")``."""
-        return self._handlers.register(name)
+    def handler(self, name: str, *, concurrency: int | None = None) -> Callable[[_H], _H]:
+        """
+        Name a function as the handler of the tasks that ask for it: ``@engine.handler("charge")``.
+
+        Args:
+            name: under which tasks ask for it.
+            concurrency: how many of it this engine runs at once, over all tasks and cases; None: no limit.
+        """
+        return self._handlers.register(name, concurrency=concurrency)
+
+    @property
+    def breakers(self) -> Mapping[str, Breaker]:
+        """The circuit breakers, by the name of their dependency."""
+        return self._handlers.admission.breakers
+
+    def breaker(
+        self,
+        name: str,
+        *,
+        window: str | timedelta | None = None,
+        rate: float | None = None,
+        minimum_calls: int | None = None,
+        open_for: str | timedelta | None = None,
+        probes: int | None = None,
+        on_change: Callable[[BreakerChange], object] | None = None,
+    ) -> Breaker:
+        """
+        Say when the circuit breaker of a dependency opens and closes; it begins closed.
+
+        A breaker that a task names and nobody described has the defaults of `knhk.work.breaker.BreakerPolicy`.
+
+        Args:
+            name: as tasks name it: ``"breaker": "payments"``.
+            window: how far back calls count.
+            rate: the part of the calls that must have failed for it to open.
+            minimum_calls: how many calls the window must hold before their rate says anything.
+            open_for: how long nothing goes through.
+            probes: how many calls go through while it is half-open, over all threads.
+            on_change: is told of each change of its state.
+
+        Raises:
+            ValueError: a figure is out of its bounds.
+        """
+        policy = read_policy(window=window, rate=rate, minimum_calls=minimum_calls, open_for=open_for, probes=probes)
+        return self._handlers.admission.breakers.describe(name, policy, on_change)
 
     # --- cases --------------------------------------------------------------------------------------------------------
 

@@ -178,6 +178,15 @@ def _claim_expired(state: CaseState, record: Record) -> Told:
     return EventKind.CLAIM_EXPIRED, _item_path(state, number), details
 
 
+def _attempts_until(state: CaseState, record: Record) -> Told:
+    return EventKind.ATTEMPTS_BOUNDED, _item_path(state, record[1]), {"until": record[2]}
+
+
+def _attempts_spared(state: CaseState, record: Record) -> Told:
+    _, number, spared = record
+    return EventKind.ATTEMPTS_SPARED, _item_path(state, number), {"spared": spared}
+
+
 def _migrated(state: CaseState, record: Record) -> Told:
     _, source, target, _, dropped = record
     withdrawn = [_item_path(state, number) for number in dropped]
@@ -210,5 +219,7 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.ATTEMPT_FAILED: _attempt_failed,
     Code.CLAIMED: _claimed,
     Code.CLAIM_EXPIRED: _claim_expired,
+    Code.ATTEMPTS_UNTIL: _attempts_until,
+    Code.ATTEMPTS_SPARED: _attempts_spared,
     Code.MIGRATED: _migrated,
 }

@@ -88,7 +88,22 @@ _PARTIAL: Members = {"partial": Member("required", whole(1)), "cancels": Member(
 _MANUAL: Members = _same(roles=names(_NAME))
 _EXTERNAL: Members = _same(topic=_NAME, timeout=duration)
 _TRIGGER: Members = _same(event=_NAME, mode=choice(TriggerMode))
-_RETRY: Members = _same(max_attempts=whole(1), initial=duration, coefficient=number(1, 1_000), max=duration)
+
+
+def _jitter(reading: Reading, value: object, place: str) -> Any:
+    parts = {"full": 1.0, "none": 0.0}
+    return parts[value] if isinstance(value, str) and value in parts else number(0, 1)(reading, value, place)
+
+
+_RETRY: Members = _same(
+    max_attempts=whole(1),
+    initial=duration,
+    coefficient=number(1, 1_000),
+    max=duration,
+    jitter=_jitter,
+    deadline=duration,
+    non_retryable=_REFERENCES,
+)
 
 
 def _join(reading: Reading, value: object, place: str) -> Any:
@@ -174,6 +189,10 @@ _TASK: Members = _same(
     manual=_manual,
     external=_external,
     retry=_retry,
+    timeout=duration,
+    heartbeat=duration,
+    concurrency=whole(1),
+    breaker=_NAME,
     replayable=truth,
     input=_mapping,
     output=_mapping,
@@ -346,7 +365,7 @@ def read_document(tree: object) -> Draft:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-_DURATIONS = frozenset({"timer", "timeout", "initial", "max"})
+_DURATIONS = frozenset({"timer", "timeout", "heartbeat", "initial", "max", "deadline"})
 _WIRE_NAMES = {"source": "from", "target": "to", "required": "partial"}
 
 

@@ -345,6 +345,9 @@ class _NetCheck:
             if task.retry.max < task.retry.initial:
                 longest, initial = format_duration(task.retry.max), format_duration(task.retry.initial)
                 yield "retry.max", f"the longest wait, {longest}, is shorter than the initial one, {initial}"
+            if task.retry.deadline is not None and task.retry.deadline <= 0:
+                yield "retry.deadline", "must be longer than nothing"
+        yield from self._attempts(task)
         if task.replayable and task.handler is None:
             yield "replayable", "is a promise about a handler, and there is none"
         if task.external is not None and task.external.timeout is not None and task.external.timeout <= 0:
@@ -364,6 +367,18 @@ class _NetCheck:
                 self._check_expression(
                     inside(inside(inside(inside(self.place, "tasks"), task.id), member), name), text, variables
                 )
+
+    def _attempts(self, task: Task) -> Iterator[tuple[str, str]]:
+        """What bounds the attempts of a handler."""
+        for member in ("timeout", "heartbeat", "concurrency", "breaker"):
+            if getattr(task, member) is not None and task.handler is None:
+                yield member, "is about a handler, and there is none"
+        for member, length in (("timeout", task.timeout), ("heartbeat", task.heartbeat)):
+            if length is not None and length <= 0:
+                yield member, "must be longer than nothing"
+        if task.timeout is not None and task.heartbeat is not None and task.heartbeat > task.timeout:
+            silence, whole = format_duration(task.heartbeat), format_duration(task.timeout)
+            yield "heartbeat", f"a silence of {silence} is longer than the whole attempt may take, {whole}"
 
     def _check_multiple(self, task: str, multiple: Multiple) -> None:
         def add(member: str, message: str) -> None:
