@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -22,6 +23,7 @@ from knhk._express import Journey, depart, express_net, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk._migration import Moved, Renaming, move
+from knhk._plain import plain_data
 from knhk._schema import Check, compile_schema
 from knhk.case import Case
 from knhk.errors import CommandError, DataError, JournalError, KnhkError, Problem, QuarantinedCase, UnknownSpecification
@@ -133,6 +135,7 @@ class CaseCache:
         timed: whether handlers have a time limit even where their tasks state none.
 
     Attributes:
+        plain: `plain_data` within the limit of this engine.
         listeners: are told, while the case is held, of every commit after which it has work that nobody does.
     """
 
@@ -158,8 +161,15 @@ class CaseCache:
         self._size = size
         self._dialect = dialect
         self._kernel = kernel
+        self.plain = partial(plain_data, limit=limits.payload)
         self._forgetful = bool(getattr(store, "forgetful", False))
-        self._terms = terms(functions, clock.now, forgetful=self._forgetful, steps=limits.steps)
+        self._terms = terms(
+            functions,
+            clock.now,
+            copy=partial(self.plain, what="the result"),
+            forgetful=self._forgetful,
+            steps=limits.steps,
+        )
         self._residents: OrderedDict[str, Resident] = OrderedDict()
         self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}

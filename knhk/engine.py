@@ -35,7 +35,6 @@ from knhk.errors import (
     SpecificationError,
 )
 from knhk.expr import Dialect
-from knhk.journal import plain_data
 from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport, migrate_cases
 from knhk.ports import CaseHeader, Chance, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
@@ -267,7 +266,7 @@ class Engine:
             IdempotencyConflict: the key was used with another request.
         """
         stored = self._store.specification(spec_id, version)
-        plain = plain_data(data, "the case data")
+        plain = self._cache.plain(data, "the case data")
         digest = "" if idempotency_key is None else _digest(spec_id, version, plain)
         if idempotency_key is not None:
             found = self._known_request(idempotency_key, digest)
@@ -305,7 +304,7 @@ class Engine:
         cases: list[RunningCase] = []
         remaining = iter(rows)
         while some := list(islice(remaining, max(together, 1))):
-            created = [(self._new_header(stored), plain_data(data, "the case data")) for data in some]
+            created = [(self._new_header(stored), self._cache.plain(data, "the case data")) for data in some]
             self._cache.create_many(created)
             cases += [self._running(header.case_id) for header, _ in created]
         return cases
