@@ -679,6 +679,13 @@ def test_each_running_subnet_has_its_panel() -> None:
     assert "running: 10" in title(groups(root, "task")["each"])
 
 
+def test_a_task_with_work_inside_runs() -> None:
+    """Whatever is offered or runs inside a composite task, at whatever depth, makes it run."""
+    tokens = Tokens(marking={"": {}}, enabled=("each#2/deep/work",))
+
+    assert "task running" == groups(parse(draw(nested(), tokens=tokens)), "task")["each"].attrib["class"]
+
+
 def test_tokens_that_fit_nowhere_are_refused() -> None:
     """A path or a condition that is not there is a ValueError that names it."""
     for tokens, message in (

@@ -54,9 +54,10 @@ def draw(
     net: str | None,
 ) -> None:
     """
-    Draw the nets of the specification in FILE (JSON or YAML), or those of a CASE with its tokens or history.
+    Draw a specification, or a case.
 
-    A FILE is what ends in .json, .yaml or .yml; everything else names a case of the store that --db names.
+    The picture has the nets of the specification in FILE (JSON or YAML), or those of a CASE with its tokens or its history. A FILE
+    is what ends in .json, .yaml or .yml; everything else names a case of the store that --db names.
     """
     chosen = language or _of_suffix(output)
     try:
