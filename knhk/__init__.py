@@ -22,13 +22,18 @@ if TYPE_CHECKING:
         IdempotencyConflict,
         IllegalTransition,
         InternalError,
+        InvalidSignature,
         JournalError,
         KnhkError,
         LimitExceeded,
         MissingExtra,
+        OutboundError,
+        OutboundFailed,
+        OutboundRefused,
         ParseError,
         Problem,
         QuarantinedCase,
+        ResponseRefused,
         SpecificationConflict,
         SpecificationError,
         StoreError,
@@ -45,6 +50,8 @@ if TYPE_CHECKING:
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
     from knhk.work.handlers import Work
+    from knhk.work.outbound import Outbound
+    from knhk.work.signature import verify_signature
 
 _HOME = {
     "knhk.aio": ("AsyncCase", "AsyncEngine"),
@@ -54,6 +61,8 @@ _HOME = {
     "knhk.patterns": ("patterns",),
     "knhk.running": ("RunningCase", "WorkItem"),
     "knhk.work.handlers": ("Work",),
+    "knhk.work.outbound": ("Outbound",),
+    "knhk.work.signature": ("verify_signature",),
     "knhk.errors": (
         "CommandError",
         "ConcurrentUpdate",
@@ -62,13 +71,18 @@ _HOME = {
         "IdempotencyConflict",
         "IllegalTransition",
         "InternalError",
+        "InvalidSignature",
         "JournalError",
         "KnhkError",
         "LimitExceeded",
         "MissingExtra",
+        "OutboundError",
+        "OutboundFailed",
+        "OutboundRefused",
         "ParseError",
         "Problem",
         "QuarantinedCase",
+        "ResponseRefused",
         "SpecificationConflict",
         "SpecificationError",
         "StoreError",
@@ -96,15 +110,21 @@ __all__ = (
     "IdempotencyConflict",
     "IllegalTransition",
     "InternalError",
+    "InvalidSignature",
     "JournalError",
     "KnhkError",
     "LimitExceeded",
     "Limits",
     "MissingExtra",
+    "Outbound",
+    "OutboundError",
+    "OutboundFailed",
+    "OutboundRefused",
     "ParseError",
     "Problem",
     "QuarantinedCase",
     "Registration",
+    "ResponseRefused",
     "RunningCase",
     "Specification",
     "SpecificationConflict",
@@ -120,6 +140,7 @@ __all__ = (
     "WorkItem",
     "build",
     "patterns",
+    "verify_signature",
 )
 
 

@@ -22,6 +22,7 @@ from knhk.limits import Limits
 from knhk.ports import CaseHeader, Clock, IdSource, ItemRow, Store
 from knhk.running import Job, RunningCase, WorkItem, raise_first
 from knhk.spec import Specification
+from knhk.work.outbound import Outbound
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -69,6 +70,7 @@ class AsyncEngine:
         cache: int = 10_000,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
+        outbound: Outbound | None = None,
     ) -> None:
         self.engine = Engine(
             target,
@@ -79,6 +81,7 @@ class AsyncEngine:
             cache=cache,
             expressions=expressions,
             kernel=kernel,
+            outbound=outbound,
         )
         self._threads = _Threads()
 
@@ -146,6 +149,10 @@ class AsyncEngine:
     async def tick(self, now: int | None = None) -> int:
         """Run the timers that are due, as `Engine.tick`."""
         return await self._threads.call(self.engine.tick, now)
+
+    async def deliver(self, now: int | None = None) -> int:
+        """Send the messages of webhooks that are due, as `Engine.deliver`; the webhooks are in `engine.webhooks`."""
+        return await self._threads.call(self.engine.deliver, now)
 
 
 class AsyncCase:

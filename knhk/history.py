@@ -6,8 +6,8 @@ So the records are replayed, and each is told just before it is applied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from knhk._case_state import CaseState, Code, End, Phase, Record
 from knhk._kernel import Net
@@ -30,14 +30,32 @@ _PHASES = {
 def narrate(program: Program, kernels: Sequence[Net], batches: Iterable[bytes]) -> list[Event]:
     """Return the events of a whole history; raises JournalError where it cannot be read."""
     state = CaseState(program, kernels)
-    events: list[Event] = []
-    for batch in batches:
-        at, records = decode_batch(batch)
-        for record in records:
-            kind, path, details = _TELL[record[0]](state, record)
-            events.append(Event(sequence=len(events) + 1, at=at, kind=kind, path=path, details=details))
-            state.apply(record)
-    return events
+    told = (each for batch in batches for each in tell(state, batch))
+    return [
+        Event(sequence=number, at=at, kind=kind, path=path, details=details)
+        for number, (at, kind, path, details) in enumerate(told, 1)
+    ]
+
+
+def tell(state: CaseState, batch: bytes) -> Iterator[tuple[int, EventKind, str, dict[str, Any]]]:
+    """Tell of each record of a batch (time, kind, path, details) and apply it; `state` is the case before the batch."""
+    at, records = decode_batch(batch)
+    for record in records:
+        yield at, *_TELL[record[0]](state, record)
+        state.apply(record)
+
+
+def tell_of_case(batch: bytes) -> Iterator[tuple[int, EventKind, str, dict[str, Any]]]:
+    """Tell of those records alone that concern the case as a whole: what was before the batch need not be known for that."""
+    at, records = decode_batch(batch)
+    for record in records:
+        teller = _OF_CASE.get(record[0])
+        if teller is not None:
+            yield at, *teller(record)
+
+
+OF_CASE: Final = frozenset({EventKind.CASE_CREATED, EventKind.CASE_STARTED, *_PHASES.values()})
+"""The kinds of event that `tell_of_case` tells of."""
 
 
 def _without_none(**details: Any) -> dict[str, Any]:
@@ -57,11 +75,11 @@ def _targets(state: CaseState, record: Record, chosen: Sequence[int] | None) -> 
     return [tables.conditions[outputs[position][0]] for position in chosen]
 
 
-def _created(_: CaseState, record: Record) -> Told:
+def _created(record: Record) -> Told:
     return EventKind.CASE_CREATED, "", _without_none(data=record[1])
 
 
-def _started(_: CaseState, __: Record) -> Told:
+def _started(_: Record) -> Told:
     return EventKind.CASE_STARTED, "", {}
 
 
@@ -146,13 +164,20 @@ def _claim_expired(state: CaseState, record: Record) -> Told:
     return EventKind.CLAIM_EXPIRED, _item_path(state, number), details
 
 
-def _phase(_: CaseState, record: Record) -> Told:
+def _phase(record: Record) -> Told:
     return _PHASES[Phase(record[1])], "", {}
 
 
+_OF_CASE: dict[int, Callable[[Record], Told]] = {Code.CREATED: _created, Code.STARTED: _started, Code.PHASE: _phase}
+
+
+def _whole(teller: Callable[[Record], Told]) -> Callable[[CaseState, Record], Told]:
+    """Return a teller that does not look at the state as one that could."""
+    return lambda _, record: teller(record)
+
+
 _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
-    Code.CREATED: _created,
-    Code.STARTED: _started,
+    **{code: _whole(teller) for code, teller in _OF_CASE.items()},
     Code.FIRED: _fired,
     Code.BEGUN: _begun,
     Code.FINISHED: _finished,
@@ -168,7 +193,6 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.TRIGGER_HELD: _trigger_held,
     Code.DATA: _data,
     Code.ITEM: _item,
-    Code.PHASE: _phase,
     Code.ATTEMPT_FAILED: _attempt_failed,
     Code.CLAIMED: _claimed,
     Code.CLAIM_EXPIRED: _claim_expired,
