@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         JournalError,
         KnhkError,
         LimitExceeded,
+        MigrationRefused,
         MissingExtra,
+        ModelError,
         OutboundError,
         OutboundFailed,
         OutboundRefused,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     )
     from knhk.events import Event, EventKind
     from knhk.limits import Limits
+    from knhk.migration import CaseMigration, MigrationReport
     from knhk.patterns import patterns
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
@@ -58,6 +61,7 @@ _HOME = {
     "knhk.limits": ("Limits",),
     "knhk.engine": ("Engine", "Registration"),
     "knhk.events": ("Event", "EventKind"),
+    "knhk.migration": ("CaseMigration", "MigrationReport"),
     "knhk.patterns": ("patterns",),
     "knhk.running": ("RunningCase", "WorkItem"),
     "knhk.work.handlers": ("Work",),
@@ -75,7 +79,9 @@ _HOME = {
         "JournalError",
         "KnhkError",
         "LimitExceeded",
+        "MigrationRefused",
         "MissingExtra",
+        "ModelError",
         "OutboundError",
         "OutboundFailed",
         "OutboundRefused",
@@ -100,6 +106,7 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = (
     "AsyncCase",
     "AsyncEngine",
+    "CaseMigration",
     "CommandError",
     "ConcurrentUpdate",
     "DataError",
@@ -115,7 +122,10 @@ __all__ = (
     "KnhkError",
     "LimitExceeded",
     "Limits",
+    "MigrationRefused",
+    "MigrationReport",
     "MissingExtra",
+    "ModelError",
     "Outbound",
     "OutboundError",
     "OutboundFailed",

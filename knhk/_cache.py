@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -21,14 +22,17 @@ from knhk._case_state import Phase, Record
 from knhk._express import Journey, depart, express_net, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
+from knhk._migration import Moved, Renaming, move
+from knhk._plain import plain_data
 from knhk._schema import Check, compile_schema
 from knhk.case import Case
-from knhk.errors import JournalError, KnhkError, QuarantinedCase, UnknownSpecification
+from knhk.errors import CommandError, DataError, JournalError, KnhkError, Problem, QuarantinedCase, UnknownSpecification
 from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
 from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store, StoredCase
-from knhk.spec import Specification
+from knhk.spec import Retry, Specification
+from knhk.work.attempt import Attempt
 from knhk.work.handlers import Work
 from knhk.work.outbox import Outbox, Told
 
@@ -78,14 +82,15 @@ def compile_specification(
     dialect: Dialect = "subset",
     kernel: type[Net] = _hot.Net,
     or_join_budget: int | None = None,
+    express: bool = True,
 ) -> Compiled:
-    """Compile a well-formed specification."""
+    """Compile a well-formed specification; `express` False lets the driver do all its work."""
     program = lower(specification, dialect=dialect)
     check = None if specification.data is None else compile_schema(specification.data)
     kernels = tuple(kernel(each.tables, or_join_budget=or_join_budget) for each in program.nets)
     # Data that must fit a schema are looked at by the driver, with every result.
-    express = express_net(program.nets[0], kernels[0]) if check is None else None
-    return Compiled(program, kernels, check, express)
+    net = express_net(program.nets[0], kernels[0]) if check is None and express else None
+    return Compiled(program, kernels, check, net)
 
 
 @attrs.define(eq=False)
@@ -96,7 +101,8 @@ class Resident:
     Args:
         express: what an express needs to know of its net, or None.
         journey: the express that is under way; whoever holds the case meanwhile finds it landed.
-        in_flight: items whose handler runs now.
+        in_flight: the attempts of the items whose handler runs now.
+        doubtful: items whose handler may have been called by a process that ended, without a record of it.
         since_snapshot: records since the last snapshot.
         stale: forgotten: whoever waited for the lock must load again.
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
@@ -107,7 +113,8 @@ class Resident:
     header: CaseHeader
     express: Any = None
     journey: Journey | None = None
-    in_flight: dict[int, None] = attrs.field(factory=dict)
+    in_flight: dict[int, Attempt] = attrs.field(factory=dict)
+    doubtful: dict[int, None] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     since_snapshot: int = 0
     stale: bool = False
@@ -127,8 +134,12 @@ class CaseCache:
         dialect: the language of predicates.
         kernel: the class of nets that plays the token game.
         functions: the plain functions by handler name; they may become more.
+        retry: what follows when a handler raises whose task says nothing of it.
+        timed: whether handlers have a time limit even where their tasks state none.
 
     Attributes:
+        plain: `plain_data` within the limit of this engine.
+        listeners: are told, while the case is held, of every commit after which it has work that nobody does.
         outbox: makes what subscribers are told of a commit.
     """
 
@@ -142,15 +153,27 @@ class CaseCache:
         size: int,
         dialect: Dialect = "subset",
         kernel: type[Net] = _hot.Net,
+        retry: Retry | None = None,
+        timed: bool = False,
     ) -> None:
+        self.listeners: list[Callable[[CaseHeader, bool], object]] = []
+        self._retry = retry
+        self._timed = timed
         self.store = store
         self.clock = clock
         self._limits = limits
         self._size = size
         self._dialect = dialect
         self._kernel = kernel
+        self.plain = partial(plain_data, limit=limits.payload)
         self._forgetful = bool(getattr(store, "forgetful", False))
-        self._terms = terms(functions, clock.now, forgetful=self._forgetful, steps=limits.steps)
+        self._terms = terms(
+            functions,
+            clock.now,
+            copy=partial(self.plain, what="the result"),
+            forgetful=self._forgetful,
+            steps=limits.steps,
+        )
         self._residents: OrderedDict[str, Resident] = OrderedDict()
         self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}
@@ -167,14 +190,18 @@ class CaseCache:
             # Without the lock, which others need while this reads and compiles; of two who did the first is kept.
             text = self.store.specification(spec_id, version).text
             specification = Specification.from_json(text, dialect=self._dialect)
-            fresh = compile_specification(
-                specification,
-                dialect=self._dialect,
-                kernel=self._kernel,
-                or_join_budget=self._limits.or_join_budget,
-            )
-            found = self._compiled.setdefault((spec_id, version), fresh)
+            found = self._compiled.setdefault((spec_id, version), self.compile(specification))
         return found
+
+    def compile(self, specification: Specification) -> Compiled:
+        """Compile a well-formed specification as this engine runs it."""
+        return compile_specification(
+            specification,
+            dialect=self._dialect,
+            kernel=self._kernel,
+            or_join_budget=self._limits.or_join_budget,
+            express=not self._timed,
+        )
 
     def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
         """
@@ -266,6 +293,8 @@ class CaseCache:
         """Send an express on its way where the case has work for one; the caller holds the case and will `arrive`."""
         if resident.express is None or resident.in_flight:
             return None
+        if not resident.doubtful.keys().isdisjoint(resident.case.state.work):
+            return None
         journey = depart(
             resident.case,
             resident.express,
@@ -295,11 +324,14 @@ class CaseCache:
             self.commit(resident, cuts=journey.express.cuts)
         return good
 
-    def interrupt(self, resident: Resident) -> None:
-        """An express ended in the middle of a handler: its item stays begun."""
+    def interrupt(self, resident: Resident, *, spare: bool) -> None:
+        """An express ended in the middle of a handler: its item stays begun, or to spare it, is handed back."""
         if resident.journey is not None:
             self._land(resident)
+            for number in resident.in_flight if spare else ():
+                resident.case.hand_back(number, at=self.clock.now())
             resident.in_flight.clear()
+            self.commit(resident)
 
     def take_over(self, resident: Resident) -> bool:
         """Bring a case that the caller pinned and locked to where the driver would have; False where it is stale."""
@@ -323,7 +355,8 @@ class CaseCache:
         self._travelling.discard(resident)
         if journey is not None:
             journey.land()
-            resident.in_flight[journey.express.job[1]] = None
+            attempt = journey.express.job[3]._live = Attempt(self.clock.now)
+            resident.in_flight[journey.express.job[1]] = attempt
             self.commit(resident, cuts=journey.express.cuts)
 
     def commit(
@@ -347,7 +380,14 @@ class CaseCache:
         except BaseException:
             self.forget(resident)
             raise
-        resident.header = commits[-1].header
+        resident.header = header = commits[-1].header
+        for number, attempt in resident.in_flight.items():
+            if number not in resident.case.state.items:
+                attempt.lose("its work is gone")
+        if self.listeners and (header.runnable or header.due is not None):
+            waits = len(resident.case.state.work) > len(resident.in_flight)
+            for listener in self.listeners:
+                listener(header, waits)
 
     def _prepare(self, resident: Resident, cuts: Sequence[tuple[int, int]]) -> list[Commit]:
         """Return what `commit` stores; the case counts it as stored."""
@@ -415,6 +455,38 @@ class CaseCache:
         )
         return documents
 
+    def relocate(self, resident: Resident, target: Compiled, renaming: Renaming, *, dry_run: bool) -> Moved:
+        """
+        Move a held case to another version of its specification; with problems it stays as it is, as in a dry run.
+
+        Raises:
+            KnhkError: what the store's `commit` raises.
+        """
+        # What waits for the commit of what follows belongs to the version that it was done in.
+        self.commit(resident)
+        header = resident.header
+        source = self.compiled(header.spec_id, header.spec_version)
+        version = target.program.specification.version
+        moved = move(resident.case.state.dump(), source.program, target.program, renaming)
+        if resident.in_flight:
+            busy = Problem("", "a handler is at work in it now; try again when it has ended")
+            moved = attrs.evolve(moved, problems=(*moved.problems, busy))
+        if moved.problems:
+            return moved
+        case = self._fresh(target)
+        try:
+            case.migrate(moved, source=header.spec_version, target=version, at=self.clock.now())
+        except (DataError, CommandError) as error:
+            return attrs.evolve(moved, problems=(Problem("", str(error)),))
+        if not dry_run:
+            # With a snapshot, as the records before mean nothing in the new version.
+            fresh = Resident(
+                case, attrs.evolve(header, spec_version=version), target.express, since_snapshot=SNAPSHOT_EVERY
+            )
+            self.store.commit(self._prepare(fresh, ()))
+            self.forget(resident)
+        return moved
+
     def _make_room(self) -> None:
         """Forget the cases that were used longest ago, beyond what the cache may hold; the caller has the lock."""
         surplus = len(self._residents) - self._size
@@ -424,7 +496,7 @@ class CaseCache:
                 self.forget(resident)
 
     def _fresh(self, compiled: Compiled) -> Case:
-        return Case(compiled.program, compiled.kernels, limits=self._limits, check=compiled.check)
+        return Case(compiled.program, compiled.kernels, limits=self._limits, check=compiled.check, retry=self._retry)
 
     def _load(self, case_id: str) -> Resident:
         stored = self.store.load(case_id)
@@ -440,7 +512,8 @@ class CaseCache:
             self.store.quarantine(case_id, reason)
             message = f"case {case_id} is set aside: {reason}"
             raise QuarantinedCase(message) from error
-        return Resident(case, stored.header, compiled.express, since_snapshot=len(records))
+        doubtful = {} if self._forgetful else dict.fromkeys(case.state.work)
+        return Resident(case, stored.header, compiled.express, since_snapshot=len(records), doubtful=doubtful)
 
 
 class _Hold:

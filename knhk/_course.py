@@ -17,10 +17,10 @@ from knhk._questions import depth_below, ends_implicitly, waits
 from knhk._schema import Check
 from knhk.errors import IllegalTransition, InternalError, JournalError, LimitExceeded, UnknownWorkItem
 from knhk.limits import Limits
-from knhk.spec import TriggerMode
+from knhk.spec import Retry, TriggerMode
 from knhk.workitem import ItemEntry, ItemState
 
-_LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
+LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
 """The phases in which things happen by themselves."""
 
 
@@ -35,6 +35,7 @@ class Course:
         "_log",
         "_now",
         "_program",
+        "_retry",
         "_steps",
         "_taken",
         "_visited",
@@ -42,10 +43,17 @@ class Course:
     )
 
     def __init__(
-        self, program: Program, kernels: Sequence[Net], *, limits: Limits | None = None, check: Check | None = None
+        self,
+        program: Program,
+        kernels: Sequence[Net],
+        *,
+        limits: Limits | None = None,
+        check: Check | None = None,
+        retry: Retry | None = None,
     ) -> None:
         self._check = check
         self._program = program
+        self._retry = retry
         self._kernels = kernels
         self._limits = limits if limits is not None else Limits()
         self.state = CaseState(program, kernels)
@@ -106,14 +114,14 @@ class Course:
         self.state.apply(record)
         self._log.append(record)
 
-    def _command(self, at: int, *states: Phase) -> _Undo:
+    def _command(self, at: int, *states: Phase) -> Undo:
         if self.state.phase not in states:
             names = " or ".join(state.value for state in states)
             message = f"the case is {self.state.phase.value}; this needs it to be {names}"
             raise IllegalTransition(message, status=self.state.phase.value, command="", allowed=())
         self._now = at
         self._steps = 0
-        return _Undo(self)
+        return Undo(self)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -225,7 +233,7 @@ class Course:
         # Each task once, where it was first noticed, as on an express's agenda.
         agenda = OrderedDict.fromkeys(ready)
         state = self.state
-        while state.phase in _LIVE:
+        while state.phase in LIVE:
             if state.touched:
                 self._absorb(agenda)
             if agenda and self._start_next(agenda):
@@ -234,6 +242,15 @@ class Course:
                 break
         self._reconcile()
         self._conclude()
+
+    def _ready_by_itself(self) -> list[tuple[int, int]]:
+        """Return every ready task that starts by itself, where no change tells of it: (net, task)."""
+        return [
+            (net.number, task)
+            for net in self.state.nets.values()
+            for task in net.marking.ready()
+            if net.plan.plans[task].automatic
+        ]
 
     def _start_next(self, agenda: OrderedDict[tuple[int, int], None]) -> bool:
         while agenda:
@@ -342,7 +359,7 @@ class Course:
     def _conclude(self) -> None:
         """Say so when nothing can happen any more by itself or from outside (rule 9)."""
         state = self.state
-        if state.phase not in _LIVE:
+        if state.phase not in LIVE:
             return
         phase = Phase.RUNNING
         for item in state.items.values():
@@ -366,7 +383,7 @@ class Course:
         return IllegalTransition(message, status=self.state.phase.value, command=command, allowed=())
 
 
-class _Undo:
+class Undo:
     """What makes a command all or nothing: when it raises, the case is rebuilt as it was before."""
 
     __slots__ = ("_case", "_length", "_moved")

@@ -18,8 +18,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from knhk._case_state import Activity, Code, NetInstance, Phase
+from knhk._course import LIVE, Undo
 from knhk._decisions import choose
 from knhk._item_life import ItemLife
+from knhk._migration import Moved
 from knhk._questions import given_back, keeps_event, locate
 from knhk.errors import InternalError
 from knhk.spec import Creation
@@ -35,6 +37,7 @@ class Case(ItemLife):
         program, kernels: the specification, compiled.
         limits: what the case may do.
         check: looks at case data as it would become, and raises DataError where that must not be; None allows all.
+        retry: what follows when a handler raises whose task says nothing of it.
 
     Attributes:
         state: what the records have made of it; read it, never change it.
@@ -64,6 +67,28 @@ class Case(ItemLife):
         with self._command(at, Phase.RUNNING):
             self._drive(ready)
 
+    def migrate(self, moved: Moved, *, source: str, target: str, at: int) -> None:
+        """
+        Become a case of another version of the specification, whose program this new case has; its first command.
+
+        Args:
+            moved: the state, without problems.
+            source, target: the versions that the case had and gets.
+            at: now.
+
+        Raises:
+            DataError: the schema of the new version refuses the case's data.
+        """
+        if self._log or self._base is not None or moved.problems:
+            raise InternalError("only a whole state moves, and into a case that has none")
+        if self._check is not None:
+            self._check(moved.tree["data"])
+        with Undo(self):
+            self._now, self._steps = at, 0
+            self._record(Code.MIGRATED, source, target, moved.tree, list(moved.dropped))
+            if self.state.phase in LIVE:
+                self._drive(self._ready_by_itself())
+
     def cancel(self, *, at: int) -> None:
         """Remove everything and end the case as cancelled (pattern 20); not possible once it has completed."""
         with self._command(at, Phase.CREATED, Phase.RUNNING, Phase.SUSPENDED, Phase.FAILED, Phase.DEADLOCKED):
@@ -78,7 +103,8 @@ class Case(ItemLife):
         """Go on after `suspend`."""
         with self._command(at, Phase.SUSPENDED):
             self._record(Code.PHASE, Phase.RUNNING.value)
-            self._drive()
+            # Only a migration meanwhile can have made any ready.
+            self._drive(self._ready_by_itself())
 
     def send_event(self, name: str, data: Mapping[str, Any] | None = None, *, at: int) -> int:
         """

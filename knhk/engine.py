@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Self, TypeVar
 
 import attrs
 
-from knhk._cache import CaseCache, Kernel, choose_kernel
+from knhk._cache import CaseCache, Compiled, Kernel, choose_kernel
+from knhk._migration import Renaming
 from knhk._schema import schema_problems
 from knhk.analysis.soundness import AT_REGISTRATION, judge
 from knhk.errors import (
@@ -33,16 +35,20 @@ from knhk.errors import (
     SpecificationError,
 )
 from knhk.expr import Dialect
-from knhk.journal import plain_data
 from knhk.limits import Limits
-from knhk.ports import CaseHeader, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
-from knhk.running import RunningCase, raise_first
-from knhk.spec import Specification
+from knhk.migration import CaseMigration, MigrationReport, migrate_cases
+from knhk.ports import CaseHeader, Chance, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
+from knhk.running import RunningCase
+from knhk.spec import Retry, Specification
 from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
+from knhk.work.attempt import ticks
+from knhk.work.breaker import Breaker, BreakerChange, read_policy
 from knhk.work.delivery import Delivery
+from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
 from knhk.work.outbound import Outbound
+from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner
 from knhk.work.webhooks import Webhooks
 
@@ -55,6 +61,10 @@ class SystemClock:
     def now(self) -> int:
         """Return milliseconds since the epoch, UTC."""
         return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> int:
+        """Return milliseconds since some time, never fewer than before."""
+        return time.monotonic_ns() // 1_000_000
 
 
 class TimeOrderedIds:
@@ -100,7 +110,10 @@ class Engine:
         target: ``"memory:"``, a path of an SQLite file, ``"sqlite:///path"``, ``"log:directory"``, or a store.
         durability: ``full``, ``normal`` or ``off``; what an acknowledged command survives.
         limits: what one case may do.
-        clock, ids: for tests.
+        retry: what follows when a handler raises whose task states no policy: a `knhk.spec.Retry`, or a mapping as a
+            specification has it; None: its work fails at once.
+        timeout: how long one attempt of a handler may take whose task states none, as ``"30s"`` or a timedelta; None: no limit.
+        clock, ids, chance: for tests; what tells the time, names cases, and draws the waits between attempts.
         cache: how many cases stay in memory.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
@@ -116,8 +129,11 @@ class Engine:
         *,
         durability: str = "full",
         limits: Limits | None = None,
+        retry: Retry | Mapping[str, Any] | None = None,
+        timeout: str | timedelta | None = None,
         clock: Clock | None = None,
         ids: IdSource | None = None,
+        chance: Chance | None = None,
         cache: int = 10_000,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
@@ -127,7 +143,9 @@ class Engine:
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
         self._expressions = expressions
-        self._handlers = Handlers()
+        span = None if timeout is None else read_span(timeout, "timeout")
+        draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
+        self._handlers = Handlers(ticks(self._clock), draws, timeout=span)
         self._cache = CaseCache(
             self._store,
             self._clock,
@@ -136,9 +154,11 @@ class Engine:
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
+            retry=None if retry is None else read_retry(retry),
+            timed=span is not None,
         )
         self._outbound = outbound if outbound is not None else Outbound()
-        self._delivery = Delivery(self._store, self._outbound, draw=random.random)
+        self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
         self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 
     def __enter__(self) -> Self:
@@ -170,11 +190,7 @@ class Engine:
             SpecificationConflict: this id and version are registered with other content.
             MissingExtra: it has a schema for its data, and the library for that is not installed.
         """
-        found = [*specification.problems(dialect=self._expressions)]
-        if specification.data is not None:
-            found += schema_problems(specification.data)
-        if found:
-            raise SpecificationError(found)
+        self._refuse_ill_formed(specification)
         key = (specification.id, specification.version)
         stored = {(each.spec_id, each.version) for each in self._store.specifications()}
         self._store.put_specification(
@@ -195,9 +211,51 @@ class Engine:
             soundness=judge(compiled.program, budget=AT_REGISTRATION),
         )
 
-    def handler(self, name: str) -> Callable[[_H], _H]:
-        """Name a function as the handler of the tasks that ask for it: ``@engine.handler("charge")``."""
-        return self._handlers.register(name)
+    def handler(self, name: str, *, concurrency: int | None = None) -> Callable[[_H], _H]:
+        """
+        Name a function as the handler of the tasks that ask for it: ``@engine.handler("charge")``.
+
+        Args:
+            name: under which tasks ask for it.
+            concurrency: how many of it this engine runs at once, over all tasks and cases; None: no limit.
+        """
+        return self._handlers.register(name, concurrency=concurrency)
+
+    @property
+    def breakers(self) -> Mapping[str, Breaker]:
+        """The circuit breakers, by the name of their dependency."""
+        return self._handlers.admission.breakers
+
+    def breaker(
+        self,
+        name: str,
+        *,
+        window: str | timedelta | None = None,
+        rate: float | None = None,
+        minimum_calls: int | None = None,
+        open_for: str | timedelta | None = None,
+        probes: int | None = None,
+        on_change: Callable[[BreakerChange], object] | None = None,
+    ) -> Breaker:
+        """
+        Say when the circuit breaker of a dependency opens and closes; it begins closed.
+
+        A breaker that a task names and nobody described has the defaults of `knhk.work.breaker.BreakerPolicy`.
+
+        Args:
+            name: as tasks name it: ``"breaker": "payments"``.
+            window: how far back calls count.
+            rate: the part of the calls that must have failed for it to open.
+            minimum_calls: how many calls the window must hold before their rate says anything.
+            open_for: how long nothing goes through.
+            probes: how many calls go through while it is half-open, over all threads.
+            on_change: is told of each change of its state.
+
+        Raises:
+            ValueError: a figure is out of its bounds.
+        """
+        policy = read_policy(window=window, rate=rate, minimum_calls=minimum_calls, open_for=open_for, probes=probes)
+        return self._handlers.admission.breakers.describe(name, policy, on_change)
 
     # --- cases --------------------------------------------------------------------------------------------------------
 
@@ -220,7 +278,7 @@ class Engine:
             IdempotencyConflict: the key was used with another request.
         """
         stored = self._store.specification(spec_id, version)
-        plain = plain_data(data, "the case data")
+        plain = self._cache.plain(data, "the case data")
         digest = "" if idempotency_key is None else _digest(spec_id, version, plain)
         if idempotency_key is not None:
             found = self._known_request(idempotency_key, digest)
@@ -258,7 +316,7 @@ class Engine:
         cases: list[RunningCase] = []
         remaining = iter(rows)
         while some := list(islice(remaining, max(together, 1))):
-            created = [(self._new_header(stored), plain_data(data, "the case data")) for data in some]
+            created = [(self._new_header(stored), self._cache.plain(data, "the case data")) for data in some]
             self._cache.create_many(created)
             cases += [self._running(header.case_id) for header, _ in created]
         return cases
@@ -291,6 +349,46 @@ class Engine:
                 count = sum(1 for _ in pool.map(run, cases))
         raise_first(failures)
         return count
+
+    def migrate(
+        self,
+        spec_id: str,
+        *,
+        to: str | Specification,
+        cases: Iterable[str] | None = None,
+        tasks: Mapping[str, str] | None = None,
+        conditions: Mapping[str, str] | None = None,
+        nets: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+        progress: Callable[[CaseMigration], None] | None = None,
+    ) -> MigrationReport:
+        """
+        Move open cases to another registered version of their specification; those that have no place there stay.
+
+        Each case moves by itself, all or nothing, while others work on the rest; a repeated call goes on where one was cut off.
+
+        Args:
+            spec_id: which specification.
+            to: the version to move to; a specification is registered first, but for a dry run.
+            cases: the ids of the cases; None: all that are open and have another version.
+            tasks, conditions, nets: what is called otherwise there: old name to new (`knhk._migration.Renaming`).
+            dry_run: change nothing, and tell what would become of each.
+            progress: called with each case's fate.
+
+        Raises:
+            UnknownSpecification, UnknownCase: there is no such version, or no such case.
+            CommandError: a case, or the new version, is of another specification.
+            SpecificationError, SpecificationConflict: as `register`.
+        """
+        target = (
+            self._cache.compiled(spec_id, to) if isinstance(to, str) else self._target(spec_id, to, dry_run=dry_run)
+        )
+        self._cache.land()
+        headers = self.cases(spec_id=spec_id) if cases is None else [self._header_of(each, spec_id) for each in cases]
+        renaming = Renaming(tasks=tasks or {}, conditions=conditions or {}, nets=nets or {})
+        fates = migrate_cases(self._cache, headers, target, renaming, dry_run=dry_run, progress=progress)
+        version = target.program.specification.version
+        return MigrationReport(spec_id=spec_id, target=version, dry_run=dry_run, cases=tuple(fates))
 
     def case(self, case_id: str) -> RunningCase:
         """Return a case by its id; raises UnknownCase."""
@@ -411,6 +509,33 @@ class Engine:
             state="created",
             version=1,
         )
+
+    def _refuse_ill_formed(self, specification: Specification) -> None:
+        found = [*specification.problems(dialect=self._expressions)]
+        if specification.data is not None:
+            found += schema_problems(specification.data)
+        if found:
+            raise SpecificationError(found)
+
+    def _target(self, spec_id: str, specification: Specification, *, dry_run: bool) -> Compiled:
+        """Return the version to migrate to, registered unless nothing is to change."""
+        if specification.id != spec_id:
+            message = f"the new version is of specification {specification.id!r}, not {spec_id!r}; nothing was migrated"
+            raise CommandError(message)
+        registered = {(each.spec_id, each.version) for each in self._store.specifications()}
+        if not dry_run or (spec_id, specification.version) in registered:
+            # One that is registered with other content is refused here, in a dry run too.
+            self.register(specification)
+            return self._cache.compiled(spec_id, specification.version)
+        self._refuse_ill_formed(specification)
+        return self._cache.compile(specification)
+
+    def _header_of(self, case_id: str, spec_id: str) -> CaseHeader:
+        header = self._store.header(case_id)
+        if header.spec_id != spec_id:
+            message = f"case {case_id} is of specification {header.spec_id!r}, not {spec_id!r}; nothing was migrated"
+            raise CommandError(message)
+        return header
 
     def _running(self, case_id: str) -> RunningCase:
         return RunningCase(self._cache, self._handlers, case_id)

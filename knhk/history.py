@@ -12,6 +12,7 @@ from typing import Any, Final
 from knhk._case_state import CaseState, Code, End, Phase, Record
 from knhk._kernel import Net
 from knhk._lower import Program
+from knhk.errors import JournalError
 from knhk.events import Event, EventKind
 from knhk.journal import decode_batch
 
@@ -27,21 +28,46 @@ _PHASES = {
 }
 
 
-def narrate(program: Program, kernels: Sequence[Net], batches: Iterable[bytes]) -> list[Event]:
-    """Return the events of a whole history; raises JournalError where it cannot be read."""
-    state = CaseState(program, kernels)
-    told = (each for batch in batches for each in tell(state, batch))
-    return [
-        Event(sequence=number, at=at, kind=kind, path=path, details=details)
-        for number, (at, kind, path, details) in enumerate(told, 1)
-    ]
+Versions = Callable[[str], tuple[Program, Sequence[Net]]]
+"""What a version of the case's specification is; a case that was migrated has had several."""
+
+
+def narrate(
+    program: Program, kernels: Sequence[Net], batches: Iterable[bytes], versions: Versions | None = None
+) -> list[Event]:
+    """
+    Return the events of a whole history.
+
+    Args:
+        program, kernels: the version that the case has now.
+        batches: all that it ever wrote.
+        versions: for cases that may have been migrated.
+
+    Raises:
+        JournalError: the history cannot be read.
+    """
+    read = [decode_batch(batch) for batch in batches]
+    state = CaseState(
+        *_first_version(program, kernels, [record for _, records in read for record in records], versions)
+    )
+    events: list[Event] = []
+    for at, records in read:
+        for record in records:
+            kind, path, details = _TELL[record[0]](state, record)
+            events.append(Event(sequence=len(events) + 1, at=at, kind=kind, path=path, details=details))
+            if record[0] == Code.MIGRATED and versions is not None:
+                state = CaseState(*versions(record[2]))
+            state.apply(record)
+    return events
 
 
 def tell(state: CaseState, batch: bytes) -> Iterator[tuple[int, EventKind, str, dict[str, Any]]]:
     """Tell of each record of a batch (time, kind, path, details) and apply it; `state` is the case before the batch."""
     at, records = decode_batch(batch)
     for record in records:
-        yield at, *_TELL[record[0]](state, record)
+        # A migration begins with a state of its own: what it withdrew is not in there any more.
+        whole = _OF_CASE.get(record[0])
+        yield at, *(_TELL[record[0]](state, record) if whole is None else whole(record))
         state.apply(record)
 
 
@@ -54,8 +80,19 @@ def tell_of_case(batch: bytes) -> Iterator[tuple[int, EventKind, str, dict[str, 
             yield at, *teller(record)
 
 
-OF_CASE: Final = frozenset({EventKind.CASE_CREATED, EventKind.CASE_STARTED, *_PHASES.values()})
+OF_CASE: Final = frozenset({EventKind.CASE_CREATED, EventKind.CASE_STARTED, EventKind.CASE_MIGRATED, *_PHASES.values()})
 """The kinds of event that `tell_of_case` tells of."""
+
+
+def _first_version(
+    program: Program, kernels: Sequence[Net], records: Sequence[Record], versions: Versions | None
+) -> tuple[Program, Sequence[Net]]:
+    first = next((record for record in records if record[0] == Code.MIGRATED), None)
+    if first is None:
+        return program, kernels
+    if versions is None:
+        raise JournalError("the case was migrated: its history needs the versions that it had")
+    return versions(first[1])
 
 
 def _without_none(**details: Any) -> dict[str, Any]:
@@ -164,11 +201,35 @@ def _claim_expired(state: CaseState, record: Record) -> Told:
     return EventKind.CLAIM_EXPIRED, _item_path(state, number), details
 
 
+def _attempts_until(state: CaseState, record: Record) -> Told:
+    return EventKind.ATTEMPTS_BOUNDED, _item_path(state, record[1]), {"until": record[2]}
+
+
+def _attempts_spared(state: CaseState, record: Record) -> Told:
+    _, number, spared = record
+    return EventKind.ATTEMPTS_SPARED, _item_path(state, number), {"spared": spared}
+
+
+def _migrated(state: CaseState, record: Record) -> Told:
+    _, source, target, _, dropped = record
+    withdrawn = [_item_path(state, number) for number in dropped]
+    return EventKind.CASE_MIGRATED, "", _without_none(source=source, target=target, withdrawn=withdrawn)
+
+
 def _phase(record: Record) -> Told:
     return _PHASES[Phase(record[1])], "", {}
 
 
-_OF_CASE: dict[int, Callable[[Record], Told]] = {Code.CREATED: _created, Code.STARTED: _started, Code.PHASE: _phase}
+def _moved(record: Record) -> Told:
+    return EventKind.CASE_MIGRATED, "", {"source": record[1], "target": record[2]}
+
+
+_OF_CASE: dict[int, Callable[[Record], Told]] = {
+    Code.CREATED: _created,
+    Code.STARTED: _started,
+    Code.PHASE: _phase,
+    Code.MIGRATED: _moved,
+}
 
 
 def _whole(teller: Callable[[Record], Told]) -> Callable[[CaseState, Record], Told]:
@@ -196,4 +257,7 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.ATTEMPT_FAILED: _attempt_failed,
     Code.CLAIMED: _claimed,
     Code.CLAIM_EXPIRED: _claim_expired,
+    Code.ATTEMPTS_UNTIL: _attempts_until,
+    Code.ATTEMPTS_SPARED: _attempts_spared,
+    Code.MIGRATED: _migrated,
 }

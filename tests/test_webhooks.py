@@ -749,3 +749,19 @@ def test_a_right_signature_passes_also_while_secrets_change() -> None:
     header = sign(b"body", SECRET, at=100)
     verify_signature(header, b"body", ["another" + SECRET, SECRET], now=400)
     verify_signature(f"{header},v1=00, v2=11", b"body", SECRET, now=-200)
+
+
+def test_a_migrated_case_is_told_of_in_both_versions(engine: Engine, receiver: Receiver) -> None:
+    """The move to another version is told, and so is what happens after it."""
+    net = build("steps", version="2")
+    net.sequence(net.start, net.task("A", manual=True), net.task("C", manual=True), net.end)
+    engine.webhooks.subscribe(receiver.url(), events=["case_migrated", "item_offered"])
+    case = engine.create_case("steps").run()
+    engine.register(net.specification())
+    case.migrate("2")
+    case.complete_task("A")
+
+    engine.deliver()
+
+    assert [("item_offered", "A"), ("case_migrated", ""), ("item_offered", "C")] == told(receiver)
+    assert {"source": "1", "target": "2"} == json.loads(receiver.got[1].body)["details"]
