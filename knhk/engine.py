@@ -44,10 +44,13 @@ from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
 from knhk.work.attempt import ticks
 from knhk.work.breaker import Breaker, BreakerChange, read_policy
+from knhk.work.delivery import Delivery
 from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
+from knhk.work.outbound import Outbound
 from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner
+from knhk.work.webhooks import Webhooks
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 
@@ -114,6 +117,10 @@ class Engine:
         cache: how many cases stay in memory.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
+        outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
+
+    Attributes:
+        webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
     """
 
     def __init__(
@@ -130,6 +137,7 @@ class Engine:
         cache: int = 10_000,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
+        outbound: Outbound | None = None,
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -149,6 +157,9 @@ class Engine:
             retry=None if retry is None else read_retry(retry),
             timed=span is not None,
         )
+        self._outbound = outbound if outbound is not None else Outbound()
+        self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
+        self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 
     def __enter__(self) -> Self:
         return self
@@ -163,6 +174,7 @@ class Engine:
 
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
+        self._delivery.close()
         self._store.close()
 
     # --- specifications and handlers ----------------------------------------------------------------------------------
@@ -470,6 +482,18 @@ class Engine:
         raise_first(failures)
         return ran
 
+    def deliver(self, now: int | None = None) -> int:
+        """
+        Send the messages of `webhooks` that are due; returns how many arrived.
+
+        What does not arrive is due again after its wait, or dead after its last attempt, and raises nothing here.
+
+        Raises:
+            StoreError: the store could not say, or keep, what became of a message.
+        """
+        self._cache.outbox.refresh(self._clock.now())
+        return self._delivery.deliver(self._clock.now if now is None else lambda: now)
+
     def evict(self, case_id: str | None = None) -> None:
         """Forget one case, or all, but for those in use: they are loaded again when somebody asks."""
         self._cache.evict(case_id)
@@ -520,13 +544,17 @@ class Engine:
         """Do everything that is due or waits; what failed is raised when the rest is done."""
         done = 0
         failures: list[KnhkError] = []
-        for part in (self.tick, self.run_pending):
+        # Messages go by themselves: a slow receiver must not make a timer late.
+        for part in (self.tick, self.run_pending, self._begin_to_deliver):
             try:
                 done += part()
             except KnhkError as error:
                 failures.append(error)
         raise_first(failures)
         return done
+
+    def _begin_to_deliver(self) -> int:
+        return self._delivery.begin(self._clock.now)
 
     def _known_request(self, key: str, digest: str) -> str | None:
         found = self._store.find_idempotent(key)
