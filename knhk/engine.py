@@ -12,7 +12,8 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import islice
@@ -48,7 +49,7 @@ from knhk.work.breaker import Breaker, BreakerChange, read_policy
 from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
 from knhk.work.policy import read_retry, read_span
-from knhk.work.runner import Runner
+from knhk.work.runner import Runner, Sources
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 
@@ -429,16 +430,18 @@ class Engine:
             yield from page
             after = page[-1]
 
-    def serve(self, *, interval: float = 0.5) -> Runner:
+    def serve(self, *, workers: int = 8, interval: float = 0.5) -> Runner:
         """
-        Return a runner that ticks and does the waiting work in the background: ``with engine.serve(): ...``.
-
-        A failed handler that is tried again by itself is tried at the first round after its wait.
+        Return a runner that does what is due and what waits in the background: ``with engine.serve(workers=4): ...``.
 
         Args:
-            interval: seconds between looks at the store when there was nothing to do.
+            workers: how many handlers run at once, of different cases or of one.
+            interval: seconds between looks at the store for what other processes did; of this one it hears at once.
+
+        Raises:
+            ValueError: there must be at least one worker.
         """
-        return Runner(self._round, interval=interval)
+        return Runner(self._sources(), workers=workers, interval=interval)
 
     def tick(self, now: int | None = None) -> int:
         """
@@ -476,6 +479,23 @@ class Engine:
         self._cache.evict(case_id)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _sources(self, loop: AbstractEventLoop | None = None) -> Sources:
+        def runnable(after: str) -> Sequence[str]:
+            self._cache.land()
+            return self._store.runnable(after)
+
+        return Sources(
+            round=self._round,
+            upkeep=self.tick,
+            runnable=runnable,
+            case=self._running,
+            store=self._store,
+            clock=self._clock,
+            handlers=self._handlers,
+            listeners=self._cache.listeners,
+            loop=loop,
+        )
 
     def _new_header(self, specification: StoredSpecification) -> CaseHeader:
         """Return a new case as its first commit makes it."""
