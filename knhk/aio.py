@@ -29,6 +29,7 @@ from knhk.work.attempt import call_within
 from knhk.work.breaker import Breaker
 from knhk.work.case_work import Job
 from knhk.work.failures import raise_first
+from knhk.work.outbound import Outbound
 from knhk.work.runner import DRAIN, Runner
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -80,6 +81,7 @@ class AsyncEngine:
         cache: int = 10_000,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
+        outbound: Outbound | None = None,
     ) -> None:
         self.engine = Engine(
             target,
@@ -93,6 +95,7 @@ class AsyncEngine:
             cache=cache,
             expressions=expressions,
             kernel=kernel,
+            outbound=outbound,
         )
         self._threads = _Threads()
 
@@ -195,6 +198,10 @@ class AsyncEngine:
     async def tick(self, now: int | None = None) -> int:
         """Run the timers that are due, as `Engine.tick`."""
         return await self._threads.call(self.engine.tick, now)
+
+    async def deliver(self, now: int | None = None) -> int:
+        """Send the messages of webhooks that are due, as `Engine.deliver`; the webhooks are in `engine.webhooks`."""
+        return await self._threads.call(self.engine.deliver, now)
 
 
 class AsyncRunner:

@@ -302,6 +302,31 @@ def test_stopping_waits_for_handlers_and_then_hands_them_back(caplog: pytest.Log
         assert ([True], history, {"quick": 1, "slow": 2}) == (seen, case.history(), case.data)
 
 
+def test_what_is_handed_back_is_refused_when_it_returns(caplog: pytest.LogCaptureFixture) -> None:
+    """The result of an attempt that was handed back is dropped although its work is still open, and the log says so."""
+    begun, let_go = threading.Event(), threading.Event()
+    with Engine() as engine:
+        engine.register(line({"id": "A", "handler": "h"}))
+
+        @engine.handler("h")
+        def handle(work: Work) -> dict[str, int]:
+            begun.set()
+            let_go.wait(30)
+            return {"attempt": work.attempt}
+
+        runner = engine.serve(workers=1, interval=LONG)
+        runner.start()
+        (case,) = started(engine, 1)
+        assert begun.wait(30)
+        runner.stop(timeout=0)
+        let_go.set()
+        until(lambda: runner.busy == 0)
+
+        assert ({}, ["A"]) == (case.data, case.running)
+        assert "A attempt 1: its outcome is refused: the runner stopped" in caplog.text
+        assert {"attempt": 2} == case.run().data
+
+
 def test_a_runner_that_was_not_started_may_be_stopped() -> None:
     """Stopping before starting ends nothing and waits for nothing."""
     with Engine() as engine:
