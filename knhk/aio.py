@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 from knhk._cache import Kernel
 from knhk.engine import Engine, Registration
@@ -24,6 +24,7 @@ from knhk.migration import CaseMigration, MigrationReport
 from knhk.ports import CaseHeader, Chance, Clock, IdSource, ItemRow, Store
 from knhk.running import RunningCase, WorkItem
 from knhk.spec import Retry, Specification
+from knhk.spec.specification import PictureFormat
 from knhk.work.admission import Held
 from knhk.work.attempt import call_within
 from knhk.work.breaker import Breaker
@@ -272,6 +273,16 @@ class AsyncCase:
     async def history(self) -> list[Event]:
         """Return what happened, in order."""
         return await self._threads.call(self._case.history)
+
+    async def draw(
+        self,
+        format: PictureFormat = "svg",  # noqa: A002 - the word that users know
+        *,
+        overlay: Literal["tokens", "history", "none"] = "tokens",
+        net: str | None = None,
+    ) -> str:
+        """Return a picture of the case, as `RunningCase.draw`."""
+        return await self._threads.call(lambda: self._case.draw(format, overlay=overlay, net=net))
 
     async def start(self) -> None:
         """Put the first token into the root net."""
