@@ -173,6 +173,11 @@ class Engine:
         """What tells this engine the time."""
         return self._clock
 
+    @property
+    def store(self) -> Store:
+        """Where the cases are kept."""
+        return self._store
+
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
         self._delivery.close()
@@ -396,10 +401,9 @@ class Engine:
         self._store.header(case_id)
         return self._running(case_id)
 
-    def cases(self, *, spec_id: str | None = None, state: str | None = None) -> Iterator[CaseHeader]:
-        """List the cases by ascending id, a page at a time."""
+    def cases(self, *, spec_id: str | None = None, state: str | None = None, after: str = "") -> Iterator[CaseHeader]:
+        """List the cases by ascending id, from behind `after`, a page at a time."""
         self._cache.land()
-        after = ""
         while page := self._store.cases(spec_id=spec_id, state=state, after=after):
             yield from page
             after = page[-1].case_id
