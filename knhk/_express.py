@@ -49,7 +49,8 @@ def _kind(plan: TaskPlan) -> int:
     hot = _hot.express
     if not plan.automatic:
         return int(hot.WAITING)
-    if plan.task.multiple is None and not _is_bounded(plan.task) and plan.kind in (Kind.ROUTING, Kind.HANDLER):
+    plain = plan.task.multiple is None and not plan.errors and not _is_bounded(plan.task)
+    if plain and plan.kind in (Kind.ROUTING, Kind.HANDLER):
         return int(hot.ROUTING if plan.kind is Kind.ROUTING else hot.HANDLER)
     return int(hot.DRIVEN)
 
