@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -22,16 +23,18 @@ from knhk._express import Journey, depart, express_net, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk._migration import Moved, Renaming, move
+from knhk._plain import plain_data
 from knhk._schema import Check, compile_schema
 from knhk.case import Case
 from knhk.errors import CommandError, DataError, JournalError, KnhkError, Problem, QuarantinedCase, UnknownSpecification
 from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
-from knhk.ports import CaseHeader, Clock, Commit, ItemRow, Store, StoredCase
+from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store, StoredCase
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
 from knhk.work.handlers import Work
+from knhk.work.outbox import Outbox, Told
 
 SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
@@ -103,6 +106,7 @@ class Resident:
         since_snapshot: records since the last snapshot.
         stale: forgotten: whoever waited for the lock must load again.
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
+        told: the case as subscribers know it, where there are any.
     """
 
     case: Case
@@ -115,6 +119,7 @@ class Resident:
     since_snapshot: int = 0
     stale: bool = False
     users: int = 0
+    told: Told | None = None
 
 
 class CaseCache:
@@ -133,7 +138,9 @@ class CaseCache:
         timed: whether handlers have a time limit even where their tasks state none.
 
     Attributes:
+        plain: `plain_data` within the limit of this engine.
         listeners: are told, while the case is held, of every commit after which it has work that nobody does.
+        outbox: makes what subscribers are told of a commit.
     """
 
     def __init__(
@@ -158,12 +165,20 @@ class CaseCache:
         self._size = size
         self._dialect = dialect
         self._kernel = kernel
+        self.plain = partial(plain_data, limit=limits.payload)
         self._forgetful = bool(getattr(store, "forgetful", False))
-        self._terms = terms(functions, clock.now, forgetful=self._forgetful, steps=limits.steps)
+        self._terms = terms(
+            functions,
+            clock.now,
+            copy=partial(self.plain, what="the result"),
+            forgetful=self._forgetful,
+            steps=limits.steps,
+        )
         self._residents: OrderedDict[str, Resident] = OrderedDict()
         self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.RLock()
+        self.outbox = Outbox(store)
 
     def __len__(self) -> int:
         return len(self._residents)
@@ -224,9 +239,15 @@ class CaseCache:
         case = self._fresh(compiled)
         case.create(data)
         records = case.take_records()
-        batch = encode_batch(self.clock.now(), records)
-        commit = Commit(header=header, expected=0, batch=batch, idempotency=idempotency)
-        return Resident(case, header, compiled.express, since_snapshot=len(records)), commit
+        now = self.clock.now()
+        batch = encode_batch(now, records)
+        resident = Resident(case, header, compiled.express, since_snapshot=len(records))
+        documents: tuple[Document, ...] = ()
+        if now >= self.outbox.look_at:
+            resident.header = attrs.evolve(header, version=0)
+            documents = self._announce(resident, len(records), [batch], now)
+            resident.header = header
+        return resident, Commit(header=header, expected=0, batch=batch, idempotency=idempotency, documents=documents)
 
     def hold(self, case_id: str) -> _Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
@@ -375,7 +396,11 @@ class CaseCache:
         records = case.take_records()
         if not records:
             return []
-        batches = _batches(records, taken, cuts, self.clock.now())
+        now = self.clock.now()
+        batches = _batches(records, taken, cuts, now)
+        documents: tuple[Document, ...] = ()
+        if now >= self.outbox.look_at:
+            documents = self._announce(resident, len(records), batches, now)
         phase = case.state.phase
         running = phase is Phase.RUNNING
         due = case.next_due() if running else None
@@ -404,6 +429,7 @@ class CaseCache:
             snapshot=snapshot,
             items=rows,
             closed_items=closed,
+            documents=documents,
         )
         if not batches:
             return [last]
@@ -412,6 +438,22 @@ class CaseCache:
             for version, batch in enumerate(batches, before.version)
         ]
         return [*earlier, last]
+
+    def _announce(self, resident: Resident, fresh: int, batches: Sequence[bytes], now: int) -> tuple[Document, ...]:
+        """Return what subscribers are told of a commit of so many fresh records, which is stored with it."""
+        before = resident.header
+        compiled = self.compiled(before.spec_id, before.spec_version)
+        documents, resident.told = self.outbox.messages(
+            compiled.program,
+            compiled.kernels,
+            resident.case,
+            before=before,
+            told=resident.told,
+            fresh=fresh,
+            batches=batches,
+            now=now,
+        )
+        return documents
 
     def relocate(self, resident: Resident, target: Compiled, renaming: Renaming, *, dry_run: bool) -> Moved:
         """

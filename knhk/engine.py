@@ -12,7 +12,8 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import islice
@@ -35,7 +36,6 @@ from knhk.errors import (
     SpecificationError,
 )
 from knhk.expr import Dialect
-from knhk.journal import plain_data
 from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport, migrate_cases
 from knhk.ports import CaseHeader, Chance, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
@@ -45,10 +45,13 @@ from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
 from knhk.work.attempt import ticks
 from knhk.work.breaker import Breaker, BreakerChange, read_policy
+from knhk.work.delivery import Delivery
 from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
+from knhk.work.outbound import Outbound
 from knhk.work.policy import read_retry, read_span
-from knhk.work.runner import Runner
+from knhk.work.runner import Runner, Sources
+from knhk.work.webhooks import Webhooks
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 
@@ -115,6 +118,10 @@ class Engine:
         cache: how many cases stay in memory.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
+        outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
+
+    Attributes:
+        webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
     """
 
     def __init__(
@@ -131,6 +138,7 @@ class Engine:
         cache: int = 10_000,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
+        outbound: Outbound | None = None,
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -150,6 +158,9 @@ class Engine:
             retry=None if retry is None else read_retry(retry),
             timed=span is not None,
         )
+        self._outbound = outbound if outbound is not None else Outbound()
+        self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
+        self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 
     def __enter__(self) -> Self:
         return self
@@ -164,6 +175,7 @@ class Engine:
 
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
+        self._delivery.close()
         self._store.close()
 
     # --- specifications and handlers ----------------------------------------------------------------------------------
@@ -267,7 +279,7 @@ class Engine:
             IdempotencyConflict: the key was used with another request.
         """
         stored = self._store.specification(spec_id, version)
-        plain = plain_data(data, "the case data")
+        plain = self._cache.plain(data, "the case data")
         digest = "" if idempotency_key is None else _digest(spec_id, version, plain)
         if idempotency_key is not None:
             found = self._known_request(idempotency_key, digest)
@@ -305,7 +317,7 @@ class Engine:
         cases: list[RunningCase] = []
         remaining = iter(rows)
         while some := list(islice(remaining, max(together, 1))):
-            created = [(self._new_header(stored), plain_data(data, "the case data")) for data in some]
+            created = [(self._new_header(stored), self._cache.plain(data, "the case data")) for data in some]
             self._cache.create_many(created)
             cases += [self._running(header.case_id) for header, _ in created]
         return cases
@@ -429,16 +441,18 @@ class Engine:
             yield from page
             after = page[-1]
 
-    def serve(self, *, interval: float = 0.5) -> Runner:
+    def serve(self, *, workers: int = 8, interval: float = 0.5) -> Runner:
         """
-        Return a runner that ticks and does the waiting work in the background: ``with engine.serve(): ...``.
-
-        A failed handler that is tried again by itself is tried at the first round after its wait.
+        Return a runner that does what is due and what waits in the background: ``with engine.serve(workers=4): ...``.
 
         Args:
-            interval: seconds between looks at the store when there was nothing to do.
+            workers: how many handlers run at once, of different cases or of one.
+            interval: seconds between looks at the store for what other processes did; of this one it hears at once.
+
+        Raises:
+            ValueError: there must be at least one worker.
         """
-        return Runner(self._round, interval=interval)
+        return Runner(self._sources(), workers=workers, interval=interval)
 
     def tick(self, now: int | None = None) -> int:
         """
@@ -471,11 +485,40 @@ class Engine:
         raise_first(failures)
         return ran
 
+    def deliver(self, now: int | None = None) -> int:
+        """
+        Send the messages of `webhooks` that are due; returns how many arrived.
+
+        What does not arrive is due again after its wait, or dead after its last attempt, and raises nothing here.
+
+        Raises:
+            StoreError: the store could not say, or keep, what became of a message.
+        """
+        self._cache.outbox.refresh(self._clock.now())
+        return self._delivery.deliver(self._clock.now if now is None else lambda: now)
+
     def evict(self, case_id: str | None = None) -> None:
         """Forget one case, or all, but for those in use: they are loaded again when somebody asks."""
         self._cache.evict(case_id)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _sources(self, loop: AbstractEventLoop | None = None) -> Sources:
+        def runnable(after: str) -> Sequence[str]:
+            self._cache.land()
+            return self._store.runnable(after)
+
+        return Sources(
+            round=self._round,
+            upkeep=self._upkeep,
+            runnable=runnable,
+            case=self._running,
+            store=self._store,
+            clock=self._clock,
+            handlers=self._handlers,
+            listeners=self._cache.listeners,
+            loop=loop,
+        )
 
     def _new_header(self, specification: StoredSpecification) -> CaseHeader:
         """Return a new case as its first commit makes it."""
@@ -519,15 +562,26 @@ class Engine:
 
     def _round(self) -> int:
         """Do everything that is due or waits; what failed is raised when the rest is done."""
+        return self._all_of(self.tick, self.run_pending, self._begin_to_deliver)
+
+    def _upkeep(self) -> int:
+        """Do what is due, as far as it is not the work of handlers."""
+        # Messages go by themselves: a slow receiver must not make a timer late.
+        return self._all_of(self.tick, self._begin_to_deliver)
+
+    def _all_of(self, *parts: Callable[[], int]) -> int:
         done = 0
         failures: list[KnhkError] = []
-        for part in (self.tick, self.run_pending):
+        for part in parts:
             try:
                 done += part()
             except KnhkError as error:
                 failures.append(error)
         raise_first(failures)
         return done
+
+    def _begin_to_deliver(self) -> int:
+        return self._delivery.begin(self._clock.now)
 
     def _known_request(self, key: str, digest: str) -> str | None:
         found = self._store.find_idempotent(key)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import Any, Literal, TypeVar
 
 from knhk._attempts import Failure
 from knhk._cache import item_row
@@ -11,13 +12,14 @@ from knhk._case_state import Phase
 from knhk._kernel import Net
 from knhk._lower import Program
 from knhk._migration import Renaming
+from knhk._plain import whole_copy
 from knhk.case import Case
-from knhk.errors import CommandError, KnhkError
+from knhk.errors import CommandError, KnhkError, MissingExtra
 from knhk.events import Event
 from knhk.history import narrate
-from knhk.journal import plain_data
 from knhk.migration import migrate_case, refuse
 from knhk.ports import ItemRow
+from knhk.spec.specification import PictureFormat
 from knhk.work.case_work import CaseWork
 from knhk.work.failures import raise_first, shortened
 from knhk.workitem import ItemState
@@ -50,7 +52,7 @@ class RunningCase(CaseWork):
     @property
     def data(self) -> dict[str, Any]:
         """A copy of the case's data."""
-        return self._look(lambda case: plain_data(case.state.data, "the case data"))
+        return self._look(lambda case: whole_copy(case.state.data))
 
     @property
     def enabled(self) -> list[str]:
@@ -114,6 +116,47 @@ class RunningCase(CaseWork):
             return other.program, other.kernels
 
         return narrate(compiled.program, compiled.kernels, self._cache.store.history(self.id), version)
+
+    def draw(
+        self,
+        format: PictureFormat = "svg",  # noqa: A002 - the word that users know
+        *,
+        overlay: Literal["tokens", "history", "none"] = "tokens",
+        net: str | None = None,
+    ) -> str:
+        """
+        Return a picture of the case: where it is, or what happened in it; see `knhk.formats.draw`.
+
+        Args:
+            format: ``svg`` (needs the extra ``draw``), ``mermaid`` or ``dot``.
+            overlay: what lies on the nets.
+            net: only this net.
+
+        Raises:
+            ValueError: there is no such format, overlay or net, or a net is too large for SVG.
+            MissingExtra: SVG is asked for, and pygraphviz is not installed.
+        """
+        overlays = ("tokens", "history", "none")
+        if overlay not in overlays:
+            raise ValueError(f"an overlay is {', '.join(overlays)}, not {overlay!r}")
+        picture = import_module("knhk.formats.picture")
+        # One look for both: a migration in between would part them.
+        specification, tokens = self._look(lambda case: (case.state.program.specification, picture.tokens_of(case)))
+        drawn: str = picture.draw(
+            specification,
+            format,
+            net=net,
+            tokens=tokens if overlay == "tokens" else None,
+            history=self.history() if overlay == "history" else None,
+        )
+        return drawn
+
+    def _repr_svg_(self) -> str | None:
+        """Return what a notebook shows; None, which is the text, where SVG cannot be made."""
+        try:
+            return self.draw()
+        except (MissingExtra, ValueError):
+            return None
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -200,7 +243,7 @@ class RunningCase(CaseWork):
 
     def send_event(self, name: str, data: Mapping[str, Any] | None = None) -> int:
         """Deliver an event; returns how many running nets kept it."""
-        plain = plain_data(data, "the event's data")
+        plain = self._cache.plain(data, "the event's data")
         return self._do(lambda case, at: case.send_event(name, plain, at=at))
 
     def tick(self, now: int | None = None) -> int:
@@ -222,7 +265,7 @@ class RunningCase(CaseWork):
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete a started task or instance (an offered one is started first)."""
-        plain = plain_data(output, "the output")
+        plain = self._cache.plain(output, "the output")
         self._do(lambda case, at: case.complete_task(path, plain, at=at, by=by))
 
     def cancel_task(self, path: str) -> None:
@@ -302,13 +345,18 @@ class WorkItem:
     def __repr__(self) -> str:
         return f"<work item {self.number} {self.path} {self.state}>"
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the work is given now: the case's data, or what the task's input mapping makes of them; raises DataError."""
+        return self._case._look(lambda case: whole_copy(case.work_data(self.number)))
+
     def start(self, *, by: str = "") -> None:
         """Take the work up; a multiple-instance task starts all its instances, each an item of its own."""
         self._do(lambda case, at: case.start_item(self.number, at=at, by=by), gone="started")
 
     def complete(self, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete the work (an offered item is started first); `output` joins the case's data."""
-        plain = plain_data(output, "the output")
+        plain = self._case._cache.plain(output, "the output")
         self._do(lambda case, at: case.complete_item(self.number, plain, at=at, by=by))
 
     def allocate(self, by: str) -> None:
