@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -490,14 +491,37 @@ def test_a_line_without_a_way_is_straight(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_net_too_large_is_refused() -> None:
-    """What would take minutes to lay out is refused with what to do instead, and is still text."""
+    """What would take long to lay out is refused with what to do instead, and is still text."""
     tasks = tuple(Task(id=f"t{each}") for each in range(svg.MOST))
-    specification = Specification(id="x", root=Net(tasks=tasks))
+    specification = Specification(id="x", root=Net(), subnets={"s": Net(tasks=tasks)})
 
-    with pytest.raises(ValueError, match="the root net has 402 tasks and conditions, and at most 400 can be laid out"):
+    with pytest.raises(
+        ValueError, match="the subnet 's' has 1,002 tasks and conditions, and at most 1,000 can be laid out"
+    ):
         specification.draw()
     assert specification._repr_svg_() is None
     assert specification.draw("dot").count("shape=box") == svg.MOST
+
+
+def test_a_tangle_is_refused() -> None:
+    """A chain of 140 tasks, each of which may end the case, has flows that are too long together."""
+    names = [f"t{each}" for each in range(140)]
+    chain = [Flow(source=a, target=b) for a, b in pairwise(["start", *names, "end"])]
+    early = [Flow(source=each, target="end") for each in names[:-1]]
+    net = Net(tasks=tuple(Task(id=each) for each in names), flows=(*chain, *early))
+
+    with pytest.raises(ValueError, match="the root net is too much of a tangle to be laid out in time: draw it as"):
+        Specification(id="x", root=net).draw()
+
+
+def test_reach_counts_ranks() -> None:
+    """Flows forward and back count by the ranks in between, whatever the order in which they stand."""
+    chain = [Link(source=1, target=2), Link(source=0, target=1), Link(source=2, target=3)]
+
+    assert 3 == layout.reach(4, chain)
+    assert 3 + 3 + 2 == layout.reach(4, [*chain, Link(source=0, target=3), Link(source=3, target=1)])
+    assert 0 == layout.reach(2, [Link(source=1, target=1)])
+    assert 0 == layout.reach(0, [])
 
 
 # --- determinism, extras ----------------------------------------------------------------------------------------------

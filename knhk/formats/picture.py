@@ -53,7 +53,8 @@ def draw(
     Raises:
         SpecificationError: something names what is not there.
         ValueError: there is no such format or net, more than one thing lies on top, it does not fit the specification, or a net
-            has more than 400 tasks and conditions, which is too large for SVG.
+            is too large for SVG: it has more than 1,000 tasks and conditions, or is so much of a tangle that its layout would take
+            more than some ten seconds.
         MissingExtra: SVG is asked for, and pygraphviz is not installed.
     """
     if format not in _WRITERS:

@@ -98,6 +98,48 @@ def place(boxes: Sequence[Box], links: Sequence[Link]) -> Placed:
     return Placed(width=width, height=height, centres=centres, curves=curves, labels=labels)
 
 
+def reach(count: int, links: Sequence[Link]) -> int:
+    """
+    Return how many ranks all links of `count` boxes together reach over, about: what a layout costs grows with its square.
+
+    A link back to a box that the way to its source came through counts as far as one forward.
+    """
+    targets: list[list[int]] = [[] for _ in range(count)]
+    for link in links:
+        targets[link.source].append(link.target)
+    behind, back = _walked(targets)
+    ranks = [0] * count
+    for box in behind:
+        for target in targets[box]:
+            if (box, target) not in back:
+                ranks[target] = max(ranks[target], ranks[box] + 1)
+    return sum(abs(ranks[link.source] - ranks[link.target]) for link in links)
+
+
+def _walked(targets: Sequence[Sequence[int]]) -> tuple[list[int], set[tuple[int, int]]]:
+    """Walk a graph in depth; return its boxes so that each stands in front of those behind it, and the links back."""
+    on_the_way, left = 1, 2
+    state = [0] * len(targets)
+    order: list[int] = []
+    back = set()
+    for first in range(len(targets)):
+        way = [] if state[first] else [(first, iter(targets[first]))]
+        while way:
+            box, rest = way[-1]
+            state[box] = on_the_way
+            for target in rest:
+                if state[target] == on_the_way:
+                    back.add((box, target))
+                elif state[target] != left:
+                    way.append((target, iter(targets[target])))
+                    break
+            else:
+                way.pop()
+                state[box] = left
+                order.append(box)
+    return order[::-1], back
+
+
 def _text(boxes: Sequence[Box], links: Sequence[Link]) -> str:
     """The graph in Graphviz's own language."""
     lines = [

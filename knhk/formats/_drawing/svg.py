@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 import attrs
 
-from knhk.formats._drawing.layout import Link, Placed, Point, place
+from knhk.formats._drawing.layout import Link, Placed, Point, place, reach
 from knhk.formats._drawing.scene import Figure, Line, Panel, Scene
 from knhk.formats._drawing.shapes import (
     SMALL,
@@ -24,14 +24,13 @@ from knhk.formats._drawing.shapes import (
     told,
 )
 from knhk.formats._drawing.style import STYLE, paint
-from knhk.formats._drawing.words import fitted, width
+from knhk.formats._drawing.words import fitted, shortened, width
 
-MOST: Final = 400
-"""
-How many tasks and conditions of one net are laid out.
+MOST: Final = 1_000
+"""How many tasks and conditions of one net are laid out."""
 
-A net of this size takes a fraction of a second where it is well structured, and some ten seconds where it is a tangle.
-"""
+FARTHEST: Final = 6_000
+"""How many ranks its flows may reach over, all together: ten seconds at the worst; a structured net of 1,000 is far from it."""
 
 _MARGIN: Final = 16.0
 _PADDING: Final = 18.0  # around a panel's net
@@ -92,12 +91,6 @@ class _Drawn:
 
 def _panel(panel: Panel) -> _Drawn:
     """Draw one net."""
-    if len(panel.figures) > MOST:
-        name = f"the subnet {panel.net!r}" if panel.net else "the root net"
-        raise ValueError(
-            f"{name} has {len(panel.figures):,} tasks and conditions, and at most {MOST} can be laid out: "
-            "draw it as mermaid or dot, or part it into subnets"
-        )
     shapes = [measure(each) for each in panel.figures]
     labels = [_label(each) for each in panel.lines]
     links = [
@@ -109,6 +102,7 @@ def _panel(panel: Panel) -> _Drawn:
         )
         for line, label in zip(panel.lines, labels, strict=True)
     ]
+    _check_size(panel, links)
     placed = place([each.box for each in shapes], links)
     legend = [fitted(f"{each.letter}: {each.told}", 700, 11) for each in panel.regions]
     heading = fitted(panel.heading, 700, 13) if panel.heading else ""
@@ -133,6 +127,17 @@ def _panel(panel: Panel) -> _Drawn:
     path = "" if panel.path is None else f" data-path={attribute(panel.path)}"
     group = f'<g class="net" data-net={attribute(panel.net)}{path}>'
     return _Drawn(width=wide, height=high, svg="\n".join([group, *parts, "</g>"]), remark=panel.remark)
+
+
+def _check_size(panel: Panel, links: Sequence[Link]) -> None:
+    """Refuse what would take too long, before it does."""
+    name = f"the subnet {shortened(panel.net, 60)!r}" if panel.net else "the root net"
+    instead = "draw it as mermaid or dot, or part it into subnets"
+    if len(panel.figures) > MOST:
+        many = f"{len(panel.figures):,} tasks and conditions"
+        raise ValueError(f"{name} has {many}, and at most {MOST:,} can be laid out: {instead}")
+    if reach(len(panel.figures), links) > FARTHEST:
+        raise ValueError(f"{name} is too much of a tangle to be laid out in time: {instead}")
 
 
 def _figure(figure: Figure, shape: Shape, at: Point) -> str:
