@@ -6,7 +6,7 @@ The life of an item is YAWL's, without its resource side: offered, allocated, st
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -65,6 +65,7 @@ class ItemEntry:
         spared: how many of these attempts count towards no maximum: they were handed back, or a fresh budget was given.
         begun: whether the current attempt was begun and nothing came of it yet.
         until: when all attempts must be over, in milliseconds since the epoch; None: no limit.
+        progress: what the last heartbeat said that was kept, as JSON data.
     """
 
     number: int
@@ -77,6 +78,7 @@ class ItemEntry:
     spared: int = 0
     begun: bool = False
     until: int | None = None
+    progress: Any = None
 
     @property
     def counted(self) -> int:
