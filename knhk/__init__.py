@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         CommandError,
         ConcurrentUpdate,
         DataError,
+        Forbidden,
         HandlerError,
         IdempotencyConflict,
         IllegalTransition,
@@ -42,9 +43,12 @@ if TYPE_CHECKING:
     from knhk.events import Event, EventKind
     from knhk.limits import Limits
     from knhk.patterns import patterns
+    from knhk.people import Directory, Participant
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
     from knhk.work.handlers import Work
+    from knhk.work.organisation import Organisation
+    from knhk.work.worklist import Worklist
 
 _HOME = {
     "knhk.aio": ("AsyncCase", "AsyncEngine"),
@@ -52,12 +56,16 @@ _HOME = {
     "knhk.engine": ("Engine", "Registration"),
     "knhk.events": ("Event", "EventKind"),
     "knhk.patterns": ("patterns",),
+    "knhk.people": ("Directory", "Participant"),
     "knhk.running": ("RunningCase", "WorkItem"),
     "knhk.work.handlers": ("Work",),
+    "knhk.work.organisation": ("Organisation",),
+    "knhk.work.worklist": ("Worklist",),
     "knhk.errors": (
         "CommandError",
         "ConcurrentUpdate",
         "DataError",
+        "Forbidden",
         "HandlerError",
         "IdempotencyConflict",
         "IllegalTransition",
@@ -89,9 +97,11 @@ __all__ = (
     "CommandError",
     "ConcurrentUpdate",
     "DataError",
+    "Directory",
     "Engine",
     "Event",
     "EventKind",
+    "Forbidden",
     "HandlerError",
     "IdempotencyConflict",
     "IllegalTransition",
@@ -101,7 +111,9 @@ __all__ = (
     "LimitExceeded",
     "Limits",
     "MissingExtra",
+    "Organisation",
     "ParseError",
+    "Participant",
     "Problem",
     "QuarantinedCase",
     "Registration",
@@ -118,6 +130,7 @@ __all__ = (
     "VerificationError",
     "Work",
     "WorkItem",
+    "Worklist",
     "build",
     "patterns",
 )

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from knhk._kernel import IDLE, Marking, Net
 from knhk._lower import Kind, NetPlan, Program
+from knhk._people_state import PeopleState
 from knhk.errors import JournalError
 from knhk.workitem import ItemEntry, ItemState
 
@@ -43,6 +44,12 @@ class Code(enum.IntEnum):
     ATTEMPT_FAILED = 19
     CLAIMED = 20
     CLAIM_EXPIRED = 21
+    ROUTED = 37
+    SAVED = 38
+    ESCALATION_SET = 39
+    ESCALATED = 40
+    CHAINED = 41
+    SKIPPED = 42
 
 
 class Phase(enum.Enum):
@@ -150,6 +157,7 @@ class CaseState:
         touched: net instances that changed since the driver last looked.
         moved: items that appeared, changed or went since the driver last took them, for the worklist.
         work: started items that wait for their handler, in order.
+        people: who did what, and what is known of their work.
         deadlines: by item, in milliseconds since the epoch: when a failed one is tried again, or a started one's claim ends.
     """
 
@@ -162,6 +170,7 @@ class CaseState:
         "nets",
         "next_item",
         "next_net",
+        "people",
         "phase",
         "program",
         "touched",
@@ -181,6 +190,7 @@ class CaseState:
         self.moved: dict[int, None] = {}
         self.work: dict[int, None] = {}
         self.deadlines: dict[int, int] = {}
+        self.people = PeopleState()
 
     def apply(self, record: Record) -> None:
         """Change the state as the record says; raises JournalError where it cannot have happened."""
@@ -274,7 +284,10 @@ class CaseState:
     ) -> None:
         instance = self._touch(net)
         activity = instance.activities[task]
-        self._close(instance, task, activity.open.pop(k))
+        reference = activity.open.pop(k)
+        if instance.plan.plans[task].kind is Kind.MANUAL:
+            self.people.last_by = self.items[reference].by or self.people.last_by
+        self._close(instance, task, reference)
         activity.completed += 1
         if output:
             self.data.update(output)
@@ -368,6 +381,41 @@ class CaseState:
         del self.deadlines[number]
         self._note(item)
 
+    def _routed(self, number: int, state: str, audience: Sequence[str] | None, filtered: bool) -> None:
+        item, post = self.items[number], self.people.post(number)
+        item.state, item.by = _ITEM_STATES[state], ""
+        post.audience, post.filtered = None if audience is None else tuple(audience), filtered
+        self._note(item)
+
+    def _saved(self, number: int, draft: dict[str, Any] | None) -> None:
+        self.people.post(self.items[number].number).draft = draft
+        self.moved[number] = None
+
+    def _escalation_set(self, number: int, step: int, due: int | None) -> None:
+        post = self.people.post(self.items[number].number)
+        post.step, post.due = step, due
+
+    def _escalated(
+        self, number: int, step: int, audience: Sequence[str] | None, priority: int | None, due: int | None
+    ) -> None:
+        if audience is not None:
+            self._routed(number, ItemState.OFFERED.value, audience, False)
+        self._escalation_set(number, step + 1, due)
+        if priority is not None:
+            self.people.posts[number].priority = priority
+        self.moved[number] = None
+
+    def _chained(self, by: str, chained: bool) -> None:
+        if chained:
+            self.people.chains[by] = None
+        else:
+            del self.people.chains[by]
+
+    def _skipped(self, number: int, by: str) -> None:
+        item = self.items[number]
+        item.by = by
+        self._note(item)
+
     def _phase(self, phase: str) -> None:
         self.phase = _PHASES[phase]
         if self.phase in (Phase.COMPLETED, Phase.CANCELLED):
@@ -376,6 +424,7 @@ class CaseState:
             self.items.clear()
             self.work.clear()
             self.deadlines.clear()
+            self.people.posts.clear()
             self.touched.clear()
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -400,16 +449,29 @@ class CaseState:
 
     def _note(self, item: ItemEntry) -> None:
         self.moved[item.number] = None
-        if item.state is ItemState.STARTED and self.nets[item.net].plan.plans[item.task].kind is Kind.HANDLER:
-            self.work[item.number] = None
-        else:
-            self.work.pop(item.number, None)
+        started = item.state is ItemState.STARTED
+        if started or item.state is ItemState.SUSPENDED:
+            plan = self.nets[item.net].plan.plans[item.task]
+            if started and plan.kind is Kind.HANDLER:
+                self.work[item.number] = None
+                return
+            if plan.remembered and item.by:
+                self._remember(plan.task.id, item)
+        self.work.pop(item.number, None)
+
+    def _remember(self, task: str, item: ItemEntry) -> None:
+        """Somebody has his hands on work that others are kept from, or familiar with, for it."""
+        self.people.remember(task, item.by, item.number)
+        for other in self.items.values():
+            if task in self.nets[other.net].plan.plans[other.task].separate:
+                self.moved[other.number] = None
 
     def _drop_item(self, number: int) -> None:
         if self.items.pop(number, None) is not None:
             self.moved[number] = None
             self.work.pop(number, None)
             self.deadlines.pop(number, None)
+            self.people.posts.pop(number, None)
 
     def _open_instance(
         self, net: NetInstance, task: int, activity: Activity, k: int, by: str, offered: int | None
@@ -423,7 +485,9 @@ class CaseState:
             self._note(item)
             activity.open[k] = offered
         else:
-            activity.open[k] = self._open_item(net, task, k, by, ItemState.STARTED)
+            # The instances of work that is shared out among people are offered, each for itself.
+            state = ItemState.OFFERED if plan.shared_out else ItemState.STARTED
+            activity.open[k] = self._open_item(net, task, k, "" if plan.shared_out else by, state)
         if plan.kind is Kind.EXTERNAL:
             self.items[activity.open[k]].attempt += 1
 
@@ -492,6 +556,7 @@ class CaseState:
                 [i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()
             ],
             "deadlines": sorted(map(list, self.deadlines.items())),
+            **self.people.dump(),
             "nets": [_dump_net(net) for net in self.nets.values()],
         }
 
@@ -519,6 +584,7 @@ class CaseState:
             self.nets[net.number] = net
         for item in self.items.values():
             self._note(item)
+        self.people.load(tree)
         self.touched = {}
         self.moved.clear()
 
@@ -584,4 +650,10 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.ATTEMPT_FAILED: CaseState._attempt_failed,
     Code.CLAIMED: CaseState._claimed,
     Code.CLAIM_EXPIRED: CaseState._claim_expired,
+    Code.ROUTED: CaseState._routed,
+    Code.SAVED: CaseState._saved,
+    Code.ESCALATION_SET: CaseState._escalation_set,
+    Code.ESCALATED: CaseState._escalated,
+    Code.CHAINED: CaseState._chained,
+    Code.SKIPPED: CaseState._skipped,
 }

@@ -13,6 +13,7 @@ from knhk._case_state import CaseState, Code, End, NetInstance, Phase, Record
 from knhk._decisions import choose, count_instances, end_of_instance
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, TaskPlan
+from knhk._people_rules import first_offer
 from knhk._questions import depth_below, ends_implicitly, waits
 from knhk._schema import Check
 from knhk.errors import IllegalTransition, InternalError, JournalError, LimitExceeded, UnknownWorkItem
@@ -22,6 +23,9 @@ from knhk.workitem import ItemEntry, ItemState
 
 _LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
 """The phases in which things happen by themselves."""
+
+
+_WAITING: Final = (ItemState.UNOFFERED, ItemState.OFFERED, ItemState.ALLOCATED)
 
 
 class Course:
@@ -120,7 +124,7 @@ class Course:
     def enabled(self) -> list[str]:
         """Return the paths of the tasks that are offered for starting, sorted."""
         items = self.state.items.values()
-        return sorted(self.path(i) for i in items if i.state in (ItemState.OFFERED, ItemState.ALLOCATED))
+        return sorted(self.path(i) for i in items if i.state in _WAITING)
 
     def running(self) -> list[str]:
         """Return the paths of the started atomic tasks and instances, sorted."""
@@ -182,6 +186,15 @@ class Course:
         chosen = choose(net, task, self.state.data) if detached else None
         self._record(Code.BEGUN, net.number, task, count, elements, by, chosen)
         self._claim(net, task)
+        if plan.shared_out:
+            self._share_out(net, task)
+
+    def _share_out(self, net: NetInstance, task: int) -> None:
+        """Say of the instances that have just come up whom each is offered to."""
+        for number in net.activities[task].open.values():
+            if self.state.items[number].state is ItemState.OFFERED and number not in self.state.people.posts:
+                for record in first_offer(self.state, net, task, number, self._now):
+                    self._record(*record)
 
     def _merged(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the case's data with this in it; raises DataError where the schema refuses that."""
@@ -337,6 +350,9 @@ class Course:
                 if plan.automatic or plan.task.timer is not None or task in offers or not net.is_offerable(task):
                     continue
                 self._record(Code.OFFERED, number, task)
+                if plan.people is not None:
+                    for record in first_offer(self.state, net, task, offers[task], self._now):
+                        self._record(*record)
         self._visited.clear()
 
     def _conclude(self) -> None:

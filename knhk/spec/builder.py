@@ -39,7 +39,6 @@ from knhk.spec.model import (
     START,
     External,
     Join,
-    Manual,
     Multiple,
     PartialJoin,
     Retry,
@@ -47,6 +46,7 @@ from knhk.spec.model import (
     Termination,
     Trigger,
 )
+from knhk.spec.resourcing import Manual
 from knhk.spec.specification import Specification
 
 Duration = str | timedelta
@@ -65,6 +65,48 @@ class ExternalDocument(TypedDict, total=False):
 
     topic: str
     timeout: Duration
+
+
+class AllocationDocument(TypedDict, total=False):
+    """How the engine chooses who does the work."""
+
+    policy: Literal["round_robin", "shortest_queue", "random"]
+    seed: int
+
+
+class RecipientsDocument(TypedDict, total=False):
+    """Whom work is offered to that nobody did in time."""
+
+    roles: Sequence[str]
+    participants: Sequence[str]
+
+
+class EscalationDocument(TypedDict, total=False):
+    """What follows when work gets old."""
+
+    after: Duration
+    unless: Literal["started", "completed"]
+    to: RecipientsDocument
+    priority: int
+    notify: str
+
+
+class ManualDocument(TypedDict, total=False):
+    """Work for people: who may do it, who decides, what they may do with it, and what follows when nobody does it."""
+
+    roles: Sequence[str]
+    participants: Sequence[str]
+    participants_from: str
+    capabilities: Sequence[str]
+    positions: Sequence[str]
+    offer: Literal["system", "participant"]
+    allocate: Literal["participant", "round_robin", "shortest_queue", "random"] | AllocationDocument
+    start: Literal["system", "participant"]
+    separate_from: Sequence[str]
+    familiar_to: str
+    chained: bool
+    privileges: Sequence[Literal["suspend", "deallocate", "delegate", "reallocate", "skip", "pile", "chain"]]
+    escalate: Sequence[EscalationDocument]
 
 
 class TriggerDocument(TypedDict, total=False):
@@ -163,7 +205,7 @@ class NetBuilder:
         trigger: str | Trigger | TriggerDocument | None = None,
         timer: Duration | None = None,
         handler: str | None = None,
-        manual: bool | str | Sequence[str] | Manual = False,
+        manual: bool | str | Sequence[str] | Manual | ManualDocument = False,
         external: str | External | ExternalDocument | None = None,
         retry: Retry | RetryDocument | None = None,
         replayable: bool = False,
@@ -182,7 +224,7 @@ class NetBuilder:
             trigger: the event that it waits for; a bare name is a persistent trigger.
             timer: after which time it runs by itself.
             handler: the name under which the engine finds the Python function.
-            manual: work for people: True, or the role or roles it is offered to.
+            manual: work for people: True, the role or roles it is offered to, or all there is to say of it.
             external: work for a program elsewhere: the topic.
             retry: what follows when the handler raises.
             replayable: the handler has no outside effect.
@@ -306,7 +348,7 @@ def build(
     return SpecificationBuilder(id, version=version, name=name, data=data, termination=termination)
 
 
-def _manual(manual: bool | str | Sequence[str] | Manual) -> Any:
+def _manual(manual: bool | str | Sequence[str] | Manual | ManualDocument) -> Any:
     """The keyword for manual work: the role, the roles, or only that there is some."""
     if isinstance(manual, str):
         return {"roles": [manual]}
