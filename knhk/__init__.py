@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         JournalError,
         KnhkError,
         LimitExceeded,
+        MigrationRefused,
         MissingExtra,
+        ModelError,
         ParseError,
         Problem,
         QuarantinedCase,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     )
     from knhk.events import Event, EventKind
     from knhk.limits import Limits
+    from knhk.migration import CaseMigration, MigrationReport
     from knhk.patterns import patterns
     from knhk.people import Directory, Participant
     from knhk.running import RunningCase, WorkItem
@@ -55,6 +58,7 @@ _HOME = {
     "knhk.limits": ("Limits",),
     "knhk.engine": ("Engine", "Registration"),
     "knhk.events": ("Event", "EventKind"),
+    "knhk.migration": ("CaseMigration", "MigrationReport"),
     "knhk.patterns": ("patterns",),
     "knhk.people": ("Directory", "Participant"),
     "knhk.running": ("RunningCase", "WorkItem"),
@@ -73,7 +77,9 @@ _HOME = {
         "JournalError",
         "KnhkError",
         "LimitExceeded",
+        "MigrationRefused",
         "MissingExtra",
+        "ModelError",
         "ParseError",
         "Problem",
         "QuarantinedCase",
@@ -94,6 +100,7 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = (
     "AsyncCase",
     "AsyncEngine",
+    "CaseMigration",
     "CommandError",
     "ConcurrentUpdate",
     "DataError",
@@ -110,7 +117,10 @@ __all__ = (
     "KnhkError",
     "LimitExceeded",
     "Limits",
+    "MigrationRefused",
+    "MigrationReport",
     "MissingExtra",
+    "ModelError",
     "Organisation",
     "ParseError",
     "Participant",

@@ -21,15 +21,21 @@ from knhk._case_state import Phase, Record
 from knhk._express import Journey, depart, express_net, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
+from knhk._migration import Moved, Renaming, move
+from knhk._people_rules import audience_of, details_of
 from knhk._schema import Check, compile_schema
 from knhk.case import Case
-from knhk.errors import JournalError, KnhkError, QuarantinedCase, UnknownSpecification
+from knhk.errors import CommandError, DataError, JournalError, KnhkError, Problem, QuarantinedCase, UnknownSpecification
 from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
+from knhk.people import Directory
 from knhk.ports import CaseHeader, Clock, Commit, ItemRow, Store, StoredCase
 from knhk.spec import Specification
+from knhk.work.authority import Authority
 from knhk.work.handlers import Work
+from knhk.work.people import People
+from knhk.workitem import ItemState
 
 SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
@@ -97,6 +103,7 @@ class Resident:
         journey: the express that is under way; whoever holds the case meanwhile finds it landed.
         in_flight: items whose handler runs now.
         since_snapshot: records since the last snapshot.
+        shared: the last item that was looked at for somebody to give it to.
         stale: forgotten: whoever waited for the lock must load again.
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
     """
@@ -108,6 +115,7 @@ class Resident:
     in_flight: dict[int, None] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     since_snapshot: int = 0
+    shared: int = 0
     stale: bool = False
     users: int = 0
 
@@ -124,6 +132,10 @@ class CaseCache:
         dialect: the language of predicates.
         kernel: the class of nets that plays the token game.
         functions: the plain functions by handler name; they may become more.
+        directory: who there is; None: nobody is asked for, and everybody may do everything.
+
+    Attributes:
+        people, authority: who may do what, and who judges that; None without a directory.
     """
 
     def __init__(
@@ -136,7 +148,10 @@ class CaseCache:
         size: int,
         dialect: Dialect = "subset",
         kernel: type[Net] = _hot.Net,
+        directory: Directory | None = None,
     ) -> None:
+        self.people = None if directory is None else People(directory, store)
+        self.authority = None if self.people is None else Authority(self.people)
         self.store = store
         self.clock = clock
         self._limits = limits
@@ -160,14 +175,17 @@ class CaseCache:
             # Without the lock, which others need while this reads and compiles; of two who did the first is kept.
             text = self.store.specification(spec_id, version).text
             specification = Specification.from_json(text, dialect=self._dialect)
-            fresh = compile_specification(
-                specification,
-                dialect=self._dialect,
-                kernel=self._kernel,
-                or_join_budget=self._limits.or_join_budget,
-            )
-            found = self._compiled.setdefault((spec_id, version), fresh)
+            found = self._compiled.setdefault((spec_id, version), self.compile(specification))
         return found
+
+    def compile(self, specification: Specification) -> Compiled:
+        """Compile a well-formed specification as this engine runs it."""
+        return compile_specification(
+            specification,
+            dialect=self._dialect,
+            kernel=self._kernel,
+            or_join_budget=self._limits.or_join_budget,
+        )
 
     def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
         """
@@ -326,6 +344,8 @@ class CaseCache:
             resident: the case.
             cuts: lengths of the case's records, and when they had that length: a batch has one time.
         """
+        if self.people is not None and resident.case.state.next_item - 1 > resident.shared:
+            self._share_out(resident, self.people)
         commits = self._prepare(resident, cuts)
         if not commits:
             return
@@ -335,6 +355,21 @@ class CaseCache:
             self.forget(resident)
             raise
         resident.header = commits[-1].header
+
+    def _share_out(self, resident: Resident, people: People) -> None:
+        """Give away the work of people that came up; what that decides is in the commit of what made it come up."""
+        header = resident.header
+        try:
+            resident.shared = people.share_out(
+                resident.case,
+                case_id=header.case_id,
+                spec_id=header.spec_id,
+                after=resident.shared,
+                at=self.clock.now(),
+            )
+        except BaseException:
+            self.forget(resident)
+            raise
 
     def _prepare(self, resident: Resident, cuts: Sequence[tuple[int, int]]) -> list[Commit]:
         """Return what `commit` stores; the case counts it as stored."""
@@ -381,6 +416,38 @@ class CaseCache:
         ]
         return [*earlier, last]
 
+    def relocate(self, resident: Resident, target: Compiled, renaming: Renaming, *, dry_run: bool) -> Moved:
+        """
+        Move a held case to another version of its specification; with problems it stays as it is, as in a dry run.
+
+        Raises:
+            KnhkError: what the store's `commit` raises.
+        """
+        # What waits for the commit of what follows belongs to the version that it was done in.
+        self.commit(resident)
+        header = resident.header
+        source = self.compiled(header.spec_id, header.spec_version)
+        version = target.program.specification.version
+        moved = move(resident.case.state.dump(), source.program, target.program, renaming)
+        if resident.in_flight:
+            busy = Problem("", "a handler is at work in it now; try again when it has ended")
+            moved = attrs.evolve(moved, problems=(*moved.problems, busy))
+        if moved.problems:
+            return moved
+        case = self._fresh(target)
+        try:
+            case.migrate(moved, source=header.spec_version, target=version, at=self.clock.now())
+        except (DataError, CommandError) as error:
+            return attrs.evolve(moved, problems=(Problem("", str(error)),))
+        if not dry_run:
+            # With a snapshot, as the records before mean nothing in the new version.
+            fresh = Resident(
+                case, attrs.evolve(header, spec_version=version), target.express, since_snapshot=SNAPSHOT_EVERY
+            )
+            self.store.commit(self._prepare(fresh, ()))
+            self.forget(resident)
+        return moved
+
     def _make_room(self) -> None:
         """Forget the cases that were used longest ago, beyond what the cache may hold; the caller has the lock."""
         surplus = len(self._residents) - self._size
@@ -406,7 +473,9 @@ class CaseCache:
             self.store.quarantine(case_id, reason)
             message = f"case {case_id} is set aside: {reason}"
             raise QuarantinedCase(message) from error
-        return Resident(case, stored.header, compiled.express, since_snapshot=len(records))
+        return Resident(
+            case, stored.header, compiled.express, since_snapshot=len(records), shared=case.state.next_item - 1
+        )
 
 
 class _Hold:
@@ -481,6 +550,7 @@ def item_row(case_id: str, case: Case, number: int) -> ItemRow:
     """Return an open item as the worklist shows it."""
     item = case.state.items[number]
     task = case.plan(item).task
+    offered = item.state is ItemState.OFFERED
     return ItemRow(
         case_id=case_id,
         number=number,
@@ -489,4 +559,6 @@ def item_row(case_id: str, case: Case, number: int) -> ItemRow:
         by=item.by,
         roles=() if task.manual is None else task.manual.roles,
         topic="" if task.external is None else task.external.topic,
+        audience=audience_of(case.state, item) if offered and task.manual is not None else (),
+        details={} if task.manual is None else details_of(case.state, item),
     )

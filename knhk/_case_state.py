@@ -50,6 +50,7 @@ class Code(enum.IntEnum):
     ESCALATED = 40
     CHAINED = 41
     SKIPPED = 42
+    MIGRATED = 47
 
 
 class Phase(enum.Enum):
@@ -416,6 +417,12 @@ class CaseState:
         item.by = by
         self._note(item)
 
+    def _migrated(self, _: str, __: str, tree: dict[str, Any], dropped: Sequence[int]) -> None:
+        """Become the state that the other version has; this one's program is that version's already."""
+        self.load(tree)
+        self.touched.update(dict.fromkeys(self.nets))
+        self.moved.update(dict.fromkeys([*self.items, *dropped]))
+
     def _phase(self, phase: str) -> None:
         self.phase = _PHASES[phase]
         if self.phase in (Phase.COMPLETED, Phase.CANCELLED):
@@ -656,4 +663,5 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.ESCALATED: CaseState._escalated,
     Code.CHAINED: CaseState._chained,
     Code.SKIPPED: CaseState._skipped,
+    Code.MIGRATED: CaseState._migrated,
 }

@@ -14,14 +14,14 @@ from knhk._decisions import choose, count_instances, end_of_instance
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, TaskPlan
 from knhk._people_rules import first_offer
-from knhk._questions import depth_below, ends_implicitly, waits
+from knhk._questions import depth_below, ends_implicitly, locate, waits
 from knhk._schema import Check
 from knhk.errors import IllegalTransition, InternalError, JournalError, LimitExceeded, UnknownWorkItem
 from knhk.limits import Limits
 from knhk.spec import TriggerMode
 from knhk.workitem import ItemEntry, ItemState
 
-_LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
+LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
 """The phases in which things happen by themselves."""
 
 
@@ -110,14 +110,14 @@ class Course:
         self.state.apply(record)
         self._log.append(record)
 
-    def _command(self, at: int, *states: Phase) -> _Undo:
+    def _command(self, at: int, *states: Phase) -> Undo:
         if self.state.phase not in states:
             names = " or ".join(state.value for state in states)
             message = f"the case is {self.state.phase.value}; this needs it to be {names}"
             raise IllegalTransition(message, status=self.state.phase.value, command="", allowed=())
         self._now = at
         self._steps = 0
-        return _Undo(self)
+        return Undo(self)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -138,6 +138,17 @@ class Course:
             message = f"the case has no open work item {number}"
             raise UnknownWorkItem(message)
         return item
+
+    def item_at(self, path: str) -> int | None:
+        """Return the number of the open item of a task or instance; None: it has none."""
+        try:
+            net, task, k = locate(self.state, path)
+        except UnknownWorkItem:
+            return None
+        if k == 0 and task in net.offers:
+            return net.offers[task]
+        activity = net.activities.get(task) if net.plan.plans[task].kind is not Kind.SUBNET else None
+        return None if activity is None else activity.open.get(k)
 
     def marking(self) -> dict[str, dict[str, int]]:
         """Return the tokens of each running net: by path of the net (the root's is ``""``), by condition that holds any."""
@@ -238,7 +249,7 @@ class Course:
         # Each task once, where it was first noticed, as on an express's agenda.
         agenda = OrderedDict.fromkeys(ready)
         state = self.state
-        while state.phase in _LIVE:
+        while state.phase in LIVE:
             if state.touched:
                 self._absorb(agenda)
             if agenda and self._start_next(agenda):
@@ -247,6 +258,15 @@ class Course:
                 break
         self._reconcile()
         self._conclude()
+
+    def _ready_by_itself(self) -> list[tuple[int, int]]:
+        """Return every ready task that starts by itself, where no change tells of it: (net, task)."""
+        return [
+            (net.number, task)
+            for net in self.state.nets.values()
+            for task in net.marking.ready()
+            if net.plan.plans[task].automatic
+        ]
 
     def _start_next(self, agenda: OrderedDict[tuple[int, int], None]) -> bool:
         while agenda:
@@ -358,7 +378,7 @@ class Course:
     def _conclude(self) -> None:
         """Say so when nothing can happen any more by itself or from outside (rule 9)."""
         state = self.state
-        if state.phase not in _LIVE:
+        if state.phase not in LIVE:
             return
         phase = Phase.RUNNING
         for item in state.items.values():
@@ -382,7 +402,7 @@ class Course:
         return IllegalTransition(message, status=self.state.phase.value, command=command, allowed=())
 
 
-class _Undo:
+class Undo:
     """What makes a command all or nothing: when it raises, the case is rebuilt as it was before."""
 
     __slots__ = ("_case", "_length", "_moved")

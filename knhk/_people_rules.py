@@ -56,6 +56,22 @@ def demands(state: CaseState, item: ItemEntry) -> tuple[tuple[str, ...], tuple[s
     return manual.capabilities, manual.positions
 
 
+def details_of(state: CaseState, item: ItemEntry) -> dict[str, Any]:
+    """Return what else the worklist shows of an item of people's, and looks at; nothing where there is nothing."""
+    post = state.people.posts.get(item.number)
+    details: dict[str, Any] = {}
+    if item.state is ItemState.OFFERED:
+        capabilities, positions = demands(state, item)
+        details = {
+            "capabilities": list(capabilities),
+            "positions": list(positions),
+            "kept_from": sorted(kept_from(state, item)),
+        }
+    if post is not None:
+        details |= {"priority": post.priority, "escalated": post.step}
+    return {name: value for name, value in details.items() if value}
+
+
 def first_offer(state: CaseState, net: NetInstance, task: int, number: int, at: int) -> Iterator[Record]:
     """Give the records for an item that has just come up: whom it is offered to, and when its escalation begins."""
     plan = net.plan.plans[task]
@@ -65,7 +81,9 @@ def first_offer(state: CaseState, net: NetInstance, task: int, number: int, at: 
     if manual.offer is Initiator.PARTICIPANT:
         yield Code.ROUTED, number, ItemState.UNOFFERED.value, None, True
     elif plan.participants is not None:
-        named = _names(plan.participants.evaluate({"data": state.data}, net.path(task)), net.path(task), plan.participants.text)
+        named = _names(
+            plan.participants.evaluate({"data": state.data}, net.path(task)), net.path(task), plan.participants.text
+        )
         yield Code.ROUTED, number, ItemState.OFFERED.value, list(audience(manual, named)), True
     if manual.escalate:
         yield Code.ESCALATION_SET, number, 0, at + manual.escalate[0].after

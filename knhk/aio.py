@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, Self, TypeVar
@@ -19,6 +19,8 @@ from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError,
 from knhk.events import Event
 from knhk.expr import Dialect
 from knhk.limits import Limits
+from knhk.migration import CaseMigration, MigrationReport
+from knhk.people import Directory
 from knhk.ports import CaseHeader, Clock, IdSource, ItemRow, Store
 from knhk.running import Job, RunningCase, WorkItem, raise_first
 from knhk.spec import Specification
@@ -69,6 +71,7 @@ class AsyncEngine:
         cache: int = 10_000,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
+        directory: Directory | None = None,
     ) -> None:
         self.engine = Engine(
             target,
@@ -79,6 +82,7 @@ class AsyncEngine:
             cache=cache,
             expressions=expressions,
             kernel=kernel,
+            directory=directory,
         )
         self._threads = _Threads()
 
@@ -126,6 +130,24 @@ class AsyncEngine:
     async def work_items(self, *, state: str | None = None, by: str | None = None) -> list[ItemRow]:
         """List the open work items over all cases."""
         return await self._threads.call(lambda: list(self.engine.work_items(state=state, by=by)))
+
+    async def migrate(
+        self,
+        spec_id: str,
+        *,
+        to: str | Specification,
+        cases: Iterable[str] | None = None,
+        tasks: Mapping[str, str] | None = None,
+        conditions: Mapping[str, str] | None = None,
+        nets: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+        progress: Callable[[CaseMigration], None] | None = None,
+    ) -> MigrationReport:
+        """Move open cases to another version, as `Engine.migrate`; `progress` is called in another thread."""
+        renamed = {"tasks": tasks, "conditions": conditions, "nets": nets}
+        return await self._threads.call(
+            self.engine.migrate, spec_id, to=to, cases=cases, dry_run=dry_run, progress=progress, **renamed
+        )
 
     async def run_pending(self) -> int:
         """Do the automatic work that waits in any case; returns how many cases were driven, as `Engine.run_pending`."""
@@ -230,6 +252,17 @@ class AsyncCase:
     async def resume(self) -> None:
         """Go on after `suspend`."""
         await self._threads.call(self._case.resume)
+
+    async def migrate(
+        self,
+        version: str,
+        *,
+        tasks: Mapping[str, str] | None = None,
+        conditions: Mapping[str, str] | None = None,
+        nets: Mapping[str, str] | None = None,
+    ) -> None:
+        """Move the case to another version of its specification, as `RunningCase.migrate`."""
+        await self._threads.call(self._case.migrate, version, tasks=tasks, conditions=conditions, nets=nets)
 
     async def send_event(self, name: str, data: Mapping[str, Any] | None = None) -> int:
         """Deliver an event; returns how many running nets kept it."""

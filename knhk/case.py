@@ -18,7 +18,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from knhk._case_state import Activity, Code, NetInstance, Phase
+from knhk._course import LIVE, Undo
 from knhk._decisions import choose
+from knhk._migration import Moved
 from knhk._people_life import PeopleLife
 from knhk._people_rules import check_separate
 from knhk._questions import given_back, keeps_event, locate
@@ -65,6 +67,28 @@ class Case(PeopleLife):
         with self._command(at, Phase.RUNNING):
             self._drive(ready)
 
+    def migrate(self, moved: Moved, *, source: str, target: str, at: int) -> None:
+        """
+        Become a case of another version of the specification, whose program this new case has; its first command.
+
+        Args:
+            moved: the state, without problems.
+            source, target: the versions that the case had and gets.
+            at: now.
+
+        Raises:
+            DataError: the schema of the new version refuses the case's data.
+        """
+        if self._log or self._base is not None or moved.problems:
+            raise InternalError("only a whole state moves, and into a case that has none")
+        if self._check is not None:
+            self._check(moved.tree["data"])
+        with Undo(self):
+            self._now, self._steps = at, 0
+            self._record(Code.MIGRATED, source, target, moved.tree, list(moved.dropped))
+            if self.state.phase in LIVE:
+                self._drive(self._ready_by_itself())
+
     def cancel(self, *, at: int) -> None:
         """Remove everything and end the case as cancelled (pattern 20); not possible once it has completed."""
         with self._command(at, Phase.CREATED, Phase.RUNNING, Phase.SUSPENDED, Phase.FAILED, Phase.DEADLOCKED):
@@ -79,7 +103,8 @@ class Case(PeopleLife):
         """Go on after `suspend`."""
         with self._command(at, Phase.SUSPENDED):
             self._record(Code.PHASE, Phase.RUNNING.value)
-            self._drive()
+            # Only a migration meanwhile can have made any ready.
+            self._drive(self._ready_by_itself())
 
     def send_event(self, name: str, data: Mapping[str, Any] | None = None, *, at: int) -> int:
         """

@@ -18,7 +18,8 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from knhk._cache import CaseCache, Kernel, choose_kernel
+from knhk._cache import CaseCache, Compiled, Kernel, choose_kernel
+from knhk._migration import Renaming
 from knhk._schema import schema_problems
 from knhk.analysis.soundness import AT_REGISTRATION, judge
 from knhk.errors import (
@@ -34,6 +35,8 @@ from knhk.errors import (
 from knhk.expr import Dialect
 from knhk.journal import plain_data
 from knhk.limits import Limits
+from knhk.migration import CaseMigration, MigrationReport, migrate_cases
+from knhk.people import Directory
 from knhk.ports import CaseHeader, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
 from knhk.running import RunningCase, raise_first
 from knhk.spec import Specification
@@ -41,6 +44,7 @@ from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
 from knhk.work.handlers import Handlers
 from knhk.work.runner import Runner
+from knhk.work.worklist import Worklist, who_is
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 
@@ -100,6 +104,7 @@ class Engine:
         cache: how many cases stay in memory.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
+        directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class Engine:
         cache: int = 10_000,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
+        directory: Directory | None = None,
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -127,6 +133,7 @@ class Engine:
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
+            directory=directory,
         )
 
     def __enter__(self) -> Self:
@@ -139,6 +146,11 @@ class Engine:
     def clock(self) -> Clock:
         """What tells this engine the time."""
         return self._clock
+
+    @property
+    def directory(self) -> Directory | None:
+        """Who works here, as far as this engine was told."""
+        return None if self._cache.people is None else self._cache.people.directory
 
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
@@ -157,11 +169,7 @@ class Engine:
             SpecificationConflict: this id and version are registered with other content.
             MissingExtra: it has a schema for its data, and the library for that is not installed.
         """
-        found = [*specification.problems(dialect=self._expressions)]
-        if specification.data is not None:
-            found += schema_problems(specification.data)
-        if found:
-            raise SpecificationError(found)
+        self._refuse_ill_formed(specification)
         key = (specification.id, specification.version)
         stored = {(each.spec_id, each.version) for each in self._store.specifications()}
         self._store.put_specification(
@@ -279,6 +287,46 @@ class Engine:
         raise_first(failures)
         return count
 
+    def migrate(
+        self,
+        spec_id: str,
+        *,
+        to: str | Specification,
+        cases: Iterable[str] | None = None,
+        tasks: Mapping[str, str] | None = None,
+        conditions: Mapping[str, str] | None = None,
+        nets: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+        progress: Callable[[CaseMigration], None] | None = None,
+    ) -> MigrationReport:
+        """
+        Move open cases to another registered version of their specification; those that have no place there stay.
+
+        Each case moves by itself, all or nothing, while others work on the rest; a repeated call goes on where one was cut off.
+
+        Args:
+            spec_id: which specification.
+            to: the version to move to; a specification is registered first, but for a dry run.
+            cases: the ids of the cases; None: all that are open and have another version.
+            tasks, conditions, nets: what is called otherwise there: old name to new (`knhk._migration.Renaming`).
+            dry_run: change nothing, and tell what would become of each.
+            progress: called with each case's fate.
+
+        Raises:
+            UnknownSpecification, UnknownCase: there is no such version, or no such case.
+            CommandError: a case, or the new version, is of another specification.
+            SpecificationError, SpecificationConflict: as `register`.
+        """
+        target = (
+            self._cache.compiled(spec_id, to) if isinstance(to, str) else self._target(spec_id, to, dry_run=dry_run)
+        )
+        self._cache.land()
+        headers = self.cases(spec_id=spec_id) if cases is None else [self._header_of(each, spec_id) for each in cases]
+        renaming = Renaming(tasks=tasks or {}, conditions=conditions or {}, nets=nets or {})
+        fates = migrate_cases(self._cache, headers, target, renaming, dry_run=dry_run, progress=progress)
+        version = target.program.specification.version
+        return MigrationReport(spec_id=spec_id, target=version, dry_run=dry_run, cases=tuple(fates))
+
     def case(self, case_id: str) -> RunningCase:
         """Return a case by its id; raises UnknownCase."""
         self._store.header(case_id)
@@ -299,6 +347,19 @@ class Engine:
         while page := self._store.items(state=state, by=by, after=after):
             yield from page
             after = (page[-1].case_id, page[-1].number)
+
+    def worklist(self, participant: str, *, roles: Iterable[str] | None = None) -> Worklist:
+        """
+        Return the work of a participant: what is offered to him, and what is allocated to, started or suspended by him.
+
+        Args:
+            participant: his id.
+            roles: what he is, where no directory says so.
+
+        Raises:
+            Forbidden: the directory does not know him, or not these roles of his.
+        """
+        return Worklist(self._store, who_is(self.directory, participant, roles), self._cache.land)
 
     def run_pending(self) -> int:
         """
@@ -386,6 +447,33 @@ class Engine:
             state="created",
             version=1,
         )
+
+    def _refuse_ill_formed(self, specification: Specification) -> None:
+        found = [*specification.problems(dialect=self._expressions)]
+        if specification.data is not None:
+            found += schema_problems(specification.data)
+        if found:
+            raise SpecificationError(found)
+
+    def _target(self, spec_id: str, specification: Specification, *, dry_run: bool) -> Compiled:
+        """Return the version to migrate to, registered unless nothing is to change."""
+        if specification.id != spec_id:
+            message = f"the new version is of specification {specification.id!r}, not {spec_id!r}; nothing was migrated"
+            raise CommandError(message)
+        registered = {(each.spec_id, each.version) for each in self._store.specifications()}
+        if not dry_run or (spec_id, specification.version) in registered:
+            # One that is registered with other content is refused here, in a dry run too.
+            self.register(specification)
+            return self._cache.compiled(spec_id, specification.version)
+        self._refuse_ill_formed(specification)
+        return self._cache.compile(specification)
+
+    def _header_of(self, case_id: str, spec_id: str) -> CaseHeader:
+        header = self._store.header(case_id)
+        if header.spec_id != spec_id:
+            message = f"case {case_id} is of specification {header.spec_id!r}, not {spec_id!r}; nothing was migrated"
+            raise CommandError(message)
+        return header
 
     def _running(self, case_id: str) -> RunningCase:
         return RunningCase(self._cache, self._handlers, case_id)

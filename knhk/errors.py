@@ -14,6 +14,7 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     │   ├── IllegalTransition                .status, .command, .allowed
     │   ├── Forbidden                        whoever asks may not do that; .participant, .command
     │   ├── LimitExceeded                    a stated limit stands in the way; .limit names it
+    │   ├── MigrationRefused                 the case has no place in the other version; .problems lists every reason
     │   ├── SpecificationConflict            this id and version are registered with other content
     │   ├── IdempotencyConflict              this key was used with another request
     │   └── ConcurrentUpdate                 somebody else moved the case first; reload and retry
@@ -150,6 +151,20 @@ class LimitExceeded(CommandError):
         self.limit = limit
         self.maximum = maximum
         super().__init__(f"{message} (limit {limit}={maximum})")
+
+
+class MigrationRefused(CommandError):
+    """
+    A case has no place in the other version of its specification; it stays as it is.
+
+    Attributes:
+        problems: every reason, with its place in the case.
+    """
+
+    def __init__(self, case_id: str, target: str, problems: Sequence[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        head = f"case {case_id} cannot move to version {target}:"
+        super().__init__("\n  - ".join([head, *map(str, self.problems)]))
 
 
 class SpecificationConflict(CommandError):

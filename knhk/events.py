@@ -20,6 +20,7 @@ class EventKind(enum.Enum):
     CASE_CANCELLED = "case_cancelled"
     CASE_FAILED = "case_failed"
     CASE_DEADLOCKED = "case_deadlocked"
+    CASE_MIGRATED = "case_migrated"
     TASK_FIRED = "task_fired"
     TASK_STARTED = "task_started"
     TASK_COMPLETED = "task_completed"

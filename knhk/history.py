@@ -12,6 +12,7 @@ from typing import Any
 from knhk._case_state import CaseState, Code, End, Phase, Record
 from knhk._kernel import Net
 from knhk._lower import Program
+from knhk.errors import JournalError
 from knhk.events import Event, EventKind
 from knhk.journal import decode_batch
 
@@ -27,17 +28,48 @@ _PHASES = {
 }
 
 
-def narrate(program: Program, kernels: Sequence[Net], batches: Iterable[bytes]) -> list[Event]:
-    """Return the events of a whole history; raises JournalError where it cannot be read."""
-    state = CaseState(program, kernels)
+Versions = Callable[[str], tuple[Program, Sequence[Net]]]
+"""What a version of the case's specification is; a case that was migrated has had several."""
+
+
+def narrate(
+    program: Program, kernels: Sequence[Net], batches: Iterable[bytes], versions: Versions | None = None
+) -> list[Event]:
+    """
+    Return the events of a whole history.
+
+    Args:
+        program, kernels: the version that the case has now.
+        batches: all that it ever wrote.
+        versions: for cases that may have been migrated.
+
+    Raises:
+        JournalError: the history cannot be read.
+    """
+    read = [decode_batch(batch) for batch in batches]
+    state = CaseState(
+        *_first_version(program, kernels, [record for _, records in read for record in records], versions)
+    )
     events: list[Event] = []
-    for batch in batches:
-        at, records = decode_batch(batch)
+    for at, records in read:
         for record in records:
             kind, path, details = _TELL[record[0]](state, record)
             events.append(Event(sequence=len(events) + 1, at=at, kind=kind, path=path, details=details))
+            if record[0] == Code.MIGRATED and versions is not None:
+                state = CaseState(*versions(record[2]))
             state.apply(record)
     return events
+
+
+def _first_version(
+    program: Program, kernels: Sequence[Net], records: Sequence[Record], versions: Versions | None
+) -> tuple[Program, Sequence[Net]]:
+    first = next((record for record in records if record[0] == Code.MIGRATED), None)
+    if first is None:
+        return program, kernels
+    if versions is None:
+        raise JournalError("the case was migrated: its history needs the versions that it had")
+    return versions(first[1])
 
 
 def _without_none(**details: Any) -> dict[str, Any]:
@@ -177,6 +209,12 @@ def _chained(_: CaseState, record: Record) -> Told:
     return EventKind.PARTICIPANT_CHAINED, "", {"by": record[1], "chained": record[2]}
 
 
+def _migrated(state: CaseState, record: Record) -> Told:
+    _, source, target, _, dropped = record
+    withdrawn = [_item_path(state, number) for number in dropped]
+    return EventKind.CASE_MIGRATED, "", _without_none(source=source, target=target, withdrawn=withdrawn)
+
+
 def _phase(_: CaseState, record: Record) -> Told:
     return _PHASES[Phase(record[1])], "", {}
 
@@ -209,4 +247,5 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.ESCALATED: _escalated,
     Code.CHAINED: _chained,
     Code.SKIPPED: _skipped,
+    Code.MIGRATED: _migrated,
 }

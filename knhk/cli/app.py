@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from knhk.cli.commands_cases import cancel, cases, event, resume, show, suspend, tick
+from knhk.cli.commands_migrate import migrate
 from knhk.cli.commands_patterns import patterns
 from knhk.cli.commands_replay import replay_log
 from knhk.cli.commands_run import run
@@ -44,5 +45,20 @@ def knhk() -> None:
     """Run, look at and steer workflow cases."""
 
 
-for _command in (run, verify, simulate, replay_log, patterns, cases, show, work, event, tick, resume, suspend, cancel):
+for _command in (
+    run,
+    verify,
+    simulate,
+    replay_log,
+    patterns,
+    cases,
+    show,
+    work,
+    event,
+    tick,
+    resume,
+    suspend,
+    cancel,
+    migrate,
+):
     knhk.add_command(_command)

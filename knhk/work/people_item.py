@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from knhk.case import Case
 from knhk.journal import plain_data
-from knhk.work.authority import Authority, Request
+from knhk.work.authority import Request
 
 Command = Callable[[Case, int], None]
 
 
-class Owner(Protocol):
-    """What a work item needs of the case that it belongs to."""
-
-    @property
-    def authority(self) -> Authority | None:
-        """Who judges the requests of participants; None where no directory is there, and everybody may do everything."""
-
-    def pile(self, number: int, participant: str, *, piled: bool) -> None:
-        """Let a participant have all work of an item's task, or no longer."""
-
-
-class PeopleItem:
+class PeopleItem(abc.ABC):
     """The part of a work item that people use; `by` says who gives the command."""
 
     number: int
-    _case: Owner
 
     def allocate(self, to: str, *, by: str = "") -> None:
         """
@@ -48,18 +37,14 @@ class PeopleItem:
             by: who says so: who has it allocated and may give it back, or an administrator.
         """
         if to is None:
-            self._ask(
-                Request("offer", by), lambda case, at: case.change_item(self.number, "offer", at=at, by="")
-            )
+            self._ask(Request("offer", by), lambda case, at: case.change_item(self.number, "offer", at=at, by=""))
             return
         audience = tuple(to)
         wrong = [each for each in audience if each.partition(":")[0] not in ("role", "participant")]
         if wrong or not audience:
             message = f"an item is offered to role:NAME or participant:NAME, not to {wrong[0] if wrong else 'nobody'!r}"
             raise ValueError(message)
-        self._ask(
-            Request("offer", by), lambda case, at: case.route_item(self.number, audience, at=at, filtered=False)
-        )
+        self._ask(Request("offer", by), lambda case, at: case.route_item(self.number, audience, at=at, filtered=False))
 
     def delegate(self, to: str, *, by: str = "") -> None:
         """Hand an allocated item to another participant, who may do it or works for whoever hands it on."""
@@ -96,8 +81,8 @@ class PeopleItem:
             by: who; whoever had them before has them no more.
             piled: False ends it.
         """
-        self._ask(Request("pile", by), _nothing)
-        self._case.pile(self.number, by, piled=piled)
+        self._ask(Request("pile", by), lambda _, __: None)
+        self._pile(by, piled=piled)
 
     def chain(self, *, by: str, chained: bool = True) -> None:
         """
@@ -109,9 +94,13 @@ class PeopleItem:
         """
         self._ask(Request("chain", by), lambda case, at: case.chain(by, at=at, chained=chained))
 
+    @abc.abstractmethod
+    def _pile(self, by: str, *, piled: bool) -> None:
+        """Let a participant have all work of the item's task, or no longer."""
+
+    @abc.abstractmethod
     def _ask(self, request: Request, command: Command, *, gone: str = "completed") -> None:
         """Do a command of a participant, if he may give it."""
-        raise NotImplementedError
 
 
 def _allocate(case: Case, number: int, to: str, at: int) -> None:
@@ -119,7 +108,3 @@ def _allocate(case: Case, number: int, to: str, at: int) -> None:
         case.change_item(number, "allocate", at=at, by=to)
     else:
         case.allocate_item(number, to, at=at)
-
-
-def _nothing(_: Case, __: int) -> None:
-    """Change nothing in the case."""

@@ -6,12 +6,13 @@ Each is read a page at a time by the store's indexes, so that what is open elsew
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import attrs
 
-from knhk.people import Participant
+from knhk.errors import Forbidden
+from knhk.people import Directory, Participant
 from knhk.ports import ItemRow, Store
 from knhk.work.people import audiences
 
@@ -117,3 +118,29 @@ def _may_do(row: ItemRow, participant: Participant) -> bool:
         and participant.capabilities.issuperset(details.get("capabilities", ()))
         and not (details.get("positions") and participant.positions.isdisjoint(details["positions"]))
     )
+
+
+def who_is(directory: Directory | None, participant_id: str, roles: Iterable[str] | None) -> Participant:
+    """
+    Return a participant as his worklist needs him.
+
+    Args:
+        directory: who there is; None: nobody says so.
+        participant_id: who is asked for.
+        roles: what he is, where no directory says so.
+
+    Raises:
+        Forbidden: the directory does not know him, or says what he is when somebody else does too.
+    """
+    if directory is None:
+        return Participant(id=participant_id, roles=frozenset(roles or ()))
+    found = directory.participant(participant_id)
+    if found is None or not found.active:
+        message = f"the directory has no active participant {participant_id!r}"
+        raise Forbidden(message, participant=participant_id, command="list")
+    if roles is not None and not found.roles.issuperset(roles):
+        message = (
+            f"{participant_id!r} has the roles that the directory says: {', '.join(sorted(found.roles)) or 'none'}"
+        )
+        raise Forbidden(message, participant=participant_id, command="list")
+    return found
