@@ -121,7 +121,9 @@ def check_separate(state: CaseState, item: ItemEntry, who: str, command: str) ->
         raise Forbidden(message, participant="", command=command)
     done = kept_from(state, item).get(who)
     if done is not None:
-        message = f"{who!r} cannot {command} {path}: he did {done} in this case, and it is for somebody who did not"
+        message = (
+            f"{who!r} cannot {command} {path}: {who!r} did {done} in this case, and it is for somebody who did not"
+        )
         raise Forbidden(message, participant=who, command=command)
 
 

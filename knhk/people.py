@@ -12,6 +12,10 @@ from typing import Protocol
 import attrs
 
 
+def _names(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(names)
+
+
 @attrs.frozen(kw_only=True)
 class Participant:
     """
@@ -29,9 +33,9 @@ class Participant:
 
     id: str
     name: str = attrs.field(default=attrs.Factory(lambda self: self.id, takes_self=True))
-    roles: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
-    capabilities: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
-    positions: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    roles: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
+    capabilities: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
+    positions: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
     active: bool = True
     administrator: bool = False
 

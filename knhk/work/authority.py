@@ -100,7 +100,7 @@ class Authority:
         if item.state in _HELD and item.by:
             if item.by != participant.id:
                 verb = "allocated to" if item.state is ItemState.ALLOCATED else "done by"
-                return f"it is {verb} {item.by!r}; he may, or an administrator"
+                return f"it is {verb} {item.by!r}, who may, as may an administrator"
         else:
             hindrance = self._people.hindrance(case, item, participant)
             if hindrance:
@@ -122,4 +122,4 @@ class Authority:
         hindrance = self._people.hindrance(case, item, receiver)
         if not hindrance or works_for(self._people.directory, receiver, giver):
             return ""
-        return f"{receiver.id!r} cannot have it, because {hindrance}, and he does not work for {giver.id!r}"
+        return f"{receiver.id!r} cannot have it, because {hindrance}, and does not report to {giver.id!r}"

@@ -48,11 +48,11 @@ class People:
         capabilities, positions = demands(case.state, item)
         missing = [each for each in capabilities if each not in participant.capabilities]
         if missing:
-            return f"it needs {' and '.join(missing)}, which he cannot do"
+            return f"it needs the capability {' and '.join(missing)}"
         if positions and not participant.positions.intersection(positions):
             return f"it is for {told([f'position:{each}' for each in positions])}"
         done = kept_from(case.state, item).get(participant.id)
-        return "" if done is None else f"he did {done} in this case, and it is for somebody who did not"
+        return "" if done is None else f"{participant.id!r} did {done} in this case, and it is for somebody who did not"
 
     def candidates(self, case: Case, item: ItemEntry) -> Iterator[Participant]:
         """Give all who may do an item, each once, in no order."""

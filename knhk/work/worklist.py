@@ -133,7 +133,7 @@ def who_is(directory: Directory | None, participant_id: str, roles: Iterable[str
         Forbidden: the directory does not know him, or says what he is when somebody else does too.
     """
     if directory is None:
-        return Participant(id=participant_id, roles=frozenset(roles or ()))
+        return Participant(id=participant_id, roles=roles or ())
     found = directory.participant(participant_id)
     if found is None or not found.active:
         message = f"the directory has no active participant {participant_id!r}"
