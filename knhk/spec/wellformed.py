@@ -85,16 +85,18 @@ def draft_problems(
             check = _NetCheck(net, place, subnets=known, damaged=draft.damaged, expressions=expressions, report=report)
             check.run()
             if not draft.incomplete:
-                check.check_people(_manual_tasks(specification))
+                check.check_people(_manual_tasks(specification, draft.damaged))
     return draft.problems + report.problems()
 
 
-def _manual_tasks(specification: SpecificationData) -> dict[str, bool]:
-    """By id of a task, in whatever net, whether any such task is work for people."""
+def _manual_tasks(specification: SpecificationData, damaged: Collection[str]) -> dict[str, bool]:
+    """By id of a task, in whatever net, whether any such task is work for people; a damaged one may well be."""
     found: dict[str, bool] = {}
-    for net in specification.nets().values():
+    for name, net in specification.nets().items():
+        tasks = inside(inside("subnets", name), "tasks") if name else "tasks"
         for task in net.tasks:
-            found[task.id] = found.get(task.id, False) or task.manual is not None
+            manual = task.manual is not None or inside(tasks, task.id) in damaged
+            found[task.id] = found.get(task.id, False) or manual
     return found
 
 
