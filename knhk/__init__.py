@@ -23,15 +23,20 @@ if TYPE_CHECKING:
         IdempotencyConflict,
         IllegalTransition,
         InternalError,
+        InvalidSignature,
         JournalError,
         KnhkError,
         LimitExceeded,
         MigrationRefused,
         MissingExtra,
         ModelError,
+        OutboundError,
+        OutboundFailed,
+        OutboundRefused,
         ParseError,
         Problem,
         QuarantinedCase,
+        ResponseRefused,
         SpecificationConflict,
         SpecificationError,
         StoreError,
@@ -51,6 +56,8 @@ if TYPE_CHECKING:
     from knhk.spec import Specification, build
     from knhk.work.handlers import Work
     from knhk.work.organisation import Organisation
+    from knhk.work.outbound import Outbound
+    from knhk.work.signature import verify_signature
     from knhk.work.worklist import Worklist
 
 _HOME = {
@@ -65,6 +72,8 @@ _HOME = {
     "knhk.work.handlers": ("Work",),
     "knhk.work.organisation": ("Organisation",),
     "knhk.work.worklist": ("Worklist",),
+    "knhk.work.outbound": ("Outbound",),
+    "knhk.work.signature": ("verify_signature",),
     "knhk.errors": (
         "CommandError",
         "ConcurrentUpdate",
@@ -74,15 +83,20 @@ _HOME = {
         "IdempotencyConflict",
         "IllegalTransition",
         "InternalError",
+        "InvalidSignature",
         "JournalError",
         "KnhkError",
         "LimitExceeded",
         "MigrationRefused",
         "MissingExtra",
         "ModelError",
+        "OutboundError",
+        "OutboundFailed",
+        "OutboundRefused",
         "ParseError",
         "Problem",
         "QuarantinedCase",
+        "ResponseRefused",
         "SpecificationConflict",
         "SpecificationError",
         "StoreError",
@@ -113,6 +127,7 @@ __all__ = (
     "IdempotencyConflict",
     "IllegalTransition",
     "InternalError",
+    "InvalidSignature",
     "JournalError",
     "KnhkError",
     "LimitExceeded",
@@ -122,11 +137,16 @@ __all__ = (
     "MissingExtra",
     "ModelError",
     "Organisation",
+    "Outbound",
+    "OutboundError",
+    "OutboundFailed",
+    "OutboundRefused",
     "ParseError",
     "Participant",
     "Problem",
     "QuarantinedCase",
     "Registration",
+    "ResponseRefused",
     "RunningCase",
     "Specification",
     "SpecificationConflict",
@@ -143,6 +163,7 @@ __all__ = (
     "Worklist",
     "build",
     "patterns",
+    "verify_signature",
 )
 
 

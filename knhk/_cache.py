@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -23,6 +24,7 @@ from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk._migration import Moved, Renaming, move
 from knhk._people_rules import audience_of, details_of
+from knhk._plain import plain_data
 from knhk._schema import Check, compile_schema
 from knhk.case import Case
 from knhk.errors import CommandError, DataError, JournalError, KnhkError, Problem, QuarantinedCase, UnknownSpecification
@@ -30,10 +32,12 @@ from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
 from knhk.people import Directory
-from knhk.ports import CaseHeader, Clock, Commit, ItemRow, Store, StoredCase
-from knhk.spec import Specification
+from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store, StoredCase
+from knhk.spec import Retry, Specification
+from knhk.work.attempt import Attempt
 from knhk.work.authority import Authority
 from knhk.work.handlers import Work
+from knhk.work.outbox import Outbox, Told
 from knhk.work.people import People
 from knhk.workitem import ItemState
 
@@ -83,14 +87,15 @@ def compile_specification(
     dialect: Dialect = "subset",
     kernel: type[Net] = _hot.Net,
     or_join_budget: int | None = None,
+    express: bool = True,
 ) -> Compiled:
-    """Compile a well-formed specification."""
+    """Compile a well-formed specification; `express` False lets the driver do all its work."""
     program = lower(specification, dialect=dialect)
     check = None if specification.data is None else compile_schema(specification.data)
     kernels = tuple(kernel(each.tables, or_join_budget=or_join_budget) for each in program.nets)
     # Data that must fit a schema are looked at by the driver, with every result.
-    express = express_net(program.nets[0], kernels[0]) if check is None else None
-    return Compiled(program, kernels, check, express)
+    net = express_net(program.nets[0], kernels[0]) if check is None and express else None
+    return Compiled(program, kernels, check, net)
 
 
 @attrs.define(eq=False)
@@ -101,23 +106,27 @@ class Resident:
     Args:
         express: what an express needs to know of its net, or None.
         journey: the express that is under way; whoever holds the case meanwhile finds it landed.
-        in_flight: items whose handler runs now.
+        in_flight: the attempts of the items whose handler runs now.
+        doubtful: items whose handler may have been called by a process that ended, without a record of it.
         since_snapshot: records since the last snapshot.
         shared: the last item that was looked at for somebody to give it to.
         stale: forgotten: whoever waited for the lock must load again.
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
+        told: the case as subscribers know it, where there are any.
     """
 
     case: Case
     header: CaseHeader
     express: Any = None
     journey: Journey | None = None
-    in_flight: dict[int, None] = attrs.field(factory=dict)
+    in_flight: dict[int, Attempt] = attrs.field(factory=dict)
+    doubtful: dict[int, None] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     since_snapshot: int = 0
     shared: int = 0
     stale: bool = False
     users: int = 0
+    told: Told | None = None
 
 
 class CaseCache:
@@ -133,9 +142,14 @@ class CaseCache:
         kernel: the class of nets that plays the token game.
         functions: the plain functions by handler name; they may become more.
         directory: who there is; None: nobody is asked for, and everybody may do everything.
+        retry: what follows when a handler raises whose task says nothing of it.
+        timed: whether handlers have a time limit even where their tasks state none.
 
     Attributes:
         people, authority: who may do what, and who judges that; None without a directory.
+        plain: `plain_data` within the limit of this engine.
+        listeners: are told, while the case is held, of every commit after which it has work that nobody does.
+        outbox: makes what subscribers are told of a commit.
     """
 
     def __init__(
@@ -148,22 +162,35 @@ class CaseCache:
         size: int,
         dialect: Dialect = "subset",
         kernel: type[Net] = _hot.Net,
+        retry: Retry | None = None,
+        timed: bool = False,
         directory: Directory | None = None,
     ) -> None:
         self.people = None if directory is None else People(directory, store)
         self.authority = None if self.people is None else Authority(self.people)
+        self.listeners: list[Callable[[CaseHeader, bool], object]] = []
+        self._retry = retry
+        self._timed = timed
         self.store = store
         self.clock = clock
         self._limits = limits
         self._size = size
         self._dialect = dialect
         self._kernel = kernel
+        self.plain = partial(plain_data, limit=limits.payload)
         self._forgetful = bool(getattr(store, "forgetful", False))
-        self._terms = terms(functions, clock.now, forgetful=self._forgetful, steps=limits.steps)
+        self._terms = terms(
+            functions,
+            clock.now,
+            copy=partial(self.plain, what="the result"),
+            forgetful=self._forgetful,
+            steps=limits.steps,
+        )
         self._residents: OrderedDict[str, Resident] = OrderedDict()
         self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.RLock()
+        self.outbox = Outbox(store)
 
     def __len__(self) -> int:
         return len(self._residents)
@@ -185,6 +212,7 @@ class CaseCache:
             dialect=self._dialect,
             kernel=self._kernel,
             or_join_budget=self._limits.or_join_budget,
+            express=not self._timed,
         )
 
     def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
@@ -223,9 +251,15 @@ class CaseCache:
         case = self._fresh(compiled)
         case.create(data)
         records = case.take_records()
-        batch = encode_batch(self.clock.now(), records)
-        commit = Commit(header=header, expected=0, batch=batch, idempotency=idempotency)
-        return Resident(case, header, compiled.express, since_snapshot=len(records)), commit
+        now = self.clock.now()
+        batch = encode_batch(now, records)
+        resident = Resident(case, header, compiled.express, since_snapshot=len(records))
+        documents: tuple[Document, ...] = ()
+        if now >= self.outbox.look_at:
+            resident.header = attrs.evolve(header, version=0)
+            documents = self._announce(resident, len(records), [batch], now)
+            resident.header = header
+        return resident, Commit(header=header, expected=0, batch=batch, idempotency=idempotency, documents=documents)
 
     def hold(self, case_id: str) -> _Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
@@ -271,6 +305,8 @@ class CaseCache:
         """Send an express on its way where the case has work for one; the caller holds the case and will `arrive`."""
         if resident.express is None or resident.in_flight:
             return None
+        if not resident.doubtful.keys().isdisjoint(resident.case.state.work):
+            return None
         journey = depart(
             resident.case,
             resident.express,
@@ -300,11 +336,14 @@ class CaseCache:
             self.commit(resident, cuts=journey.express.cuts)
         return good
 
-    def interrupt(self, resident: Resident) -> None:
-        """An express ended in the middle of a handler: its item stays begun."""
+    def interrupt(self, resident: Resident, *, spare: bool) -> None:
+        """An express ended in the middle of a handler: its item stays begun, or to spare it, is handed back."""
         if resident.journey is not None:
             self._land(resident)
+            for number in resident.in_flight if spare else ():
+                resident.case.hand_back(number, at=self.clock.now())
             resident.in_flight.clear()
+            self.commit(resident)
 
     def take_over(self, resident: Resident) -> bool:
         """Bring a case that the caller pinned and locked to where the driver would have; False where it is stale."""
@@ -328,7 +367,8 @@ class CaseCache:
         self._travelling.discard(resident)
         if journey is not None:
             journey.land()
-            resident.in_flight[journey.express.job[1]] = None
+            attempt = journey.express.job[3]._live = Attempt(self.clock.now)
+            resident.in_flight[journey.express.job[1]] = attempt
             self.commit(resident, cuts=journey.express.cuts)
 
     def commit(
@@ -354,7 +394,14 @@ class CaseCache:
         except BaseException:
             self.forget(resident)
             raise
-        resident.header = commits[-1].header
+        resident.header = header = commits[-1].header
+        for number, attempt in resident.in_flight.items():
+            if number not in resident.case.state.items:
+                attempt.lose("its work is gone")
+        if self.listeners and (header.runnable or header.due is not None):
+            waits = len(resident.case.state.work) > len(resident.in_flight)
+            for listener in self.listeners:
+                listener(header, waits)
 
     def _share_out(self, resident: Resident, people: People) -> None:
         """Give away the work of people that came up; what that decides is in the commit of what made it come up."""
@@ -378,7 +425,11 @@ class CaseCache:
         records = case.take_records()
         if not records:
             return []
-        batches = _batches(records, taken, cuts, self.clock.now())
+        now = self.clock.now()
+        batches = _batches(records, taken, cuts, now)
+        documents: tuple[Document, ...] = ()
+        if now >= self.outbox.look_at:
+            documents = self._announce(resident, len(records), batches, now)
         phase = case.state.phase
         running = phase is Phase.RUNNING
         due = case.next_due() if running else None
@@ -407,6 +458,7 @@ class CaseCache:
             snapshot=snapshot,
             items=rows,
             closed_items=closed,
+            documents=documents,
         )
         if not batches:
             return [last]
@@ -415,6 +467,22 @@ class CaseCache:
             for version, batch in enumerate(batches, before.version)
         ]
         return [*earlier, last]
+
+    def _announce(self, resident: Resident, fresh: int, batches: Sequence[bytes], now: int) -> tuple[Document, ...]:
+        """Return what subscribers are told of a commit of so many fresh records, which is stored with it."""
+        before = resident.header
+        compiled = self.compiled(before.spec_id, before.spec_version)
+        documents, resident.told = self.outbox.messages(
+            compiled.program,
+            compiled.kernels,
+            resident.case,
+            before=before,
+            told=resident.told,
+            fresh=fresh,
+            batches=batches,
+            now=now,
+        )
+        return documents
 
     def relocate(self, resident: Resident, target: Compiled, renaming: Renaming, *, dry_run: bool) -> Moved:
         """
@@ -457,7 +525,7 @@ class CaseCache:
                 self.forget(resident)
 
     def _fresh(self, compiled: Compiled) -> Case:
-        return Case(compiled.program, compiled.kernels, limits=self._limits, check=compiled.check)
+        return Case(compiled.program, compiled.kernels, limits=self._limits, check=compiled.check, retry=self._retry)
 
     def _load(self, case_id: str) -> Resident:
         stored = self.store.load(case_id)
@@ -473,8 +541,14 @@ class CaseCache:
             self.store.quarantine(case_id, reason)
             message = f"case {case_id} is set aside: {reason}"
             raise QuarantinedCase(message) from error
+        doubtful = {} if self._forgetful else dict.fromkeys(case.state.work)
         return Resident(
-            case, stored.header, compiled.express, since_snapshot=len(records), shared=case.state.next_item - 1
+            case,
+            stored.header,
+            compiled.express,
+            since_snapshot=len(records),
+            doubtful=doubtful,
+            shared=case.state.next_item - 1,
         )
 
 

@@ -44,6 +44,8 @@ class Code(enum.IntEnum):
     ATTEMPT_FAILED = 19
     CLAIMED = 20
     CLAIM_EXPIRED = 21
+    ATTEMPTS_UNTIL = 22
+    ATTEMPTS_SPARED = 23
     ROUTED = 37
     SAVED = 38
     ESCALATION_SET = 39
@@ -223,7 +225,8 @@ class CaseState:
                 net.activities[task] = Activity()
                 net.activities[task].open[0] = number
                 self._note(item)
-            item.attempt = attempts
+            if attempts > item.attempt:
+                item.attempt, item.begun = attempts, True
         self.touched[net.number] = None
 
     # --- looking ------------------------------------------------------------------------------------------------------
@@ -358,6 +361,8 @@ class CaseState:
 
     def _item(self, number: int, state: str, by: str, attempt: int) -> None:
         item = self.items[number]
+        # Only the number of a handler's attempt grows while its item is started: that is what begins it.
+        item.begun = attempt > item.attempt and state == item.state.value
         item.state, item.by, item.attempt = _ITEM_STATES[state], by, attempt
         self.deadlines.pop(number, None)
         self._note(item)
@@ -365,7 +370,7 @@ class CaseState:
     def _attempt_failed(self, number: int, _: str, due: int | None) -> None:
         """With a time the item is tried again then; without one it has failed for good."""
         item = self.items[number]
-        item.state = ItemState.FAILED
+        item.state, item.begun = ItemState.FAILED, False
         if due is None:
             self.deadlines.pop(number, None)
         else:
@@ -416,6 +421,13 @@ class CaseState:
         item = self.items[number]
         item.by = by
         self._note(item)
+
+    def _attempts_until(self, number: int, until: int) -> None:
+        self.items[number].until = until
+
+    def _attempts_spared(self, number: int, spared: int) -> None:
+        item = self.items[number]
+        item.spared, item.begun = spared, False
 
     def _migrated(self, _: str, __: str, tree: dict[str, Any], dropped: Sequence[int]) -> None:
         """Become the state that the other version has; this one's program is that version's already."""
@@ -562,6 +574,11 @@ class CaseState:
             "items": [
                 [i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()
             ],
+            "attempts": [
+                [i.number, i.spared, i.begun, i.until]
+                for i in self.items.values()
+                if i.spared or i.begun or i.until is not None
+            ],
             "deadlines": sorted(map(list, self.deadlines.items())),
             **self.people.dump(),
             "nets": [_dump_net(net) for net in self.nets.values()],
@@ -583,7 +600,10 @@ class CaseState:
             number: ItemEntry(number, net, task, k, ItemState(state), by, attempt)
             for number, net, task, k, state, by, attempt in tree["items"]
         }
-        # A snapshot of version 1 knows no deadlines of items.
+        # Older snapshots know no deadlines of items, or less of their attempts.
+        for number, spared, begun, until in tree.get("attempts", ()):
+            item = self.items[number]
+            item.spared, item.begun, item.until = spared, begun, until
         self.deadlines = dict(tree.get("deadlines", ()))
         self.nets = {}
         for each in tree["nets"]:
@@ -657,6 +677,8 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.ATTEMPT_FAILED: CaseState._attempt_failed,
     Code.CLAIMED: CaseState._claimed,
     Code.CLAIM_EXPIRED: CaseState._claim_expired,
+    Code.ATTEMPTS_UNTIL: CaseState._attempts_until,
+    Code.ATTEMPTS_SPARED: CaseState._attempts_spared,
     Code.ROUTED: CaseState._routed,
     Code.SAVED: CaseState._saved,
     Code.ESCALATION_SET: CaseState._escalation_set,

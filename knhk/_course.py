@@ -18,7 +18,7 @@ from knhk._questions import depth_below, ends_implicitly, locate, waits
 from knhk._schema import Check
 from knhk.errors import IllegalTransition, InternalError, JournalError, LimitExceeded, UnknownWorkItem
 from knhk.limits import Limits
-from knhk.spec import TriggerMode
+from knhk.spec import Retry, TriggerMode
 from knhk.workitem import ItemEntry, ItemState
 
 LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
@@ -39,6 +39,7 @@ class Course:
         "_log",
         "_now",
         "_program",
+        "_retry",
         "_steps",
         "_taken",
         "_visited",
@@ -46,10 +47,17 @@ class Course:
     )
 
     def __init__(
-        self, program: Program, kernels: Sequence[Net], *, limits: Limits | None = None, check: Check | None = None
+        self,
+        program: Program,
+        kernels: Sequence[Net],
+        *,
+        limits: Limits | None = None,
+        check: Check | None = None,
+        retry: Retry | None = None,
     ) -> None:
         self._check = check
         self._program = program
+        self._retry = retry
         self._kernels = kernels
         self._limits = limits if limits is not None else Limits()
         self.state = CaseState(program, kernels)

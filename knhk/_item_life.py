@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from knhk._attempts import Failure, is_retryable, next_attempt, why_no_further
 from knhk._case_state import Code, NetInstance, Phase
 from knhk._course import Course
+from knhk._decisions import mapped
 from knhk._lower import Kind
 from knhk._people_rules import check_separate, escalated
 from knhk._questions import Due, given_back, next_due
 from knhk.errors import IllegalTransition, InternalError
-from knhk.workitem import TRANSITIONS, ItemEntry, ItemState, allowed, backoff
+from knhk.spec import Retry
+from knhk.workitem import TRANSITIONS, ItemEntry, ItemState, allowed
 
 
 class ItemLife(Course):
@@ -90,9 +93,11 @@ class ItemLife(Course):
             self._begin(net, task, by or offered.by)
             self._drive()
             activity = net.activities.get(task)
-        if activity is None or k not in activity.open or net.plan.plans[task].kind is Kind.SUBNET:
+        # What followed from its start may have ended the case, and with it the item.
+        number = -1 if activity is None or net.plan.plans[task].kind is Kind.SUBNET else activity.open.get(k, -1)
+        item = self.state.items.get(number)
+        if item is None:
             raise self._refusal(net.path(task, k), "complete", "it is not started")
-        item = self.state.items[activity.open[k]]
         if (item.state, "complete") not in TRANSITIONS:
             raise illegal(net.path(task, k), item, "complete")
         if by and item.by not in ("", by) and net.plan.plans[task].kind is Kind.EXTERNAL:
@@ -100,6 +105,10 @@ class ItemLife(Course):
             raise self._refusal(net.path(task, k), "complete", f"it belongs to {item.by!r} now, not to {by!r}")
         if net.plan.plans[task].kind is Kind.MANUAL:
             output = self._done_by(item, output, by or item.by)
+        mapping = net.plan.plans[task].output
+        if mapping is not None:
+            given = {**self._mapping_variables(net, task, k), "output": output or {}}
+            output = mapped(mapping, given, f"{net.path(task, k)}: output")
         self._finish(net, task, k, output)
         self._drive()
 
@@ -121,7 +130,7 @@ class ItemLife(Course):
             if state is None or command in ("start", "complete"):
                 raise illegal(self.path(item), item, command)
             if command == "fail":
-                self._fail(item, "")
+                self._fail(item, Failure(text=""))
             else:
                 if state in (ItemState.ALLOCATED, ItemState.STARTED):
                     check_separate(self.state, item, by or item.by, command)
@@ -133,13 +142,13 @@ class ItemLife(Course):
                 self._record(Code.PHASE, Phase.RUNNING.value)
             self._drive()
 
-    def fail_attempt(self, number: int, error: str, *, at: int) -> bool:
+    def fail_attempt(self, number: int, failure: Failure, *, at: int) -> bool:
         """
         Note that an attempt at started work failed.
 
         Args:
             number: the work item.
-            error: what people are told of it.
+            failure: what it failed of.
             at: now; the wait for the next attempt counts from it.
 
         Returns:
@@ -149,7 +158,7 @@ class ItemLife(Course):
             item = self.item(number)
             if (item.state, "fail") not in TRANSITIONS:
                 raise illegal(self.path(item), item, "fail")
-            self._fail(item, error)
+            self._fail(item, failure)
             self._drive()
             return number in self.state.deadlines
 
@@ -157,14 +166,57 @@ class ItemLife(Course):
         """Note that the handler of a started item is about to run; returns which attempt this is, from 1."""
         with self._command(at, Phase.RUNNING):
             item = self.item(number)
+            retry = self.retry(item)
             self._record(Code.ITEM, number, item.state.value, item.by, item.attempt + 1)
+            if retry is not None and retry.deadline is not None and item.until is None:
+                self._record(Code.ATTEMPTS_UNTIL, number, at + retry.deadline)
             return item.attempt
 
+    def end_cut_off(self, number: int, *, at: int) -> str:
+        """Fail an item whose last attempt was cut off and that may have no other; returns why, or "" where it may."""
+        item = self.item(number)
+        why = why_no_further(self.retry(item), item, self._limits)
+        if why:
+            with self._command(at, Phase.RUNNING):
+                self._record(Code.ATTEMPT_FAILED, number, why, None)
+                self._drive()
+        return why
+
+    def hand_back(self, number: int, *, at: int) -> None:
+        """Note that the attempt that was begun is not made after all: it does not count, and another may be begun."""
+        with self._command(at, Phase.RUNNING, Phase.FAILED, Phase.SUSPENDED):
+            item = self.item(number)
+            if item.begun:
+                self._record(Code.ATTEMPTS_SPARED, number, item.spared + 1)
+
     # --- looking ------------------------------------------------------------------------------------------------------
+
+    def retry(self, item: ItemEntry) -> Retry | None:
+        """Return the policy that holds for an item: its task's, else for handlers the one for all that state none."""
+        plan = self.plan(item)
+        return self._retry if plan.task.retry is None and plan.kind is Kind.HANDLER else plan.task.retry
+
+    def is_retryable(self, item: ItemEntry, failure: Failure) -> bool:
+        """Whether trying again may help against a failure of this item."""
+        return is_retryable(self.retry(item), failure)
 
     def automatic_work(self) -> list[ItemEntry]:
         """Return the started items that wait for their handler, by number."""
         return [self.state.items[number] for number in self.state.work]
+
+    def work_data(self, number: int) -> dict[str, Any]:
+        """
+        Return what an open item's work is given: what its task's input mapping makes of the case's data, else those themselves.
+
+        Raises:
+            DataError: the mapping fails on these data.
+        """
+        item = self.item(number)
+        net = self.state.nets[item.net]
+        mapping = net.plan.plans[item.task].input
+        if mapping is None:
+            return self.state.data
+        return mapped(mapping, self._mapping_variables(net, item.task, item.instance), f"{self.path(item)}: input")
 
     def next_due(self) -> Due | None:
         """Return what comes due first: a timer whose task could run, a retry, or the end of a claim; None: nothing."""
@@ -172,11 +224,15 @@ class ItemLife(Course):
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _fail(self, item: ItemEntry, error: str) -> None:
-        retry = self.plan(item).task.retry
-        again = retry is not None and item.attempt < retry.max_attempts
-        due = self._now + backoff(retry, max(item.attempt, 1)) if retry is not None and again else None
-        self._record(Code.ATTEMPT_FAILED, item.number, error, due)
+    def _mapping_variables(self, net: NetInstance, task: int, k: int) -> dict[str, Any]:
+        if not k:
+            return {"data": self.state.data}
+        elements = net.activities[task].elements
+        return {"data": self.state.data, "item": None if elements is None else elements[k - 1], "index": k - 1}
+
+    def _fail(self, item: ItemEntry, failure: Failure) -> None:
+        due, why_not = next_attempt(self.retry(item), item, failure, now=self._now)
+        self._record(Code.ATTEMPT_FAILED, item.number, f"{failure.text} ({why_not})" if why_not else failure.text, due)
 
     def _come_due(self, item: ItemEntry) -> None:
         """Try failed work again, or offer external work again whose claim has ended, unless its attempts are used up."""

@@ -27,6 +27,7 @@ from knhk.spec import (
     Task,
     Termination,
 )
+from knhk.spec.model import mapping_variables
 
 _JOINS = {Join.AND: AND, Join.XOR: XOR, Join.OR: OR}
 _SPLITS = {Split.AND: AND, Split.XOR: XOR, Split.OR: OR}
@@ -75,6 +76,7 @@ class TaskPlan:
         separate: ids of the tasks that whoever does this one must not have done, both ways round.
         remembered: whether it matters later who did it.
         shared_out: whether its instances are offered, each for itself, instead of started together.
+        input, output: the task's mappings, each an expression by name; None: there is none.
     """
 
     task: Task
@@ -91,6 +93,13 @@ class TaskPlan:
     separate: frozenset[str] = frozenset()
     remembered: bool = False
     shared_out: bool = False
+    input: Mapping[str, Expression] | None = None
+    output: Mapping[str, Expression] | None = None
+
+    @property
+    def maps(self) -> bool:
+        """Whether its work is given, or gives, other than the case's data as they are."""
+        return self.input is not None or self.output is not None
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -275,6 +284,7 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
     manual = task.manual
     named = None if manual is None else manual.participants_from
     shared_out = multiple is not None and manual is not None and not manual.is_plain
+    given, gives = mapping_variables(task)
     return TaskPlan(
         task=task,
         kind=kind,
@@ -290,4 +300,14 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         separate=bonds.separate.get(task.id, frozenset()) if manual is not None else frozenset(),
         remembered=manual is not None and task.id in bonds.remembered,
         shared_out=shared_out,
+        input=_compiled(task.input, given, dialect),
+        output=_compiled(task.output, gives, dialect),
     )
+
+
+def _compiled(
+    mapping: Mapping[str, str] | None, variables: tuple[str, ...], dialect: Dialect
+) -> Mapping[str, Expression] | None:
+    if mapping is None:
+        return None
+    return {name: compile_expression(text, variables=variables, dialect=dialect) for name, text in mapping.items()}

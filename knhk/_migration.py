@@ -97,7 +97,9 @@ class _Move:
         items = [self._item(item) for number, item in self._items.items() if number in kept]
         dropped = tuple(number for number in self._items if number not in kept)
         deadlines = [each for each in self._tree.get("deadlines", ()) if each[0] in kept]
-        tree = {**self._tree, "nets": nets, "items": items, "deadlines": deadlines, **self._people(kept)}
+        attempts = [each for each in self._tree.get("attempts", ()) if each[0] in kept]
+        moved = {"nets": nets, "items": items, "attempts": attempts, "deadlines": deadlines}
+        tree = {**self._tree, **moved, **self._people(kept)}
         return Moved(tree=tree, problems=tuple(self._problems), withdrawn=tuple(self._withdrawn), dropped=dropped)
 
     def _people(self, kept: set[int]) -> dict[str, Any]:

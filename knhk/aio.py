@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
@@ -21,9 +22,15 @@ from knhk.expr import Dialect
 from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport
 from knhk.people import Directory
-from knhk.ports import CaseHeader, Clock, IdSource, ItemRow, Store
-from knhk.running import Job, RunningCase, WorkItem, raise_first
-from knhk.spec import Specification
+from knhk.ports import CaseHeader, Chance, Clock, IdSource, ItemRow, Store
+from knhk.running import RunningCase, WorkItem
+from knhk.spec import Retry, Specification
+from knhk.work.admission import Held
+from knhk.work.attempt import call_within
+from knhk.work.breaker import Breaker
+from knhk.work.case_work import Job
+from knhk.work.failures import raise_first
+from knhk.work.outbound import Outbound
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -66,22 +73,30 @@ class AsyncEngine:
         *,
         durability: str = "full",
         limits: Limits | None = None,
+        retry: Retry | Mapping[str, Any] | None = None,
+        timeout: str | timedelta | None = None,
         clock: Clock | None = None,
         ids: IdSource | None = None,
+        chance: Chance | None = None,
         cache: int = 10_000,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
+        outbound: Outbound | None = None,
         directory: Directory | None = None,
     ) -> None:
         self.engine = Engine(
             target,
             durability=durability,
             limits=limits,
+            retry=retry,
+            timeout=timeout,
             clock=clock,
             ids=ids,
+            chance=chance,
             cache=cache,
             expressions=expressions,
             kernel=kernel,
+            outbound=outbound,
             directory=directory,
         )
         self._threads = _Threads()
@@ -97,9 +112,18 @@ class AsyncEngine:
         await asyncio.to_thread(self.engine.close)
         self._threads.close()
 
-    def handler(self, name: str) -> Callable[[_H], _H]:
-        """Name a function, plain or asynchronous, as the handler of the tasks that ask for it."""
-        return self.engine.handler(name)
+    def handler(self, name: str, *, concurrency: int | None = None) -> Callable[[_H], _H]:
+        """Name a function, plain or asynchronous, as the handler of the tasks that ask for it, as `Engine.handler`."""
+        return self.engine.handler(name, concurrency=concurrency)
+
+    @property
+    def breakers(self) -> Mapping[str, Breaker]:
+        """The circuit breakers, by the name of their dependency."""
+        return self.engine.breakers
+
+    def breaker(self, name: str, **settings: Any) -> Breaker:
+        """Say when the circuit breaker of a dependency opens and closes, as `Engine.breaker`."""
+        return self.engine.breaker(name, **settings)
 
     async def register(self, specification: Specification) -> Registration:
         """Register a specification, as `Engine.register`."""
@@ -169,6 +193,10 @@ class AsyncEngine:
         """Run the timers that are due, as `Engine.tick`."""
         return await self._threads.call(self.engine.tick, now)
 
+    async def deliver(self, now: int | None = None) -> int:
+        """Send the messages of webhooks that are due, as `Engine.deliver`; the webhooks are in `engine.webhooks`."""
+        return await self._threads.call(self.engine.deliver, now)
+
 
 class AsyncCase:
     """One case, as `knhk.RunningCase`, with await."""
@@ -225,19 +253,25 @@ class AsyncCase:
         """Start the case if needed, then do its automatic work, as `RunningCase.run`."""
         failures: list[KnhkError] = []
         with self._case.kept():
-            job = await self._threads.call(self._case.next_job)
-            while job is not None:
+            found = await self._threads.call(self._case.hand_out, failures)
+            while found is not None:
+                if isinstance(found, Held):
+                    if found.by_breaker:
+                        break
+                    await self._freed(found)
+                    found = await self._threads.call(self._case.hand_out, failures)
+                    continue
                 try:
-                    output = await self._call(job)
+                    output = await self._call(found)
                 except asyncio.CancelledError:
-                    # Whoever waited does not any more: the item stays begun, for the next attempt.
-                    job.resident.in_flight.pop(job.number, None)
+                    # Whoever waited does not any more: the work is for the next that runs the case.
+                    await self._threads.call(self._case.hand_back, found, "the run was cancelled")
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
-                    record: Callable[[], HandlerError | None] = partial(self._case.fail, job, error)
+                    record: Callable[[], HandlerError | None] = partial(self._case.fail, found, error)
                 else:
-                    record = partial(self._case.finish, job, output)
-                job = await self._threads.call(self._record_and_next, record, failures)
+                    record = partial(self._case.finish, found, output)
+                found = await self._threads.call(self._record_and_next, record, failures)
         raise_first(failures)
         return self
 
@@ -300,15 +334,25 @@ class AsyncCase:
         """Run this case's timers that are due, as `RunningCase.tick`."""
         return await self._threads.call(self._case.tick, now)
 
-    def _record_and_next(self, record: Callable[[], HandlerError | None], failures: list[KnhkError]) -> Job | None:
+    def _record_and_next(
+        self, record: Callable[[], HandlerError | None], failures: list[KnhkError]
+    ) -> Job | Held | None:
         # Together, because every change of threads costs more than the steps of most cases.
         failure = record()
         if failure is not None:
             failures.append(failure)
-        return self._case.next_job()
+        return self._case.hand_out(failures)
+
+    async def _freed(self, held: Held) -> None:
+        """Wait, without a thread, until it is worth asking again for work that a limit held back."""
+        loop, freed = asyncio.get_running_loop(), asyncio.Event()
+        self._case._handlers.admission.when_freed(held, partial(loop.call_soon_threadsafe, freed.set))
+        await freed.wait()
 
     async def _call(self, job: Job) -> Any:
         function = self._case.handler(job)
-        if inspect.iscoroutinefunction(function):
+        if not inspect.iscoroutinefunction(function):
+            return await asyncio.to_thread(self._case.call, job)
+        if not job.attempt.bounded:
             return await function(job.work)
-        return await asyncio.to_thread(function, job.work)
+        return await call_within(function(job.work), job.attempt, name=job.label)

@@ -38,6 +38,7 @@ class Case(PeopleLife):
         program, kernels: the specification, compiled.
         limits: what the case may do.
         check: looks at case data as it would become, and raises DataError where that must not be; None allows all.
+        retry: what follows when a handler raises whose task says nothing of it.
 
     Attributes:
         state: what the records have made of it; read it, never change it.

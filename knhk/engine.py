@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Self, TypeVar
 
@@ -33,17 +35,23 @@ from knhk.errors import (
     SpecificationError,
 )
 from knhk.expr import Dialect
-from knhk.journal import plain_data
 from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport, migrate_cases
 from knhk.people import Directory
-from knhk.ports import CaseHeader, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
-from knhk.running import RunningCase, raise_first
-from knhk.spec import Specification
+from knhk.ports import CaseHeader, Chance, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
+from knhk.running import RunningCase
+from knhk.spec import Retry, Specification
 from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
+from knhk.work.attempt import ticks
+from knhk.work.breaker import Breaker, BreakerChange, read_policy
+from knhk.work.delivery import Delivery
+from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
+from knhk.work.outbound import Outbound
+from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner
+from knhk.work.webhooks import Webhooks
 from knhk.work.worklist import Worklist, who_is
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -55,6 +63,10 @@ class SystemClock:
     def now(self) -> int:
         """Return milliseconds since the epoch, UTC."""
         return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> int:
+        """Return milliseconds since some time, never fewer than before."""
+        return time.monotonic_ns() // 1_000_000
 
 
 class TimeOrderedIds:
@@ -100,11 +112,18 @@ class Engine:
         target: ``"memory:"``, a path of an SQLite file, ``"sqlite:///path"``, ``"log:directory"``, or a store.
         durability: ``full``, ``normal`` or ``off``; what an acknowledged command survives.
         limits: what one case may do.
-        clock, ids: for tests.
+        retry: what follows when a handler raises whose task states no policy: a `knhk.spec.Retry`, or a mapping as a
+            specification has it; None: its work fails at once.
+        timeout: how long one attempt of a handler may take whose task states none, as ``"30s"`` or a timedelta; None: no limit.
+        clock, ids, chance: for tests; what tells the time, names cases, and draws the waits between attempts.
         cache: how many cases stay in memory.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
+        outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
+
+    Attributes:
+        webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
     """
 
     def __init__(
@@ -113,18 +132,24 @@ class Engine:
         *,
         durability: str = "full",
         limits: Limits | None = None,
+        retry: Retry | Mapping[str, Any] | None = None,
+        timeout: str | timedelta | None = None,
         clock: Clock | None = None,
         ids: IdSource | None = None,
+        chance: Chance | None = None,
         cache: int = 10_000,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
+        outbound: Outbound | None = None,
         directory: Directory | None = None,
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
         self._expressions = expressions
-        self._handlers = Handlers()
+        span = None if timeout is None else read_span(timeout, "timeout")
+        draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
+        self._handlers = Handlers(ticks(self._clock), draws, timeout=span)
         self._cache = CaseCache(
             self._store,
             self._clock,
@@ -133,8 +158,13 @@ class Engine:
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
+            retry=None if retry is None else read_retry(retry),
+            timed=span is not None,
             directory=directory,
         )
+        self._outbound = outbound if outbound is not None else Outbound()
+        self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
+        self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 
     def __enter__(self) -> Self:
         return self
@@ -154,6 +184,7 @@ class Engine:
 
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
+        self._delivery.close()
         self._store.close()
 
     # --- specifications and handlers ----------------------------------------------------------------------------------
@@ -190,9 +221,51 @@ class Engine:
             soundness=judge(compiled.program, budget=AT_REGISTRATION),
         )
 
-    def handler(self, name: str) -> Callable[[_H], _H]:
-        """Name a function as the handler of the tasks that ask for it: ``@engine.handler("charge")``."""
-        return self._handlers.register(name)
+    def handler(self, name: str, *, concurrency: int | None = None) -> Callable[[_H], _H]:
+        """
+        Name a function as the handler of the tasks that ask for it: ``@engine.handler("charge")``.
+
+        Args:
+            name: under which tasks ask for it.
+            concurrency: how many of it this engine runs at once, over all tasks and cases; None: no limit.
+        """
+        return self._handlers.register(name, concurrency=concurrency)
+
+    @property
+    def breakers(self) -> Mapping[str, Breaker]:
+        """The circuit breakers, by the name of their dependency."""
+        return self._handlers.admission.breakers
+
+    def breaker(
+        self,
+        name: str,
+        *,
+        window: str | timedelta | None = None,
+        rate: float | None = None,
+        minimum_calls: int | None = None,
+        open_for: str | timedelta | None = None,
+        probes: int | None = None,
+        on_change: Callable[[BreakerChange], object] | None = None,
+    ) -> Breaker:
+        """
+        Say when the circuit breaker of a dependency opens and closes; it begins closed.
+
+        A breaker that a task names and nobody described has the defaults of `knhk.work.breaker.BreakerPolicy`.
+
+        Args:
+            name: as tasks name it: ``"breaker": "payments"``.
+            window: how far back calls count.
+            rate: the part of the calls that must have failed for it to open.
+            minimum_calls: how many calls the window must hold before their rate says anything.
+            open_for: how long nothing goes through.
+            probes: how many calls go through while it is half-open, over all threads.
+            on_change: is told of each change of its state.
+
+        Raises:
+            ValueError: a figure is out of its bounds.
+        """
+        policy = read_policy(window=window, rate=rate, minimum_calls=minimum_calls, open_for=open_for, probes=probes)
+        return self._handlers.admission.breakers.describe(name, policy, on_change)
 
     # --- cases --------------------------------------------------------------------------------------------------------
 
@@ -215,7 +288,7 @@ class Engine:
             IdempotencyConflict: the key was used with another request.
         """
         stored = self._store.specification(spec_id, version)
-        plain = plain_data(data, "the case data")
+        plain = self._cache.plain(data, "the case data")
         digest = "" if idempotency_key is None else _digest(spec_id, version, plain)
         if idempotency_key is not None:
             found = self._known_request(idempotency_key, digest)
@@ -253,7 +326,7 @@ class Engine:
         cases: list[RunningCase] = []
         remaining = iter(rows)
         while some := list(islice(remaining, max(together, 1))):
-            created = [(self._new_header(stored), plain_data(data, "the case data")) for data in some]
+            created = [(self._new_header(stored), self._cache.plain(data, "the case data")) for data in some]
             self._cache.create_many(created)
             cases += [self._running(header.case_id) for header, _ in created]
         return cases
@@ -432,6 +505,18 @@ class Engine:
         raise_first(failures)
         return ran
 
+    def deliver(self, now: int | None = None) -> int:
+        """
+        Send the messages of `webhooks` that are due; returns how many arrived.
+
+        What does not arrive is due again after its wait, or dead after its last attempt, and raises nothing here.
+
+        Raises:
+            StoreError: the store could not say, or keep, what became of a message.
+        """
+        self._cache.outbox.refresh(self._clock.now())
+        return self._delivery.deliver(self._clock.now if now is None else lambda: now)
+
     def evict(self, case_id: str | None = None) -> None:
         """Forget one case, or all, but for those in use: they are loaded again when somebody asks."""
         self._cache.evict(case_id)
@@ -482,13 +567,17 @@ class Engine:
         """Do everything that is due or waits; what failed is raised when the rest is done."""
         done = 0
         failures: list[KnhkError] = []
-        for part in (self.tick, self.run_pending):
+        # Messages go by themselves: a slow receiver must not make a timer late.
+        for part in (self.tick, self.run_pending, self._begin_to_deliver):
             try:
                 done += part()
             except KnhkError as error:
                 failures.append(error)
         raise_first(failures)
         return done
+
+    def _begin_to_deliver(self) -> int:
+        return self._delivery.begin(self._clock.now)
 
     def _known_request(self, key: str, digest: str) -> str | None:
         found = self._store.find_idempotent(key)

@@ -41,6 +41,8 @@ class EventKind(enum.Enum):
     ITEM_CHANGED = "item_changed"
     ATTEMPT_BEGUN = "attempt_begun"
     ATTEMPT_FAILED = "attempt_failed"
+    ATTEMPTS_BOUNDED = "attempts_bounded"
+    ATTEMPTS_SPARED = "attempts_spared"
     ITEM_CLAIMED = "item_claimed"
     CLAIM_EXPIRED = "claim_expired"
     TIMER_SET = "timer_set"

@@ -250,6 +250,13 @@ class Clock(Protocol):
         """Return milliseconds since the epoch, UTC."""
 
 
+class Chance(Protocol):
+    """What is left to chance; a ``random.Random`` is one."""
+
+    def random(self) -> float:
+        """Return a number from 0 up to but not 1, drawn uniformly."""
+
+
 class IdSource(Protocol):
     """Makes ids for new cases."""
 

@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-import attrs
-
-from knhk import _hot
-from knhk._cache import CaseCache, Resident, item_row
+from knhk._attempts import Failure
+from knhk._cache import item_row
 from knhk._case_state import Phase
 from knhk._kernel import Net
 from knhk._lower import Program
 from knhk._migration import Renaming
+from knhk._plain import whole_copy
 from knhk.case import Case
-from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError
+from knhk.errors import CommandError, KnhkError
 from knhk.events import Event
 from knhk.history import narrate
-from knhk.journal import plain_data
 from knhk.migration import migrate_case, refuse
 from knhk.ports import ItemRow
 from knhk.work.authority import Request
-from knhk.work.handlers import Handlers, Work
+from knhk.work.case_work import CaseWork
+from knhk.work.failures import raise_first, shortened
 from knhk.work.people_item import PeopleItem
-from knhk.workitem import TRANSITIONS, ItemState
+from knhk.workitem import ItemState
 
 _T = TypeVar("_T")
 
-LONGEST_REASON: Final = 500
-"""Characters of an error's text that the history keeps."""
 
-
-@attrs.frozen
-class Job:
-    """A handler's work that was handed out: finish it or fail it, in that order of hope."""
-
-    resident: Resident
-    number: int
-    path: str
-    handler: str
-    work: Work
-
-
-class RunningCase:
+class RunningCase(CaseWork):
     """
     One case.
 
@@ -53,12 +37,7 @@ class RunningCase:
         id: the case's id.
     """
 
-    __slots__ = ("__weakref__", "_cache", "_handlers", "id")
-
-    def __init__(self, cache: CaseCache, handlers: Handlers, case_id: str) -> None:
-        self._cache = cache
-        self._handlers = handlers
-        self.id = case_id
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<case {self.id}>"
@@ -73,7 +52,7 @@ class RunningCase:
     @property
     def data(self) -> dict[str, Any]:
         """A copy of the case's data."""
-        return self._look(lambda case: plain_data(case.state.data, "the case data"))
+        return self._look(lambda case: whole_copy(case.state.data))
 
     @property
     def enabled(self) -> list[str]:
@@ -97,11 +76,18 @@ class RunningCase:
 
     @property
     def next_due(self) -> int | None:
-        """When something comes due (a timer, a retry, the end of a claim), in milliseconds since the epoch; None: nothing."""
+        """
+        When something comes due, in milliseconds since the epoch; None: nothing.
+
+        A timer, a retry, the end of a claim, or that an open breaker lets probes of work through which it holds back.
+        """
 
         def earliest(case: Case) -> int | None:
-            due = case.next_due() if case.state.phase is Phase.RUNNING else None
-            return None if due is None else due.at
+            if case.state.phase is not Phase.RUNNING:
+                return None
+            due = case.next_due()
+            times = [*self._breakers_due(case), *(() if due is None else (due.at,))]
+            return min(times, default=None)
 
         return self._look(earliest)
 
@@ -160,16 +146,18 @@ class RunningCase:
                         failures.append(failure)
                     if ended:
                         break
-                job = self.next_job()
+                job = self.next_job(failures)
                 if job is None:
                     break
                 try:
-                    output = self._handlers.call(job.handler, job.work)
+                    output = self.call(job)
                 except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
                     failure = self.fail(job, error)
+                except KeyboardInterrupt:
+                    self.hand_back(job, "the run was interrupted")
+                    raise
                 except BaseException:
-                    # Ctrl-C: the item stays begun, for the next attempt.
-                    job.resident.in_flight.pop(job.number, None)
+                    self.abandon(job)
                     raise
                 else:
                     failure = self.finish(job, output)
@@ -214,7 +202,7 @@ class RunningCase:
 
     def send_event(self, name: str, data: Mapping[str, Any] | None = None) -> int:
         """Deliver an event; returns how many running nets kept it."""
-        plain = plain_data(data, "the event's data")
+        plain = self._cache.plain(data, "the event's data")
         return self._do(lambda case, at: case.send_event(name, plain, at=at))
 
     def tick(self, now: int | None = None) -> int:
@@ -234,17 +222,17 @@ class RunningCase:
         """Start an offered task."""
 
         def start(case: Case, at: int) -> None:
-            self._permit(case, case.item_at(path), Request("start", by))
+            self._authorise(case, case.item_at(path), Request("start", by))
             case.start_task(path, at=at, by=by)
 
         self._do(start)
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete a started task or instance (an offered one is started first)."""
-        plain = plain_data(output, "the output")
+        plain = self._cache.plain(output, "the output")
 
         def complete(case: Case, at: int) -> None:
-            self._permit(case, case.item_at(path), Request("complete", by))
+            self._authorise(case, case.item_at(path), Request("complete", by))
             case.complete_task(path, plain, at=at, by=by)
 
         self._do(complete)
@@ -276,134 +264,9 @@ class RunningCase:
 
         return self._do(retry)
 
-    # --- handlers' work, for drivers ----------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """Keep the case in memory meanwhile: results of replayable tasks may wait there for the commit of what follows."""
-        resident = self._cache.pin(self.id)
-        try:
-            yield
-        finally:
-            self._cache.unpin(resident)
-
-    def handler(self, job: Job) -> Callable[[Work], Any]:
-        """Return the function that a job asks for; raises LookupError."""
-        return self._handlers.find(job.handler)
-
-    def next_job(self) -> Job | None:
-        """
-        Start the case if needed and hand out its next automatic work, committed as begun; None when there is none.
-
-        The caller must `finish` or `fail` the job.
-        """
-        with self._cache.hold(self.id) as resident:
-            case = resident.case
-            if case.state.phase is Phase.CREATED:
-                case.start(at=self._cache.clock.now())
-            if case.state.phase is Phase.RUNNING and case.state.deadlines:
-                case.retry_due(at=self._cache.clock.now())
-            number = self._next_number(resident)
-            if number is None:
-                self._cache.commit(resident)
-                return None
-            item = case.state.items[number]
-            task = case.plan(item).task
-            # The attempt is on record before the handler runs, in the commit that holds the result of the one before.
-            attempt = case.begin_attempt(number, at=self._cache.clock.now())
-            if not task.replayable:
-                self._cache.commit(resident)
-            resident.in_flight[number] = None
-            index = item.instance - 1 if item.instance else None
-            work = Work(self.id, case.path(item), number, attempt, case.state.data, case.state.element(item), index)
-            # The case may go on while the handler looks.
-            _ = work.data
-            return Job(resident, number, work.task, task.handler or "", work)
-
-    def finish(self, job: Job, output: object) -> HandlerError | None:
-        """
-        Record a handler's result; a result that the case refuses is a failed attempt, see `fail`.
-
-        The result is committed with what follows: by the `next_job` that must come, or by any other command on the case.
-        """
-        try:
-            with self._cache.hold(self.id) as resident:
-                self._take_back(resident, job)
-                if job.number in resident.case.state.items:
-                    plain = plain_data(output, f"the result of handler {job.handler!r}")
-                    resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
-        except (ValueError, CommandError) as error:
-            if isinstance(error, ConcurrentUpdate):
-                raise
-            return self.fail(job, error)
-        return None
-
-    def fail(self, job: Job, error: Exception) -> HandlerError | None:
-        """
-        Record that a handler raised, unless its work is gone or its case suspended meanwhile.
-
-        Returns the failure for the caller to raise; None where the work is tried again by itself.
-        """
-        with self._cache.hold(self.id) as resident:
-            self._take_back(resident, job)
-            again = False
-            item = resident.case.state.items.get(job.number)
-            may_fail = resident.case.state.phase in (Phase.RUNNING, Phase.FAILED)
-            if may_fail and item is not None and (item.state, "fail") in TRANSITIONS:
-                again = resident.case.fail_attempt(job.number, _told(error), at=self._cache.clock.now())
-            self._cache.commit(resident)
-        if again:
-            return None
-        failure = HandlerError(f"{job.path}: handler {job.handler!r} failed: {error}")
-        failure.__cause__ = error
-        return failure
-
-    def _next_number(self, resident: Resident) -> int | None:
-        if resident.case.state.phase is not Phase.RUNNING:
-            return None
-        return next((number for number in resident.case.state.work if number not in resident.in_flight), None)
-
-    def _take_back(self, resident: Resident, job: Job) -> None:
-        """Refuse a result that belongs to a case in memory which a failed commit has made worthless."""
-        job.resident.in_flight.pop(job.number, None)
-        if resident is not job.resident:
-            message = f"case {self.id} failed in the store while handler {job.handler!r} ran; run the case again"
-            raise ConcurrentUpdate(message)
-
-    # --- by express ---------------------------------------------------------------------------------------------------
-
-    def _go_by_express(self, resident: Resident) -> tuple[bool, HandlerError | None]:
-        """
-        Do the plain automatic work of a pinned case, as far as that goes.
-
-        Returns:
-            Whether the case has ended, and what failed for good.
-        """
-        with resident.lock:
-            journey = self._cache.depart(resident) if self._cache.take_over(resident) else None
-            if journey is None:
-                # Nothing to do, or stale: the driver asks for the case by its id.
-                return False, None
-            express = journey.express
-            try:
-                outcome = express.go()
-            except BaseException:
-                self._cache.interrupt(resident)
-                raise
-            overtaken = outcome == _hot.express.OVERTAKEN
-            done = not overtaken and self._cache.arrive(resident, outcome) and outcome != _hot.express.FAILED
-            if done or express.job is None:
-                return outcome == _hot.express.ENDED, None
-            _, number, _, work = express.job
-            job = Job(resident, number, work.task, express.handler, work)
-        # Somebody was faster, the handler failed, or its result cannot be: the driver knows what follows.
-        if express.error is not None:
-            return False, self.fail(job, express.error)
-        return False, self.finish(job, express.output)
-
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _permit(self, case: Case, number: int | None, request: Request) -> None:
+    def _authorise(self, case: Case, number: int | None, request: Request) -> None:
         """Refuse a participant's request, where a directory is there to ask; the case itself refuses what is not open."""
         authority = self._cache.authority
         item = None if number is None else case.state.items.get(number)
@@ -473,12 +336,17 @@ class WorkItem(PeopleItem):
 
         def saved(case: Case) -> dict[str, Any]:
             post = case.state.people.posts.get(self.number)
-            return {} if post is None or post.draft is None else plain_data(post.draft, "the draft")
+            return {} if post is None or post.draft is None else self._plain(post.draft, "the draft")
 
         return self._case._look(saved)
 
     def __repr__(self) -> str:
         return f"<work item {self.number} {self.path} {self.state}>"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the work is given now: the case's data, or what the task's input mapping makes of them; raises DataError."""
+        return self._case._look(lambda case: whole_copy(case.work_data(self.number)))
 
     def start(self, *, by: str = "") -> None:
         """Take the work up; a multiple-instance task starts all its instances, each an item of its own."""
@@ -486,7 +354,7 @@ class WorkItem(PeopleItem):
 
     def complete(self, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete the work (an offered item is started first); `output` joins the case's data."""
-        plain = plain_data(output, "the output")
+        plain = self._case._cache.plain(output, "the output")
         self._ask(Request("complete", by), lambda case, at: case.complete_item(self.number, plain, at=at, by=by))
 
     def suspend(self, *, by: str = "") -> None:
@@ -507,13 +375,17 @@ class WorkItem(PeopleItem):
         """
 
         def failed(case: Case, at: int) -> None:
-            case.fail_attempt(self.number, _shortened(reason), at=at)
+            failure = Failure(text=shortened(reason), draw=self._case._handlers.chance.random())
+            case.fail_attempt(self.number, failure, at=at)
 
         self._ask(Request("fail", by), failed)
 
     def retry(self, *, by: str = "") -> None:
         """Start failed work once more."""
         self._ask(Request("retry", by), lambda case, at: case.change_item(self.number, "retry", at=at))
+
+    def _plain(self, data: Mapping[str, Any], what: str) -> dict[str, Any]:
+        return self._case._cache.plain(data, what)
 
     def _pile(self, by: str, *, piled: bool) -> None:
         self._case._pile(self.number, by, piled=piled)
@@ -522,7 +394,7 @@ class WorkItem(PeopleItem):
         """Do a command of a participant, if he may give it."""
 
         def permitted(case: Case, at: int) -> None:
-            self._case._permit(case, self.number, request)
+            self._case._authorise(case, self.number, request)
             command(case, at)
 
         self._do(permitted, gone=gone)
@@ -537,26 +409,3 @@ class WorkItem(PeopleItem):
             self.state, self.by = row.state, row.by
         else:
             self.state = gone
-
-
-def _told(error: Exception) -> str:
-    """Say what an attempt failed of, in a form that the journal holds; whatever the error's own text does."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - the text of an error is user code too
-        text = "its text cannot be made"
-    return _shortened(f"{type(error).__name__}: {text}" if text else type(error).__name__)
-
-
-def _shortened(text: str) -> str:
-    whole = text.encode("utf-8", "replace").decode()
-    return whole if len(whole) <= LONGEST_REASON else f"{whole[:LONGEST_REASON]}..."
-
-
-def raise_first(failures: Sequence[KnhkError]) -> None:
-    """Raise the first failure, saying of the others what they were."""
-    if not failures:
-        return
-    for other in failures[1:]:
-        failures[0].add_note(f"and also: {other}")
-    raise failures[0]

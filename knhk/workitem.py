@@ -76,6 +76,9 @@ class ItemEntry:
         by: the participant that it is allocated to or that started it; "" for nobody.
         attempt: how often its handler was begun, or its external work started, the current attempt included; 0 for work of
             people.
+        spared: how many of these attempts count towards no maximum: they were handed back, or a fresh budget was given.
+        begun: whether the current attempt was begun and nothing came of it yet.
+        until: when all attempts must be over, in milliseconds since the epoch; None: no limit.
     """
 
     number: int
@@ -85,6 +88,14 @@ class ItemEntry:
     state: ItemState
     by: str = ""
     attempt: int = 0
+    spared: int = 0
+    begun: bool = False
+    until: int | None = None
+
+    @property
+    def counted(self) -> int:
+        """The attempts that count towards a maximum."""
+        return self.attempt - self.spared
 
 
 @attrs.define
@@ -109,16 +120,20 @@ class Post:
     draft: dict[str, Any] | None = None
 
 
-def backoff(retry: Retry, attempt: int) -> int:
+def backoff(retry: Retry, attempt: int, draw: float = 0.0) -> int:
     """
     Return the wait after a failed attempt, in milliseconds: the initial one, multiplied after each further attempt.
+
+    Where many clients of a service failed together, chance keeps them from coming back together: Brooker, "Exponential
+    Backoff And Jitter", AWS Architecture Blog, 2015.
 
     Args:
         retry: the policy of the task.
         attempt: which attempt failed, from 1.
+        draw: a number from 0 up to but not 1; 0 gives the longest wait.
     """
     try:
-        wait = retry.initial * retry.coefficient ** (attempt - 1)
+        wait = min(retry.initial * retry.coefficient ** (attempt - 1), retry.max)
     except OverflowError:
-        return retry.max
-    return round(min(wait, retry.max))
+        wait = retry.max
+    return round(wait * (1 - retry.jitter * draw))

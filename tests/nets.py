@@ -142,6 +142,8 @@ def _work(draw: st.DrawFn, task: dict[str, Any], subnets: tuple[str, ...], liste
 def _attempts(draw: st.DrawFn, task: dict[str, Any]) -> None:
     if draw(st.booleans()):
         task["retry"] = {"max_attempts": draw(st.integers(1, 3)), "initial": "1s", "max": "2s"}
+        if draw(st.booleans()):
+            task["retry"] |= {"deadline": "3s", "jitter": 0.5}
 
 
 @st.composite

@@ -211,7 +211,9 @@ def test_an_asynchronous_handler_is_tried_again_by_itself() -> None:
     """A failed attempt raises nothing where the policy gives another, and `next_due` says when that is."""
     clock = ManualClock(0)
     net = build("retry")
-    net.sequence(net.start, net.task("A", handler="work", retry={"max_attempts": 2, "initial": "1s"}), net.end)
+    net.sequence(
+        net.start, net.task("A", handler="work", retry={"max_attempts": 2, "initial": "1s", "jitter": 0}), net.end
+    )
 
     async def main() -> tuple[Any, ...]:
         async with AsyncEngine(clock=clock) as engine:

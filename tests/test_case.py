@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nets import SMALL, compiled, fresh, specifications
 
 from knhk import _hot
+from knhk._attempts import Failure
 from knhk._case_state import Code, Phase
 from knhk._kernel import Net
 from knhk._lower import Program
@@ -78,10 +79,13 @@ def act(pick: Any, case: Case, at: int) -> None:
         started = [number for number in numbers if case.state.items[number].state is ItemState.STARTED]
         number = pick([*started, 0])
         if number in case.state.work:
-            case.begin_attempt(number, at=at)
+            if not case.end_cut_off(number, at=at):
+                case.begin_attempt(number, at=at)
+            if pick([False, False, True]):
+                case.hand_back(number, at=at)
         if pick([False, True]):
             case.retry_due(at=at)
-        case.fail_attempt(number, "refused", at=at)
+        case.fail_attempt(number, Failure(text="refused", draw=pick([0.0, 0.5])), at=at)
     elif action == "case":
         pick([case.suspend, case.resume, case.start, case.cancel])(at=at)
     else:

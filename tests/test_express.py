@@ -16,6 +16,7 @@ from knhk._case_state import Code, End
 from knhk.limits import Limits
 from knhk.errors import CommandError, DataError, HandlerError, KnhkError, SpecificationError
 from knhk.stores.memory import MemoryStore
+from knhk.testing.chance import FixedChance
 from knhk.testing.clock import ManualClock
 
 needs_express = pytest.mark.skipif(_hot.express is None, reason="the compiled kernel is not built")
@@ -129,7 +130,9 @@ def story(specification: Specification, seed: int, store: MemoryStore, kernel: A
     clock, seen = ManualClock(), []
     # The results of replayable tasks reach the store's lists when they are committed, which the two do at different times.
     lists = not any(task.replayable for task in specification.root.tasks)
-    with Engine(store, clock=clock, ids=Numbered(), kernel=kernel, limits=Limits(steps=60)) as engine:
+    with Engine(
+        store, clock=clock, ids=Numbered(), chance=FixedChance(0.2), kernel=kernel, limits=Limits(steps=60)
+    ) as engine:
         dice = random.Random(seed)
         calls = [0]
 

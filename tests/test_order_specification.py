@@ -11,6 +11,7 @@ import pytest
 
 from knhk import Engine, EventKind, Specification, Work
 from knhk.errors import DataError
+from knhk.testing.chance import FixedChance
 from knhk.testing.clock import ManualClock
 
 ORDER = """
@@ -79,7 +80,8 @@ class Shop:
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
     """A shop on each store."""
     clock = ManualClock()
-    with Engine("memory:" if request.param == "memory" else str(tmp_path / "orders.db"), clock=clock) as engine:
+    target = "memory:" if request.param == "memory" else str(tmp_path / "orders.db")
+    with Engine(target, clock=clock, chance=FixedChance()) as engine:
         yield Shop(engine, clock)
 
 

@@ -16,7 +16,7 @@ from knhk.spec import Retry
 from knhk.testing.clock import ManualClock
 from knhk.workitem import backoff
 
-POLICY = {"max_attempts": 3, "initial": "1s", "coefficient": 4, "max": "3s"}
+POLICY = {"max_attempts": 3, "initial": "1s", "coefficient": 4, "max": "3s", "jitter": 0}
 
 
 def line(*tasks: dict[str, Any]) -> Specification:
@@ -483,7 +483,7 @@ def test_every_instance_has_its_own_claim() -> None:
 def test_failed_external_work_is_offered_again_after_its_wait() -> None:
     """A worker that says it failed starts the wait of the policy; then the work is anybody's, until the attempts are used up."""
     clock = ManualClock(0)
-    policy = {"max_attempts": 2, "initial": "1s"}
+    policy = {"max_attempts": 2, "initial": "1s", "jitter": "none"}
     engine, case, item = claimed(clock, {**LABEL, "retry": policy})
     item.fail("no paper")
     assert ("failed", "running", 1_000) == (item.state, case.state, case.next_due)

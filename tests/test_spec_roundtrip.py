@@ -162,9 +162,24 @@ TASKS = st.builds(
     manual=optional(MANUAL),
     external=optional(st.builds(External, topic=NAMES, timeout=optional(DURATIONS))),
     retry=optional(
-        st.builds(Retry, max_attempts=INTEGERS, initial=DURATIONS, coefficient=st.floats(1, 1_000), max=DURATIONS)
+        st.builds(
+            Retry,
+            max_attempts=INTEGERS,
+            initial=DURATIONS,
+            coefficient=st.floats(1, 1_000),
+            max=DURATIONS,
+            jitter=st.floats(0, 1),
+            deadline=optional(DURATIONS),
+            non_retryable=NAME_LISTS,
+        )
     ),
+    timeout=optional(DURATIONS),
+    heartbeat=optional(DURATIONS),
+    concurrency=optional(INTEGERS),
+    breaker=optional(NAMES),
     replayable=st.booleans(),
+    input=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),
+    output=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),
 )
 NETS = st.builds(
     Net,

@@ -40,9 +40,9 @@ class HandlerEngine(Engine):
         self.names: set[str] = set()
         self.announce: Callable[[Work], None] = lambda _: None
 
-    def handler(self, name: str) -> Callable[[_H], _H]:
+    def handler(self, name: str, *, concurrency: int | None = None) -> Callable[[_H], _H]:
         """Name a function as the handler of the tasks that ask for it."""
-        register = super().handler(name)
+        register = super().handler(name, concurrency=concurrency)
 
         def decorate(function: _H) -> _H:
             if not callable(function) or inspect.iscoroutinefunction(function):

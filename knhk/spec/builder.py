@@ -123,6 +123,9 @@ class RetryDocument(TypedDict, total=False):
     initial: Duration
     coefficient: float
     max: Duration
+    jitter: float | Literal["full", "none"]
+    deadline: Duration
+    non_retryable: Sequence[str]
 
 
 class MultipleDocument(TypedDict, total=False):
@@ -208,7 +211,13 @@ class NetBuilder:
         manual: bool | str | Sequence[str] | Manual | ManualDocument = False,
         external: str | External | ExternalDocument | None = None,
         retry: Retry | RetryDocument | None = None,
+        timeout: Duration | None = None,
+        heartbeat: Duration | None = None,
+        concurrency: int | None = None,
+        breaker: str | None = None,
         replayable: bool = False,
+        input: Mapping[str, str] | None = None,  # noqa: A002 - the word of the format
+        output: Mapping[str, str] | None = None,
     ) -> Element:
         """
         Add a task.
@@ -227,7 +236,13 @@ class NetBuilder:
             manual: work for people: True, the role or roles it is offered to, or all there is to say of it.
             external: work for a program elsewhere: the topic.
             retry: what follows when the handler raises.
+            timeout: how long one attempt of the handler may take.
+            heartbeat: how long the handler may be silent.
+            concurrency: how many handlers of this task run at once, over all cases.
+            breaker: the dependency whose circuit breaker holds the handler back while it is open.
             replayable: the handler has no outside effect.
+            input: what its work is given in place of the case's data: expressions by name.
+            output: what its result changes in the case's data: expressions by name.
         """
         members = {
             "id": id,
@@ -244,7 +259,13 @@ class NetBuilder:
             "manual": _manual(manual),
             "external": external,
             "retry": retry,
+            "timeout": timeout,
+            "heartbeat": heartbeat,
+            "concurrency": concurrency,
+            "breaker": breaker,
             "replayable": replayable or None,
+            "input": input,
+            "output": output,
         }
         self.tree["tasks"].append({each: _written(value) for each, value in members.items() if value is not None})
         return Element(self, id)

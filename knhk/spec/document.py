@@ -43,6 +43,7 @@ from knhk.spec.values import (
     CONDITION_ID,
     MAX_ELEMENTS,
     MAX_FLOWS,
+    MAX_MAPPED,
     SPECIFICATION_ID,
     SUBNET_NAME,
     TASK_ID,
@@ -87,7 +88,22 @@ _REFERENCES = names(name())
 _PARTIAL: Members = {"partial": Member("required", whole(1)), "cancels": Member("cancels", _REFERENCES)}
 _EXTERNAL: Members = _same(topic=_NAME, timeout=duration)
 _TRIGGER: Members = _same(event=_NAME, mode=choice(TriggerMode))
-_RETRY: Members = _same(max_attempts=whole(1), initial=duration, coefficient=number(1, 1_000), max=duration)
+
+
+def _jitter(reading: Reading, value: object, place: str) -> Any:
+    parts = {"full": 1.0, "none": 0.0}
+    return parts[value] if isinstance(value, str) and value in parts else number(0, 1)(reading, value, place)
+
+
+_RETRY: Members = _same(
+    max_attempts=whole(1),
+    initial=duration,
+    coefficient=number(1, 1_000),
+    max=duration,
+    jitter=_jitter,
+    deadline=duration,
+    non_retryable=_REFERENCES,
+)
 
 
 def _join(reading: Reading, value: object, place: str) -> Any:
@@ -115,6 +131,21 @@ def _retry(reading: Reading, value: object, place: str) -> Any:
 
 def _count(reading: Reading, value: object, place: str) -> Any:
     return text()(reading, value, place) if isinstance(value, str) else whole(0)(reading, value, place)
+
+
+def _mapping(reading: Reading, value: object, place: str) -> Any:
+    if not isinstance(value, Mapping):
+        return reading.refuse(place, f"must be a map of expressions by name, not {described(value)}")
+    if len(value) > MAX_MAPPED:
+        return reading.refuse(place, f"{len(value):,} entries; at most {MAX_MAPPED:,} are allowed")
+    before = reading.report.count
+    read = {}
+    for key, expression in value.items():
+        if isinstance(key, str):
+            read[_NAME(reading, key, inside(place, key))] = text()(reading, expression, inside(place, key))
+        else:
+            reading.refuse(place, f"the name of a member must be text, not {described(key)}; put it in quotes")
+    return BAD if reading.report.count > before else read
 
 
 def _multiple(reading: Reading, value: object, place: str) -> Any:
@@ -147,7 +178,13 @@ _TASK: Members = _same(
     manual=_manual,
     external=_external,
     retry=_retry,
+    timeout=duration,
+    heartbeat=duration,
+    concurrency=whole(1),
+    breaker=_NAME,
     replayable=truth,
+    input=_mapping,
+    output=_mapping,
 )
 _CONDITION: Members = _same(id=CONDITION_ID, name=text())
 _FLOW: Members = {
@@ -317,7 +354,7 @@ def read_document(tree: object) -> Draft:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-_DURATIONS = frozenset({"after", "timer", "timeout", "initial", "max"})
+_DURATIONS = frozenset({"after", "timer", "timeout", "heartbeat", "initial", "max", "deadline"})
 _WIRE_NAMES = {"source": "from", "target": "to", "required": "partial"}
 
 

@@ -146,15 +146,21 @@ class Retry:
 
     Args:
         max_attempts: attempts in all, the first included.
-        initial: the wait before the second attempt.
+        initial: the longest wait before the second attempt.
         coefficient: what each further wait is multiplied by.
-        max: the longest wait.
+        max: what no wait is longer than.
+        jitter: which part of a wait is left to chance: 1 draws it between nothing and all of it ("full jitter"), 0 draws nothing.
+        deadline: how long after the first attempt began all must be over. None: no limit.
+        non_retryable: names of error types after which no further attempt is made.
     """
 
     max_attempts: int = 1
     initial: int = 100
     coefficient: float = 2.0
     max: int = 30_000
+    jitter: float = 1.0
+    deadline: int | None = None
+    non_retryable: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -210,7 +216,14 @@ class Task:
         handler: the name under which the engine finds the Python function.
         manual, external: work done by people, or by a program elsewhere.
         retry: what follows when the handler raises.
+        timeout: how many milliseconds one attempt of the handler may take.
+        heartbeat: how many milliseconds a handler may be silent (`Work.heartbeat`) before its attempt counts as failed.
+        concurrency: how many handlers of this task an engine runs at once, over all cases.
+        breaker: the dependency whose circuit breaker the handler's outcomes are told to, and which holds it back while open.
         replayable: the handler has no outside effect, so its result may share the commit of what follows.
+        input: what its work is given in place of the case's data: expressions over ``data`` (and ``item``, ``index``) by name.
+        output: what its result changes in the case's data: expressions over ``data``, ``output`` (and ``item``, ``index``) by
+            name.  None: the members of the result join the data under their own names.
     """
 
     id: str
@@ -227,7 +240,19 @@ class Task:
     manual: Manual | None = None
     external: External | None = None
     retry: Retry | None = None
+    timeout: int | None = None
+    heartbeat: int | None = None
+    concurrency: int | None = None
+    breaker: str | None = None
     replayable: bool = False
+    input: Mapping[str, str] | None = None
+    output: Mapping[str, str] | None = None
+
+
+def mapping_variables(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names that the expressions of a task's `input` and of its `output` may use."""
+    instance = () if task.multiple is None else ("item", "index")
+    return ("data", *instance), ("data", "output", *instance)
 
 
 @attrs.frozen(kw_only=True)

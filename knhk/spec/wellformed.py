@@ -39,6 +39,7 @@ from knhk.spec.model import (
     Split,
     Task,
     Termination,
+    mapping_variables,
 )
 from knhk.spec.places import Report, inside, listed, shown
 
@@ -325,6 +326,7 @@ class _NetCheck:
             self._add(("tasks", task.id, *member.split(".")) if member else ("tasks", task.id), message)
         if task.multiple is not None:
             self._check_multiple(task.id, task.multiple)
+        self._check_mappings(task)
         if task.trigger is not None:
             other = listeners.setdefault(task.trigger.event, task.id)
             if other != task.id:
@@ -369,12 +371,40 @@ class _NetCheck:
             if task.retry.max < task.retry.initial:
                 longest, initial = format_duration(task.retry.max), format_duration(task.retry.initial)
                 yield "retry.max", f"the longest wait, {longest}, is shorter than the initial one, {initial}"
+            if task.retry.deadline is not None and task.retry.deadline <= 0:
+                yield "retry.deadline", "must be longer than nothing"
+        yield from self._attempts(task)
         if task.replayable and task.handler is None:
             yield "replayable", "is a promise about a handler, and there is none"
         if task.external is not None and task.external.timeout is not None and task.external.timeout <= 0:
             yield "external.timeout", "must be longer than nothing"
         if task.timer is not None and task.trigger is not None:
             yield "timer", "cannot stand together with a trigger; let two tasks compete for one condition"
+
+    def _check_mappings(self, task: Task) -> None:
+        given, gives = mapping_variables(task)
+        works = task.handler is not None or task.manual is not None or task.external is not None
+        for member, mapping, variables in (("input", task.input, given), ("output", task.output, gives)):
+            if mapping is None:
+                continue
+            if not works:
+                self._add(("tasks", task.id, member), "only a task with a handler, manual or external work has one")
+            for name, text in mapping.items():
+                self._check_expression(
+                    inside(inside(inside(inside(self.place, "tasks"), task.id), member), name), text, variables
+                )
+
+    def _attempts(self, task: Task) -> Iterator[tuple[str, str]]:
+        """What bounds the attempts of a handler."""
+        for member in ("timeout", "heartbeat", "concurrency", "breaker"):
+            if getattr(task, member) is not None and task.handler is None:
+                yield member, "is about a handler, and there is none"
+        for member, length in (("timeout", task.timeout), ("heartbeat", task.heartbeat)):
+            if length is not None and length <= 0:
+                yield member, "must be longer than nothing"
+        if task.timeout is not None and task.heartbeat is not None and task.heartbeat > task.timeout:
+            silence, whole = format_duration(task.heartbeat), format_duration(task.timeout)
+            yield "heartbeat", f"a silence of {silence} is longer than the whole attempt may take, {whole}"
 
     def _check_multiple(self, task: str, multiple: Multiple) -> None:
         def add(member: str, message: str) -> None:

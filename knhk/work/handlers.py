@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 from knhk._hot import WorkFields
-from knhk.journal import plain_data
+from knhk._plain import whole_copy
+from knhk.ports import Chance
+from knhk.work.admission import Admission
+from knhk.work.attempt import Attempt, Watch
 
+_LOG = logging.getLogger("knhk.work")
 Output = Mapping[str, Any] | None
 Handler = Callable[["Work"], Output] | Callable[["Work"], Awaitable[Output]]
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -24,7 +29,8 @@ class Work(WorkFields):
         item, index: the element and position of a multiple instance, else None.
     """
 
-    __slots__ = ()
+    __slots__ = ("_live",)
+    _live: Attempt
 
     def __repr__(self) -> str:
         return f"<work {self._number} {self.task} of case {self.case_id}, attempt {self.attempt}>"
@@ -39,29 +45,103 @@ class Work(WorkFields):
         """A copy of the case's data as they were when the handler began."""
         # Whoever lets the source change afterwards asks for the copy before.
         if self._data is None:
-            self._data = plain_data(self._source, "the case data")
+            self._data = whole_copy(self._source)
         return self._data
+
+    @property
+    def cancelled(self) -> bool:
+        """
+        Whether nobody wants the result any more: the case or its task was cancelled, the time is up, the engine stops.
+
+        A handler that takes long looks here from time to time, and stops.
+        """
+        live = self._attempt()
+        return live is not None and (live.lost != "" or live.verdict() is not None)
+
+    @property
+    def log(self) -> WorkLog:
+        """A logger that says which case, task and attempt its lines belong to, in their text and as `extra`."""
+        return WorkLog(_LOG, {"case_id": self.case_id, "task": self.task, "attempt": self.attempt})
+
+    def heartbeat(self, details: object = None) -> None:
+        """
+        Say that the handler is alive, where its task has a `heartbeat`; nothing is written for it.
+
+        Args:
+            details: how far it has come; what the last call said is told in the history when the next one does not come.
+        """
+        live = self._attempt()
+        if live is not None:
+            live.beat(details)
+
+    def _attempt(self) -> Attempt | None:
+        # Work that an express hands out is made without it.
+        found: Attempt | None = getattr(self, "_live", None)
+        return found
+
+
+class WorkLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger adapter whose lines begin with what they are about."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Put case, task and attempt before the text, and into `extra` beside what the caller gave."""
+        about: Mapping[str, Any] = self.extra or {}
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **about}
+        return f"case {about['case_id']} {about['task']} attempt {about['attempt']}: {msg}", kwargs
 
 
 class Handlers:
     """
     Functions by the name under which tasks ask for them.
 
+    Args:
+        ticks: tells the time in milliseconds, and never runs backwards.
+        chance: where the waits between attempts are drawn from.
+        timeout: how many milliseconds an attempt may take whose task says nothing of it; None: no limit.
+
     Attributes:
-        plain: those that are not asynchronous.
+        plain: those that an express may call: neither asynchronous nor limited.
+        limits: how many run at once, by name, where that is limited.
+        admission: who may begin.
+        watch: calls what has a time limit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ticks: Callable[[], int], chance: Chance, *, timeout: int | None = None) -> None:
+        self.ticks = ticks
+        self.chance = chance
+        self.timeout = timeout
+        self.admission = Admission(ticks)
+        self.watch = Watch()
         self._functions: dict[str, Callable[[Work], Any]] = {}
+        self._asynchronous: set[str] = set()
         self.plain: dict[str, Callable[[Work], Any]] = {}
+        self.limits: dict[str, int] = {}
 
-    def register(self, name: str) -> Callable[[_H], _H]:
-        """Return a decorator that names a function; a later one of the same name takes its place."""
+    def register(self, name: str, *, concurrency: int | None = None) -> Callable[[_H], _H]:
+        """
+        Return a decorator that names a function; a later one of the same name takes its place.
+
+        Args:
+            name: under which tasks ask for it.
+            concurrency: how many of it run at once; None: no limit.
+
+        Raises:
+            ValueError: `concurrency` is not at least 1.
+        """
+        if concurrency is not None and concurrency < 1:
+            message = f"handler {name!r}: concurrency must be at least 1, not {concurrency}"
+            raise ValueError(message)
 
         def decorate(function: _H) -> _H:
             self._functions[name] = function
             self.plain.pop(name, None)
-            if not inspect.iscoroutinefunction(function):
+            self.limits.pop(name, None)
+            self._asynchronous.discard(name)
+            if inspect.iscoroutinefunction(function):
+                self._asynchronous.add(name)
+            if concurrency is not None:
+                self.limits[name] = concurrency
+            elif name not in self._asynchronous:
                 self.plain[name] = function
             return function
 
@@ -75,10 +155,10 @@ class Handlers:
             raise LookupError(message)
         return function
 
-    def call(self, name: str, work: Work) -> Any:
-        """Call a plain function; an asynchronous one needs `AsyncEngine` and is refused."""
+    def find_plain(self, name: str) -> Callable[[Work], Any]:
+        """Return the function; an asynchronous one needs `AsyncEngine` and is refused with a TypeError."""
         function = self.find(name)
-        if name not in self.plain:
+        if name in self._asynchronous:
             message = f"handler {name!r} is asynchronous: run its cases with knhk.AsyncEngine"
             raise TypeError(message)
-        return function(work)
+        return function

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from knhk.case import Case
-from knhk.journal import plain_data
 from knhk.work.authority import Request
 
 Command = Callable[[Case, int], None]
@@ -66,7 +65,7 @@ class PeopleItem(abc.ABC):
 
     def save(self, draft: Mapping[str, Any], *, by: str = "") -> None:
         """Keep what there is of the output of started work; `complete` adds it to the output."""
-        plain = plain_data(draft, "the draft")
+        plain = self._plain(draft, "the draft")
         self._ask(Request("save", by), lambda case, at: case.save_item(self.number, plain, at=at))
 
     def skip(self, *, by: str = "") -> None:
@@ -93,6 +92,10 @@ class PeopleItem(abc.ABC):
             chained: False ends it.
         """
         self._ask(Request("chain", by), lambda case, at: case.chain(by, at=at, chained=chained))
+
+    @abc.abstractmethod
+    def _plain(self, data: Mapping[str, Any], what: str) -> dict[str, Any]:
+        """Return data as JSON has them, within the limit of the engine; raises DataError."""
 
     @abc.abstractmethod
     def _pile(self, by: str, *, piled: bool) -> None:
