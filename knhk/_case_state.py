@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from knhk._kernel import IDLE, Marking, Net
 from knhk._lower import Kind, NetPlan, Program
-from knhk._people_state import PeopleState
+from knhk._people_state import PeopleRecords, PeopleState
 from knhk.errors import JournalError
 from knhk.workitem import ItemEntry, ItemState
 
@@ -46,6 +46,7 @@ class Code(enum.IntEnum):
     CLAIM_EXPIRED = 21
     ATTEMPTS_UNTIL = 22
     ATTEMPTS_SPARED = 23
+    RAISED = 30
     ROUTED = 37
     SAVED = 38
     ESCALATION_SET = 39
@@ -151,7 +152,7 @@ _PHASES: Final = {each.value: each for each in Phase}
 _ITEM_STATES: Final = {each.value: each for each in ItemState}
 
 
-class CaseState:
+class CaseState(PeopleRecords):
     """
     Everything that a case is, between two records.
 
@@ -318,6 +319,21 @@ class CaseState:
         self._drop_region(instance, task)
         instance.marking.complete(task, chosen)
 
+    def _raised(self, net: int, task: int, _: int, position: int, error: dict[str, Any], kept: bool) -> None:
+        """The task completes along an error flow, whether it had started or was only enabled."""
+        instance = self._touch(net)
+        if kept:
+            self.data["error"] = dict(error)
+        if instance.marking.status[task] == IDLE:
+            offered = self._before_start(instance, task)
+            if offered is not None:
+                self._drop_item(offered)
+            instance.marking.start(task)
+            self._after_start(instance, task)
+        self._drop_activity(instance, task)
+        self._drop_region(instance, task)
+        instance.marking.complete(task, (position,))
+
     def _instance_added(self, net: int, task: int, element: list[Any] | None, by: str) -> None:
         instance = self._touch(net)
         activity = instance.activities[task]
@@ -385,41 +401,6 @@ class CaseState:
         item = self.items[number]
         item.state, item.by = _ITEM_STATES[state], ""
         del self.deadlines[number]
-        self._note(item)
-
-    def _routed(self, number: int, state: str, audience: Sequence[str] | None, filtered: bool) -> None:
-        item, post = self.items[number], self.people.post(number)
-        item.state, item.by = _ITEM_STATES[state], ""
-        post.audience, post.filtered = None if audience is None else tuple(audience), filtered
-        self._note(item)
-
-    def _saved(self, number: int, draft: dict[str, Any] | None) -> None:
-        self.people.post(self.items[number].number).draft = draft
-        self.moved[number] = None
-
-    def _escalation_set(self, number: int, step: int, due: int | None) -> None:
-        post = self.people.post(self.items[number].number)
-        post.step, post.due = step, due
-
-    def _escalated(
-        self, number: int, step: int, audience: Sequence[str] | None, priority: int | None, due: int | None
-    ) -> None:
-        if audience is not None:
-            self._routed(number, ItemState.OFFERED.value, audience, False)
-        self._escalation_set(number, step + 1, due)
-        if priority is not None:
-            self.people.posts[number].priority = priority
-        self.moved[number] = None
-
-    def _chained(self, by: str, chained: bool) -> None:
-        if chained:
-            self.people.chains[by] = None
-        else:
-            del self.people.chains[by]
-
-    def _skipped(self, number: int, by: str) -> None:
-        item = self.items[number]
-        item.by = by
         self._note(item)
 
     def _attempts_until(self, number: int, until: int) -> None:
@@ -679,6 +660,7 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.CLAIM_EXPIRED: CaseState._claim_expired,
     Code.ATTEMPTS_UNTIL: CaseState._attempts_until,
     Code.ATTEMPTS_SPARED: CaseState._attempts_spared,
+    Code.RAISED: CaseState._raised,
     Code.ROUTED: CaseState._routed,
     Code.SAVED: CaseState._saved,
     Code.ESCALATION_SET: CaseState._escalation_set,

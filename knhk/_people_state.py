@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from knhk.workitem import Post
+from knhk.workitem import ItemEntry, ItemState, Post
 
 
 class PeopleState:
@@ -61,3 +62,52 @@ class PeopleState:
         }
         self.did = {task: dict(by) for task, by in did}
         self.chains = dict.fromkeys(chains)
+
+
+class PeopleRecords:
+    """The part of `knhk._case_state.CaseState` that applies the records on work of people."""
+
+    __slots__ = ()
+
+    items: dict[int, ItemEntry]
+    moved: dict[int, None]
+    people: PeopleState
+
+    def _note(self, item: ItemEntry) -> None:
+        """Let the worklist be told of an item."""
+        self.moved[item.number] = None
+
+    def _routed(self, number: int, state: str, audience: Sequence[str] | None, filtered: bool) -> None:
+        item, post = self.items[number], self.people.post(number)
+        item.state, item.by = ItemState(state), ""
+        post.audience, post.filtered = None if audience is None else tuple(audience), filtered
+        self._note(item)
+
+    def _saved(self, number: int, draft: dict[str, Any] | None) -> None:
+        self.people.post(self.items[number].number).draft = draft
+        self.moved[number] = None
+
+    def _escalation_set(self, number: int, step: int, due: int | None) -> None:
+        post = self.people.post(self.items[number].number)
+        post.step, post.due = step, due
+
+    def _escalated(
+        self, number: int, step: int, audience: Sequence[str] | None, priority: int | None, due: int | None
+    ) -> None:
+        if audience is not None:
+            self._routed(number, ItemState.OFFERED.value, audience, False)
+        self._escalation_set(number, step + 1, due)
+        if priority is not None:
+            self.people.posts[number].priority = priority
+        self.moved[number] = None
+
+    def _chained(self, by: str, chained: bool) -> None:
+        if chained:
+            self.people.chains[by] = None
+        else:
+            del self.people.chains[by]
+
+    def _skipped(self, number: int, by: str) -> None:
+        item = self.items[number]
+        item.by = by
+        self._note(item)
