@@ -45,12 +45,14 @@ class RunningCase(CaseWork):
     @property
     def state(self) -> str:
         """created, running, suspended, completed, cancelled, failed or deadlocked."""
-        return self._look(lambda case: case.state.phase.value)
+        with self._cache.hold(self.id) as resident:
+            return resident.phase.value
 
     @property
     def data(self) -> dict[str, Any]:
         """A copy of the case's data."""
-        return self._look(lambda case: plain_data(case.state.data, "the case data"))
+        with self._cache.hold(self.id) as resident:
+            return plain_data(resident.data, "the case data")
 
     @property
     def enabled(self) -> list[str]:
