@@ -22,15 +22,20 @@ if TYPE_CHECKING:
         IdempotencyConflict,
         IllegalTransition,
         InternalError,
+        InvalidSignature,
         JournalError,
         KnhkError,
         LimitExceeded,
         MigrationRefused,
         MissingExtra,
         ModelError,
+        OutboundError,
+        OutboundFailed,
+        OutboundRefused,
         ParseError,
         Problem,
         QuarantinedCase,
+        ResponseRefused,
         SpecificationConflict,
         SpecificationError,
         StoreError,
@@ -48,6 +53,8 @@ if TYPE_CHECKING:
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
     from knhk.work.handlers import Work
+    from knhk.work.outbound import Outbound
+    from knhk.work.signature import verify_signature
 
 _HOME = {
     "knhk.aio": ("AsyncCase", "AsyncEngine"),
@@ -58,6 +65,8 @@ _HOME = {
     "knhk.patterns": ("patterns",),
     "knhk.running": ("RunningCase", "WorkItem"),
     "knhk.work.handlers": ("Work",),
+    "knhk.work.outbound": ("Outbound",),
+    "knhk.work.signature": ("verify_signature",),
     "knhk.errors": (
         "CommandError",
         "ConcurrentUpdate",
@@ -66,15 +75,20 @@ _HOME = {
         "IdempotencyConflict",
         "IllegalTransition",
         "InternalError",
+        "InvalidSignature",
         "JournalError",
         "KnhkError",
         "LimitExceeded",
         "MigrationRefused",
         "MissingExtra",
         "ModelError",
+        "OutboundError",
+        "OutboundFailed",
+        "OutboundRefused",
         "ParseError",
         "Problem",
         "QuarantinedCase",
+        "ResponseRefused",
         "SpecificationConflict",
         "SpecificationError",
         "StoreError",
@@ -103,6 +117,7 @@ __all__ = (
     "IdempotencyConflict",
     "IllegalTransition",
     "InternalError",
+    "InvalidSignature",
     "JournalError",
     "KnhkError",
     "LimitExceeded",
@@ -111,10 +126,15 @@ __all__ = (
     "MigrationReport",
     "MissingExtra",
     "ModelError",
+    "Outbound",
+    "OutboundError",
+    "OutboundFailed",
+    "OutboundRefused",
     "ParseError",
     "Problem",
     "QuarantinedCase",
     "Registration",
+    "ResponseRefused",
     "RunningCase",
     "Specification",
     "SpecificationConflict",
@@ -130,6 +150,7 @@ __all__ = (
     "WorkItem",
     "build",
     "patterns",
+    "verify_signature",
 )
 
 

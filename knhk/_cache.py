@@ -12,10 +12,10 @@ express never does.
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -28,6 +28,7 @@ from knhk._express import Journey, depart, express_net, set_out, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk._migration import Moved, Renaming, move
+from knhk._plain import plain_data
 from knhk._schema import Check, compile_schema
 from knhk.case import Case
 from knhk.errors import (
@@ -43,10 +44,11 @@ from knhk.errors import (
 from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
-from knhk.ports import CaseHeader, Clock, Commit, ItemRow, Store, StoredCase
+from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store, StoredCase
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
 from knhk.work.handlers import Work
+from knhk.work.outbox import Outbox, Told
 
 SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
@@ -124,6 +126,7 @@ class Resident:
         since_snapshot: records since the last snapshot.
         stale: forgotten: whoever waited for the lock must load again.
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
+        told: the case as subscribers know it, where there are any.
     """
 
     _case: Case | None
@@ -137,6 +140,7 @@ class Resident:
     since_snapshot: int = 0
     stale: bool = False
     users: int = 0
+    told: Told | None = None
 
     @property
     def case(self) -> Case:
@@ -196,7 +200,9 @@ class CaseCache:
         timed: whether handlers have a time limit even where their tasks state none.
 
     Attributes:
+        plain: `plain_data` within the limit of this engine.
         listeners: are told, while the case is held, of every commit after which it has work that nobody does.
+        outbox: makes what subscribers are told of a commit.
     """
 
     def __init__(
@@ -223,14 +229,22 @@ class CaseCache:
         self._hot = min(hot, size)
         self._dialect = dialect
         self._kernel = kernel
+        self.plain = partial(plain_data, limit=limits.payload)
         self._forgetful = bool(getattr(store, "forgetful", False))
-        self._terms = terms(functions, clock.now, forgetful=self._forgetful, steps=limits.steps)
+        self._terms = terms(
+            functions,
+            clock.now,
+            copy=partial(self.plain, what="the result"),
+            forgetful=self._forgetful,
+            steps=limits.steps,
+        )
         self._residents: OrderedDict[str, Resident] = OrderedDict()
         self._rows = Rows()
         self._arenas: dict[tuple[str, str], Arena] = {}
         self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.RLock()
+        self.outbox = Outbox(store)
 
     def __len__(self) -> int:
         return len(self._residents) + len(self._rows)
@@ -291,9 +305,15 @@ class CaseCache:
         first = dict(data)
         if compiled.check is not None:
             compiled.check(first)
-        batch = encode_batch(self.clock.now(), ((Code.CREATED, first),))
-        commit = Commit(header=header, expected=0, batch=batch, idempotency=idempotency)
-        return self._resident(Still(self._arena(header, compiled).created, first, header, 1)), commit
+        now = self.clock.now()
+        batch = encode_batch(now, ((Code.CREATED, first),))
+        resident = self._resident(Still(self._arena(header, compiled).created, first, header, 1))
+        documents: tuple[Document, ...] = ()
+        if now >= self.outbox.look_at:
+            resident.header = attrs.evolve(header, version=0)
+            documents = self._announce(resident, 1, [batch], now)
+            resident.header = header
+        return resident, Commit(header=header, expected=0, batch=batch, idempotency=idempotency, documents=documents)
 
     def hold(self, case_id: str) -> _Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
@@ -377,21 +397,23 @@ class CaseCache:
             return True
         resident.journey = None
         self._travelling.discard(resident)
-        # The end of a long case is committed with a snapshot, for which there has to be a case.
-        if outcome == _hot.express.ENDED and resident.since_snapshot + len(journey.log) < SNAPSHOT_EVERY:
+        now = self.clock.now()
+        # A snapshot, and what subscribers are told, are made of a case.
+        short = resident.since_snapshot + len(journey.log) < SNAPSHOT_EVERY
+        if outcome == _hot.express.ENDED and short and now < self.outbox.look_at:
             data = journey.end()
             if data is not None:
-                self._end(resident, journey, data)
+                self._end(resident, journey, data, now)
                 return True
-        good = journey.arrive(outcome, at=self.clock.now())
+        good = journey.arrive(outcome, at=now)
         if self._forgetful or outcome != _hot.express.STOPPED:
             self.commit(resident, cuts=journey.express.cuts)
         return good
 
-    def _end(self, resident: Resident, journey: Journey, data: dict[str, Any]) -> None:
+    def _end(self, resident: Resident, journey: Journey, data: dict[str, Any], now: int) -> None:
         """Commit the end of a case that an express has brought there all the way."""
         records = journey.log[journey.begun_at :]
-        batches = _batches(records, journey.begun_at, journey.express.cuts, self.clock.now())
+        batches = _batches(records, journey.begun_at, journey.express.cuts, now)
         commits = _commits(resident.header, batches, Phase.COMPLETED)
         self._store(resident, commits)
         header = resident.header = commits[-1].header
@@ -474,7 +496,11 @@ class CaseCache:
         records = case.take_records()
         if not records:
             return []
-        batches = _batches(records, taken, cuts, self.clock.now())
+        now = self.clock.now()
+        batches = _batches(records, taken, cuts, now)
+        documents: tuple[Document, ...] = ()
+        if now >= self.outbox.look_at:
+            documents = self._announce(resident, len(records), batches, now)
         resident.still = None
         phase = case.state.phase
         running = phase is Phase.RUNNING
@@ -497,7 +523,24 @@ class CaseCache:
             snapshot=snapshot,
             items=rows,
             closed=closed,
+            documents=documents,
         )
+
+    def _announce(self, resident: Resident, fresh: int, batches: Sequence[bytes], now: int) -> tuple[Document, ...]:
+        """Return what subscribers are told of a commit of so many fresh records, which is stored with it."""
+        before = resident.header
+        compiled = self.compiled(before.spec_id, before.spec_version)
+        documents, resident.told = self.outbox.messages(
+            compiled.program,
+            compiled.kernels,
+            resident.case,
+            before=before,
+            told=resident.told,
+            fresh=fresh,
+            batches=batches,
+            now=now,
+        )
+        return documents
 
     def relocate(self, resident: Resident, target: Compiled, renaming: Renaming, *, dry_run: bool) -> Moved:
         """
@@ -568,7 +611,7 @@ class CaseCache:
         key = (header.spec_id, header.spec_version)
         found = self._arenas.get(key)
         if found is None:
-            make = functools.partial(self._fresh, compiled)
+            make = partial(self._fresh, compiled)
             fresh = Arena(make, spec_id=key[0], version=key[1], express=compiled.express)
             found = self._arenas.setdefault(key, fresh)
         return found
@@ -648,6 +691,7 @@ def _commits(
     snapshot: bytes | None = None,
     items: tuple[ItemRow, ...] = (),
     closed: tuple[int, ...] = (),
+    documents: tuple[Document, ...] = (),
 ) -> list[Commit]:
     """Return a commit for each batch; the last has all that there is besides."""
     header = CaseHeader(
@@ -670,6 +714,7 @@ def _commits(
         snapshot=snapshot,
         items=items,
         closed_items=closed,
+        documents=documents,
     )
     return [*earlier, last]
 

@@ -5,10 +5,12 @@ Nothing is changed here: `knhk.case` writes the decisions down.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from knhk._case_state import Activity, End, NetInstance
 from knhk._lower import TaskPlan
+from knhk._plain import plain_data
 from knhk._tables import XOR
 from knhk.errors import DataError
 from knhk.expr import Expression
@@ -81,3 +83,9 @@ def count_instances(net: NetInstance, task: int, plan: TaskPlan, data: dict[str,
         bounds = f"{low} to {'any' if high is None else high}"
         raise DataError(f"gives {value} instances; allowed are {bounds}", expression=text, element=path, value=value)
     return value, elements
+
+
+def mapped(mapping: Mapping[str, Expression], variables: dict[str, Any], element: str) -> dict[str, Any]:
+    """Return what a mapping makes of these variables, as data that nothing else has a part in."""
+    values = {name: each.evaluate(variables, f"{element}.{name}") for name, each in mapping.items()}
+    return plain_data(values, element)

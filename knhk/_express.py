@@ -20,7 +20,6 @@ from knhk._lower import Kind, NetPlan, TaskPlan
 from knhk._tables import XOR
 from knhk.case import Case
 from knhk.errors import CommandError, DataError
-from knhk.journal import plain_data
 from knhk.spec import Task
 from knhk.work.handlers import Work
 
@@ -49,7 +48,8 @@ def _kind(plan: TaskPlan) -> int:
     hot = _hot.express
     if not plan.automatic:
         return int(hot.WAITING)
-    if plan.task.multiple is None and not _is_bounded(plan.task) and plan.kind in (Kind.ROUTING, Kind.HANDLER):
+    plain = plan.task.multiple is None and not plan.maps and not _is_bounded(plan.task)
+    if plain and plan.kind in (Kind.ROUTING, Kind.HANDLER):
         return int(hot.ROUTING if plan.kind is Kind.ROUTING else hot.HANDLER)
     return int(hot.DRIVEN)
 
@@ -163,12 +163,19 @@ class Journey:
         case.state.moved = dict.fromkeys(self.moved)
 
 
-def terms(functions: dict[str, Callable[[Work], Any]], now: Callable[[], int], *, forgetful: bool, steps: int) -> Any:
+def terms(
+    functions: dict[str, Callable[[Work], Any]],
+    now: Callable[[], int],
+    *,
+    copy: Callable[[object], dict[str, Any]],
+    forgetful: bool,
+    steps: int,
+) -> Any:
     """Return what all expresses of an engine have in common; None where none can go."""
     if _hot.express is None:
         return None
     return _hot.express.Terms(
-        functions=functions, work=Work, now=now, copy=_result, forgetful=forgetful, steps=steps, room=ROOM
+        functions=functions, work=Work, now=now, copy=copy, forgetful=forgetful, steps=steps, room=ROOM
     )
 
 
@@ -217,7 +224,3 @@ def _may_go(state: CaseState, of: Any, *, forgetful: bool) -> bool:
         return False
     tasks = [state.items[number].task for number in state.work]
     return all(map(of.handles, tasks)) and (forgetful or of.replays(tasks[0]))
-
-
-def _result(output: object) -> dict[str, Any]:
-    return plain_data(output, "the result")

@@ -8,6 +8,7 @@ from typing import Any
 from knhk._attempts import Failure, is_retryable, next_attempt, why_no_further
 from knhk._case_state import Code, NetInstance, Phase
 from knhk._course import Course
+from knhk._decisions import mapped
 from knhk._lower import Kind
 from knhk._questions import Due, given_back, next_due
 from knhk.errors import IllegalTransition
@@ -92,6 +93,10 @@ class ItemLife(Course):
         if by and item.by not in ("", by) and net.plan.plans[task].kind is Kind.EXTERNAL:
             # The claim of whoever completes it has run out, and somebody else has it now.
             raise self._refusal(net.path(task, k), "complete", f"it belongs to {item.by!r} now, not to {by!r}")
+        mapping = net.plan.plans[task].output
+        if mapping is not None:
+            given = {**self._mapping_variables(net, task, k), "output": output or {}}
+            output = mapped(mapping, given, f"{net.path(task, k)}: output")
         self._finish(net, task, k, output)
         self._drive()
 
@@ -175,11 +180,31 @@ class ItemLife(Course):
         """Return the started items that wait for their handler, by number."""
         return [self.state.items[number] for number in self.state.work]
 
+    def work_data(self, number: int) -> dict[str, Any]:
+        """
+        Return what an open item's work is given: what its task's input mapping makes of the case's data, else those themselves.
+
+        Raises:
+            DataError: the mapping fails on these data.
+        """
+        item = self.item(number)
+        net = self.state.nets[item.net]
+        mapping = net.plan.plans[item.task].input
+        if mapping is None:
+            return self.state.data
+        return mapped(mapping, self._mapping_variables(net, item.task, item.instance), f"{self.path(item)}: input")
+
     def next_due(self) -> Due | None:
         """Return what comes due first: a timer whose task could run, a retry, or the end of a claim; None: nothing."""
         return next_due(self.state)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _mapping_variables(self, net: NetInstance, task: int, k: int) -> dict[str, Any]:
+        if not k:
+            return {"data": self.state.data}
+        elements = net.activities[task].elements
+        return {"data": self.state.data, "item": None if elements is None else elements[k - 1], "index": k - 1}
 
     def _fail(self, item: ItemEntry, failure: Failure) -> None:
         due, why_not = next_attempt(self.retry(item), item, failure, now=self._now)

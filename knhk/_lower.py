@@ -14,6 +14,7 @@ import attrs
 from knhk._tables import AND, OR, PARTIAL, XOR, Tables, TaskTable, build_tables
 from knhk.expr import Dialect, Expression, compile_expression
 from knhk.spec import END, START, Flow, Join, Net, PartialJoin, Remaining, Specification, Split, Task, Termination
+from knhk.spec.model import mapping_variables
 
 _JOINS = {Join.AND: AND, Join.XOR: XOR, Join.OR: OR}
 _SPLITS = {Split.AND: AND, Split.XOR: XOR, Split.OR: OR}
@@ -57,6 +58,7 @@ class TaskPlan:
         branches: the split's predicates; empty where every output gets a token.
         count, for_each, until: the expressions of a multiple-instance task; a constant count is an int.
         subnet: the number of the net that a composite task stands for, or -1.
+        input, output: the task's mappings, each an expression by name; None: there is none.
     """
 
     task: Task
@@ -68,6 +70,13 @@ class TaskPlan:
     for_each: Expression | None = None
     until: Expression | None = None
     subnet: int = -1
+    input: Mapping[str, Expression] | None = None
+    output: Mapping[str, Expression] | None = None
+
+    @property
+    def maps(self) -> bool:
+        """Whether its work is given, or gives, other than the case's data as they are."""
+        return self.input is not None or self.output is not None
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -220,6 +229,7 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         for_each = None if multiple.for_each is None else compile_expression(multiple.for_each, dialect=dialect)
         if multiple.until is not None:
             until = compile_expression(multiple.until, variables=("data", "completed", "created"), dialect=dialect)
+    given, gives = mapping_variables(task)
     return TaskPlan(
         task=task,
         kind=kind,
@@ -230,4 +240,14 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         for_each=for_each,
         until=until,
         subnet=-1 if task.subnet is None else names[task.subnet],
+        input=_compiled(task.input, given, dialect),
+        output=_compiled(task.output, gives, dialect),
     )
+
+
+def _compiled(
+    mapping: Mapping[str, str] | None, variables: tuple[str, ...], dialect: Dialect
+) -> Mapping[str, Expression] | None:
+    if mapping is None:
+        return None
+    return {name: compile_expression(text, variables=variables, dialect=dialect) for name, text in mapping.items()}

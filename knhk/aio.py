@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
-from knhk._cache import Kernel
+from knhk._cache import HOT, Kernel
 from knhk.engine import Engine, Registration
 from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, QuarantinedCase, StoreUnavailable
 from knhk.events import Event
@@ -29,6 +29,7 @@ from knhk.work.attempt import call_within
 from knhk.work.breaker import Breaker
 from knhk.work.case_work import Job
 from knhk.work.failures import raise_first
+from knhk.work.outbound import Outbound
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -77,8 +78,10 @@ class AsyncEngine:
         ids: IdSource | None = None,
         chance: Chance | None = None,
         cache: int = 10_000,
+        hot: int = HOT,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
+        outbound: Outbound | None = None,
     ) -> None:
         self.engine = Engine(
             target,
@@ -90,8 +93,10 @@ class AsyncEngine:
             ids=ids,
             chance=chance,
             cache=cache,
+            hot=hot,
             expressions=expressions,
             kernel=kernel,
+            outbound=outbound,
         )
         self._threads = _Threads()
 
@@ -186,6 +191,10 @@ class AsyncEngine:
     async def tick(self, now: int | None = None) -> int:
         """Run the timers that are due, as `Engine.tick`."""
         return await self._threads.call(self.engine.tick, now)
+
+    async def deliver(self, now: int | None = None) -> int:
+        """Send the messages of webhooks that are due, as `Engine.deliver`; the webhooks are in `engine.webhooks`."""
+        return await self._threads.call(self.engine.deliver, now)
 
 
 class AsyncCase:

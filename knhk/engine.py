@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from knhk._cache import CaseCache, Compiled, Kernel, choose_kernel
+from knhk._cache import HOT, CaseCache, Compiled, Kernel, choose_kernel
 from knhk._migration import Renaming
 from knhk._schema import schema_problems
 from knhk.analysis.soundness import AT_REGISTRATION, judge
@@ -35,7 +35,6 @@ from knhk.errors import (
     SpecificationError,
 )
 from knhk.expr import Dialect
-from knhk.journal import plain_data
 from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport, migrate_cases
 from knhk.ports import CaseHeader, Chance, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
@@ -45,10 +44,13 @@ from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
 from knhk.work.attempt import ticks
 from knhk.work.breaker import Breaker, BreakerChange, read_policy
+from knhk.work.delivery import Delivery
 from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
+from knhk.work.outbound import Outbound
 from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner
+from knhk.work.webhooks import Webhooks
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 
@@ -112,9 +114,15 @@ class Engine:
             specification has it; None: its work fails at once.
         timeout: how long one attempt of a handler may take whose task states none, as ``"30s"`` or a timedelta; None: no limit.
         clock, ids, chance: for tests; what tells the time, names cases, and draws the waits between attempts.
-        cache: how many cases stay in memory.
+        cache: how many cases stay in memory while nobody uses them.
+        hot: how many of these stay ready for use; the others are packed, a few bytes beside their data, and unpacked when
+            somebody asks for them.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
+        outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
+
+    Attributes:
+        webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
     """
 
     def __init__(
@@ -129,8 +137,10 @@ class Engine:
         ids: IdSource | None = None,
         chance: Chance | None = None,
         cache: int = 10_000,
+        hot: int = HOT,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
+        outbound: Outbound | None = None,
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -144,12 +154,16 @@ class Engine:
             self._clock,
             limits=limits if limits is not None else Limits(),
             size=cache,
+            hot=hot,
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
             retry=None if retry is None else read_retry(retry),
             timed=span is not None,
         )
+        self._outbound = outbound if outbound is not None else Outbound()
+        self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
+        self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 
     def __enter__(self) -> Self:
         return self
@@ -164,6 +178,7 @@ class Engine:
 
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
+        self._delivery.close()
         self._store.close()
 
     # --- specifications and handlers ----------------------------------------------------------------------------------
@@ -267,7 +282,7 @@ class Engine:
             IdempotencyConflict: the key was used with another request.
         """
         stored = self._store.specification(spec_id, version)
-        plain = plain_data(data, "the case data")
+        plain = self._cache.plain(data, "the case data")
         digest = "" if idempotency_key is None else _digest(spec_id, version, plain)
         if idempotency_key is not None:
             found = self._known_request(idempotency_key, digest)
@@ -305,7 +320,7 @@ class Engine:
         cases: list[RunningCase] = []
         remaining = iter(rows)
         while some := list(islice(remaining, max(together, 1))):
-            created = [(self._new_header(stored), plain_data(data, "the case data")) for data in some]
+            created = [(self._new_header(stored), self._cache.plain(data, "the case data")) for data in some]
             self._cache.create_many(created)
             cases += [self._running(header.case_id) for header, _ in created]
         return cases
@@ -471,6 +486,18 @@ class Engine:
         raise_first(failures)
         return ran
 
+    def deliver(self, now: int | None = None) -> int:
+        """
+        Send the messages of `webhooks` that are due; returns how many arrived.
+
+        What does not arrive is due again after its wait, or dead after its last attempt, and raises nothing here.
+
+        Raises:
+            StoreError: the store could not say, or keep, what became of a message.
+        """
+        self._cache.outbox.refresh(self._clock.now())
+        return self._delivery.deliver(self._clock.now if now is None else lambda: now)
+
     def evict(self, case_id: str | None = None) -> None:
         """Forget one case, or all, but for those in use: they are loaded again when somebody asks."""
         self._cache.evict(case_id)
@@ -521,13 +548,17 @@ class Engine:
         """Do everything that is due or waits; what failed is raised when the rest is done."""
         done = 0
         failures: list[KnhkError] = []
-        for part in (self.tick, self.run_pending):
+        # Messages go by themselves: a slow receiver must not make a timer late.
+        for part in (self.tick, self.run_pending, self._begin_to_deliver):
             try:
                 done += part()
             except KnhkError as error:
                 failures.append(error)
         raise_first(failures)
         return done
+
+    def _begin_to_deliver(self) -> int:
+        return self._delivery.begin(self._clock.now)
 
     def _known_request(self, key: str, digest: str) -> str | None:
         found = self._store.find_idempotent(key)

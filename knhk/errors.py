@@ -24,6 +24,11 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     │   ├── StoreUnavailable                 locked, read-only or out of reach; try again later
     │   └── QuarantinedCase                  this case's record is damaged and set aside; the others go on
     ├── JournalError                         bytes not readable, or replay disagrees with history
+    ├── OutboundError                        a request to the outside came to nothing; .retryable, .retry_after
+    │   ├── OutboundRefused                  the URL must not be called; nothing was sent
+    │   ├── OutboundFailed                   no answer came, or none within the bounds of time and size
+    │   └── ResponseRefused                  the answer is not the one that was wanted; .status
+    ├── InvalidSignature                     a webhook message was not made by whoever holds the secret, or too long ago
     ├── MissingExtra (ImportError)           an optional dependency is needed: says how to install it
     └── InternalError                        a bug in KNHK: please report
 """
@@ -205,6 +210,49 @@ class QuarantinedCase(StoreError):
 
 class JournalError(KnhkError):
     """Bytes are not readable, or a replay disagrees with its history."""
+
+
+class OutboundError(KnhkError):
+    """
+    A request to the outside came to nothing.
+
+    Attributes:
+        retryable: whether trying it again may help.
+        retry_after: the wait in seconds that the other side asks for before the next attempt, or None.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class OutboundRefused(OutboundError):
+    """The URL must not be called, by the engine's policy for requests to the outside; nothing was sent."""
+
+    retryable = False
+
+
+class OutboundFailed(OutboundError):
+    """No answer came, or none within the bounds of time and size."""
+
+
+class ResponseRefused(OutboundError):
+    """
+    The answer is not the one that was wanted.
+
+    Attributes:
+        status: the number that the answer has.
+    """
+
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+        self.status = status
+        super().__init__(message, retry_after=retry_after)
+
+
+class InvalidSignature(KnhkError):
+    """A webhook message was not made by whoever holds the secret, or too long ago: do not act on it."""
 
 
 class MissingExtra(KnhkError, ImportError):

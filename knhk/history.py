@@ -6,8 +6,8 @@ So the records are replayed, and each is told just before it is applied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from knhk._case_state import CaseState, Code, End, Phase, Record
 from knhk._kernel import Net
@@ -61,6 +61,29 @@ def narrate(
     return events
 
 
+def tell(state: CaseState, batch: bytes) -> Iterator[tuple[int, EventKind, str, dict[str, Any]]]:
+    """Tell of each record of a batch (time, kind, path, details) and apply it; `state` is the case before the batch."""
+    at, records = decode_batch(batch)
+    for record in records:
+        # A migration begins with a state of its own: what it withdrew is not in there any more.
+        whole = _OF_CASE.get(record[0])
+        yield at, *(_TELL[record[0]](state, record) if whole is None else whole(record))
+        state.apply(record)
+
+
+def tell_of_case(batch: bytes) -> Iterator[tuple[int, EventKind, str, dict[str, Any]]]:
+    """Tell of those records alone that concern the case as a whole: what was before the batch need not be known for that."""
+    at, records = decode_batch(batch)
+    for record in records:
+        teller = _OF_CASE.get(record[0])
+        if teller is not None:
+            yield at, *teller(record)
+
+
+OF_CASE: Final = frozenset({EventKind.CASE_CREATED, EventKind.CASE_STARTED, EventKind.CASE_MIGRATED, *_PHASES.values()})
+"""The kinds of event that `tell_of_case` tells of."""
+
+
 def _first_version(
     program: Program, kernels: Sequence[Net], records: Sequence[Record], versions: Versions | None
 ) -> tuple[Program, Sequence[Net]]:
@@ -89,11 +112,11 @@ def _targets(state: CaseState, record: Record, chosen: Sequence[int] | None) -> 
     return [tables.conditions[outputs[position][0]] for position in chosen]
 
 
-def _created(_: CaseState, record: Record) -> Told:
+def _created(record: Record) -> Told:
     return EventKind.CASE_CREATED, "", _without_none(data=record[1])
 
 
-def _started(_: CaseState, __: Record) -> Told:
+def _started(_: Record) -> Told:
     return EventKind.CASE_STARTED, "", {}
 
 
@@ -193,13 +216,29 @@ def _migrated(state: CaseState, record: Record) -> Told:
     return EventKind.CASE_MIGRATED, "", _without_none(source=source, target=target, withdrawn=withdrawn)
 
 
-def _phase(_: CaseState, record: Record) -> Told:
+def _phase(record: Record) -> Told:
     return _PHASES[Phase(record[1])], "", {}
 
 
-_TELL: dict[int, Callable[[CaseState, Record], Told]] = {
+def _moved(record: Record) -> Told:
+    return EventKind.CASE_MIGRATED, "", {"source": record[1], "target": record[2]}
+
+
+_OF_CASE: dict[int, Callable[[Record], Told]] = {
     Code.CREATED: _created,
     Code.STARTED: _started,
+    Code.PHASE: _phase,
+    Code.MIGRATED: _moved,
+}
+
+
+def _whole(teller: Callable[[Record], Told]) -> Callable[[CaseState, Record], Told]:
+    """Return a teller that does not look at the state as one that could."""
+    return lambda _, record: teller(record)
+
+
+_TELL: dict[int, Callable[[CaseState, Record], Told]] = {
+    **{code: _whole(teller) for code, teller in _OF_CASE.items()},
     Code.FIRED: _fired,
     Code.BEGUN: _begun,
     Code.FINISHED: _finished,
@@ -215,7 +254,6 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.TRIGGER_HELD: _trigger_held,
     Code.DATA: _data,
     Code.ITEM: _item,
-    Code.PHASE: _phase,
     Code.ATTEMPT_FAILED: _attempt_failed,
     Code.CLAIMED: _claimed,
     Code.CLAIM_EXPIRED: _claim_expired,

@@ -11,11 +11,11 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from knhk._case_state import Code, Record
-from knhk._hot import copy_tree, dump_tree
-from knhk.errors import DataError, JournalError
+from knhk._hot import dump_tree
+from knhk.errors import JournalError
 
 VERSION: Final = 2
 """The version that this code writes; it reads all versions up to it. Version 2 added the records 19 to 21, and its
@@ -53,32 +53,6 @@ def decode_snapshot(data: bytes) -> dict[str, Any]:
     if not isinstance(tree, dict):
         message = "the snapshot has the wrong form"
         raise JournalError(message)
-    return tree
-
-
-def plain_data(data: object, what: str) -> dict[str, Any]:
-    """
-    Return a copy of case data that is certainly JSON: no NaN, no lone surrogates, string keys, no foreign objects.
-
-    Raises:
-        DataError: it is not; nothing has happened.
-    """
-    if data is None:
-        return {}
-    if type(data) is dict:
-        copy = copy_tree(data)
-        if copy is not None:
-            return cast("dict[str, Any]", copy)
-    try:
-        text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        text.encode()
-        tree = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        message = f"{what} is not JSON data: {error}"
-        raise DataError(message) from error
-    if not isinstance(tree, dict):
-        message = f"{what} must be a mapping, not {type(data).__name__}"
-        raise DataError(message, value=data)
     return tree
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from knhk._plain import MAX_PAYLOAD
+
 
 @attrs.frozen(kw_only=True)
 class Limits:
@@ -18,6 +20,7 @@ class Limits:
             its item fails.  A retry policy has its own bound, `max_attempts`.
         or_join_budget: work units of an OR-join's exact search; beyond it the join waits and the case shows a problem.
             None: the kernel's own (`knhk._orjoin.DEFAULT_BUDGET`).
+        payload: bytes of one piece of data as JSON: what a case is created with, an event brings or work gives.
     """
 
     steps: int = 1_000_000
@@ -25,3 +28,4 @@ class Limits:
     depth: int = 1_000
     crashes: int = 5
     or_join_budget: int | None = None
+    payload: int = MAX_PAYLOAD

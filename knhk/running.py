@@ -11,11 +11,11 @@ from knhk._case_state import Phase
 from knhk._kernel import Net
 from knhk._lower import Program
 from knhk._migration import Renaming
+from knhk._plain import whole_copy
 from knhk.case import Case
 from knhk.errors import CommandError, KnhkError
 from knhk.events import Event
 from knhk.history import narrate
-from knhk.journal import plain_data
 from knhk.migration import migrate_case, refuse
 from knhk.ports import ItemRow
 from knhk.work.case_work import CaseWork
@@ -52,7 +52,7 @@ class RunningCase(CaseWork):
     def data(self) -> dict[str, Any]:
         """A copy of the case's data."""
         with self._cache.hold(self.id) as resident:
-            return plain_data(resident.data, "the case data")
+            return whole_copy(resident.data)
 
     @property
     def enabled(self) -> list[str]:
@@ -202,7 +202,7 @@ class RunningCase(CaseWork):
 
     def send_event(self, name: str, data: Mapping[str, Any] | None = None) -> int:
         """Deliver an event; returns how many running nets kept it."""
-        plain = plain_data(data, "the event's data")
+        plain = self._cache.plain(data, "the event's data")
         return self._do(lambda case, at: case.send_event(name, plain, at=at))
 
     def tick(self, now: int | None = None) -> int:
@@ -224,7 +224,7 @@ class RunningCase(CaseWork):
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete a started task or instance (an offered one is started first)."""
-        plain = plain_data(output, "the output")
+        plain = self._cache.plain(output, "the output")
         self._do(lambda case, at: case.complete_task(path, plain, at=at, by=by))
 
     def cancel_task(self, path: str) -> None:
@@ -304,13 +304,18 @@ class WorkItem:
     def __repr__(self) -> str:
         return f"<work item {self.number} {self.path} {self.state}>"
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the work is given now: the case's data, or what the task's input mapping makes of them; raises DataError."""
+        return self._case._look(lambda case: whole_copy(case.work_data(self.number)))
+
     def start(self, *, by: str = "") -> None:
         """Take the work up; a multiple-instance task starts all its instances, each an item of its own."""
         self._do(lambda case, at: case.start_item(self.number, at=at, by=by), gone="started")
 
     def complete(self, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete the work (an offered item is started first); `output` joins the case's data."""
-        plain = plain_data(output, "the output")
+        plain = self._case._cache.plain(output, "the output")
         self._do(lambda case, at: case.complete_item(self.number, plain, at=at, by=by))
 
     def allocate(self, by: str) -> None:

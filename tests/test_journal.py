@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from knhk._case_state import Code
 from knhk.errors import DataError, JournalError
-from knhk.journal import VERSION, decode_batch, decode_snapshot, encode_batch, encode_snapshot, plain_data
+from knhk._plain import plain_data
+from knhk.journal import VERSION, decode_batch, decode_snapshot, encode_batch, encode_snapshot
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 JSON = st.recursive(

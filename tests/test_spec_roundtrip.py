@@ -145,6 +145,8 @@ TASKS = st.builds(
     concurrency=optional(INTEGERS),
     breaker=optional(NAMES),
     replayable=st.booleans(),
+    input=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),
+    output=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),
 )
 NETS = st.builds(
     Net,

@@ -90,14 +90,14 @@ class _WorkFields:
         self.index = index
 
 
-def _not_ours(_: object) -> None:
+def _not_ours(_: object, __: int = 0) -> None:
     """Leave the tree to the ``json`` module."""
     return
 
 
 _plain: Any = import_module("knhk._hot.plain") if COMPILED else None
-copy_tree: Callable[[object], Any] = _plain.copy if COMPILED else _not_ours
-"""Returns a copy of a JSON tree, or None for what only the ``json`` module can handle."""
+copy_tree: Callable[[object, int], Any] = _plain.copy if COMPILED else _not_ours
+"""Returns a copy of a JSON tree of about so many characters at most, or None for what only the ``json`` module can handle."""
 dump_tree: Callable[[object], bytes | None] = _plain.dump if COMPILED else _not_ours
 """Returns a JSON tree as compact UTF-8, or None for what only the ``json`` module can handle."""
 

@@ -18,6 +18,8 @@ from knhk._hot.kernel cimport Marking, Net
 from knhk._hot.layout cimport CANCELS, DETACHED, IDLE, JOIN_CANCELS, ONE, lowest
 from knhk._hot.words cimport fire_noting, pass_word, refresh
 
+from knhk.errors import LimitExceeded
+
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object o)
 
@@ -464,7 +466,7 @@ cdef class Express:
         if output is not None:
             try:
                 output = self.terms.copy(output)
-            except ValueError:
+            except (ValueError, LimitExceeded):
                 return NO
             self.data.update(output)
         chosen = self._choose(task)

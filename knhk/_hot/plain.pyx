@@ -21,6 +21,7 @@ cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
     char* PyOS_double_to_string(double value, char format_code, int precision, int flags, int* kind) except NULL
     bint PyUnicode_IS_ASCII(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
     bytes PyBytes_FromStringAndSize(const char* text, Py_ssize_t size)
     int Py_DTSF_ADD_DOT_0
 
@@ -35,12 +36,23 @@ cdef class _Foreign(Exception):
 cdef object FOREIGN = _Foreign()
 
 
-cdef object copied(object tree, int depth):
+cdef object copied(object tree, int depth, Py_ssize_t* left):
     cdef dict copy
     cdef list items
-    if tree is None or tree is True or tree is False or PyLong_CheckExact(tree):
+    cdef int overflow = 0
+    left[0] -= 5
+    if left[0] < 0:
+        raise FOREIGN
+    if tree is None or tree is True or tree is False:
+        return tree
+    if PyLong_CheckExact(tree):
+        PyLong_AsLongLongAndOverflow(tree, &overflow)
+        if overflow:
+            # Of any length: `json` writes it, and so says how long.
+            raise FOREIGN
         return tree
     if PyUnicode_CheckExact(tree):
+        left[0] -= PyUnicode_GET_LENGTH(tree)
         if not PyUnicode_IS_ASCII(tree):
             checked(tree)
         return tree
@@ -57,12 +69,13 @@ cdef object copied(object tree, int depth):
                 raise FOREIGN
             if not PyUnicode_IS_ASCII(key):
                 checked(key)
-            copy[key] = copied(value, depth - 1)
+            left[0] -= PyUnicode_GET_LENGTH(key)
+            copy[key] = copied(value, depth - 1, left)
         return copy
     if PyList_CheckExact(tree) or PyTuple_CheckExact(tree):
         items = []
         for value in tree:
-            items.append(copied(value, depth - 1))
+            items.append(copied(value, depth - 1, left))
         return items
     raise FOREIGN
 
@@ -77,12 +90,17 @@ cdef int checked(object text) except -1:
     return 0
 
 
-def copy(tree):
-    """Return a copy that shares nothing that can change; None for None, and for what is not ours."""
+def copy(tree, Py_ssize_t size):
+    """
+    Return a copy that shares nothing that can change; None for None, for what is not ours, and for what may be too large.
+
+    `size` is how many characters it may have as texts and keys, each value counted as five more.
+    """
     try:
-        return copied(tree, DEEPEST)
+        made = copied(tree, DEEPEST, &size)
     except _Foreign:
         return None
+    return made if size >= 0 else None
 
 
 cdef struct Text:

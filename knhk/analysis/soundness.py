@@ -26,6 +26,7 @@ import attrs
 
 from knhk._kernel import BUSY, Net
 from knhk._lower import NetPlan, Program, lower
+from knhk._plain import plain_data
 from knhk._tables import XOR
 from knhk.analysis._blame import Blame, blame_for_livelock, blame_for_stuck, left_over, listed, why_dead
 from knhk.analysis._reduction import reduces_to_nothing
@@ -34,7 +35,6 @@ from knhk.analysis._search import Explored, Growth, Meter, compiled_explorers, m
 from knhk.analysis._space import Move, State
 from knhk.errors import Problem, SpecificationError
 from knhk.expr import Dialect
-from knhk.journal import plain_data
 from knhk.spec import Specification
 from knhk.spec.places import inside
 from knhk.spec.verdict import Answer, Budget, NetVerdict, ProblemKind, SoundnessProblem, Step, Verdict

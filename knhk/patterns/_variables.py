@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
+from knhk._plain import plain_data
 from knhk.errors import DataError
-from knhk.journal import plain_data
 
 
 @attrs.frozen

@@ -174,6 +174,8 @@ class NetBuilder:
         concurrency: int | None = None,
         breaker: str | None = None,
         replayable: bool = False,
+        input: Mapping[str, str] | None = None,  # noqa: A002 - the word of the format
+        output: Mapping[str, str] | None = None,
     ) -> Element:
         """
         Add a task.
@@ -197,6 +199,8 @@ class NetBuilder:
             concurrency: how many handlers of this task run at once, over all cases.
             breaker: the dependency whose circuit breaker holds the handler back while it is open.
             replayable: the handler has no outside effect.
+            input: what its work is given in place of the case's data: expressions by name.
+            output: what its result changes in the case's data: expressions by name.
         """
         members = {
             "id": id,
@@ -218,6 +222,8 @@ class NetBuilder:
             "concurrency": concurrency,
             "breaker": breaker,
             "replayable": replayable or None,
+            "input": input,
+            "output": output,
         }
         self.tree["tasks"].append({each: _written(value) for each, value in members.items() if value is not None})
         return Element(self, id)

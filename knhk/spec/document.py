@@ -42,6 +42,7 @@ from knhk.spec.values import (
     CONDITION_ID,
     MAX_ELEMENTS,
     MAX_FLOWS,
+    MAX_MAPPED,
     SPECIFICATION_ID,
     SUBNET_NAME,
     TASK_ID,
@@ -136,6 +137,21 @@ def _count(reading: Reading, value: object, place: str) -> Any:
     return text()(reading, value, place) if isinstance(value, str) else whole(0)(reading, value, place)
 
 
+def _mapping(reading: Reading, value: object, place: str) -> Any:
+    if not isinstance(value, Mapping):
+        return reading.refuse(place, f"must be a map of expressions by name, not {described(value)}")
+    if len(value) > MAX_MAPPED:
+        return reading.refuse(place, f"{len(value):,} entries; at most {MAX_MAPPED:,} are allowed")
+    before = reading.report.count
+    read = {}
+    for key, expression in value.items():
+        if isinstance(key, str):
+            read[_NAME(reading, key, inside(place, key))] = text()(reading, expression, inside(place, key))
+        else:
+            reading.refuse(place, f"the name of a member must be text, not {described(key)}; put it in quotes")
+    return BAD if reading.report.count > before else read
+
+
 def _multiple(reading: Reading, value: object, place: str) -> Any:
     return _make(Multiple, reading, value, place, _MULTIPLE)
 
@@ -178,6 +194,8 @@ _TASK: Members = _same(
     concurrency=whole(1),
     breaker=_NAME,
     replayable=truth,
+    input=_mapping,
+    output=_mapping,
 )
 _CONDITION: Members = _same(id=CONDITION_ID, name=text())
 _FLOW: Members = {

@@ -226,6 +226,9 @@ class Task:
         concurrency: how many handlers of this task an engine runs at once, over all cases.
         breaker: the dependency whose circuit breaker the handler's outcomes are told to, and which holds it back while open.
         replayable: the handler has no outside effect, so its result may share the commit of what follows.
+        input: what its work is given in place of the case's data: expressions over ``data`` (and ``item``, ``index``) by name.
+        output: what its result changes in the case's data: expressions over ``data``, ``output`` (and ``item``, ``index``) by
+            name.  None: the members of the result join the data under their own names.
     """
 
     id: str
@@ -247,6 +250,14 @@ class Task:
     concurrency: int | None = None
     breaker: str | None = None
     replayable: bool = False
+    input: Mapping[str, str] | None = None
+    output: Mapping[str, str] | None = None
+
+
+def mapping_variables(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names that the expressions of a task's `input` and of its `output` may use."""
+    instance = () if task.multiple is None else ("item", "index")
+    return ("data", *instance), ("data", "output", *instance)
 
 
 @attrs.frozen(kw_only=True)

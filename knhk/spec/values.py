@@ -27,6 +27,9 @@ MAX_ELEMENTS: Final = 100_000
 MAX_FLOWS: Final = 1_000_000
 """How many flows a specification may have."""
 
+MAX_MAPPED: Final = 1_000
+"""How many members a mapping of a task may name."""
+
 MAX_VALUES: Final = 4_000_000
 """How many values a text may hold, aliases expanded."""
 

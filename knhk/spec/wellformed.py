@@ -38,6 +38,7 @@ from knhk.spec.model import (
     Split,
     Task,
     Termination,
+    mapping_variables,
 )
 from knhk.spec.places import Report, inside, listed, shown
 
@@ -299,6 +300,7 @@ class _NetCheck:
             self._add(("tasks", task.id, *member.split(".")) if member else ("tasks", task.id), message)
         if task.multiple is not None:
             self._check_multiple(task.id, task.multiple)
+        self._check_mappings(task)
         if task.trigger is not None:
             other = listeners.setdefault(task.trigger.event, task.id)
             if other != task.id:
@@ -352,6 +354,19 @@ class _NetCheck:
             yield "external.timeout", "must be longer than nothing"
         if task.timer is not None and task.trigger is not None:
             yield "timer", "cannot stand together with a trigger; let two tasks compete for one condition"
+
+    def _check_mappings(self, task: Task) -> None:
+        given, gives = mapping_variables(task)
+        works = task.handler is not None or task.manual is not None or task.external is not None
+        for member, mapping, variables in (("input", task.input, given), ("output", task.output, gives)):
+            if mapping is None:
+                continue
+            if not works:
+                self._add(("tasks", task.id, member), "only a task with a handler, manual or external work has one")
+            for name, text in mapping.items():
+                self._check_expression(
+                    inside(inside(inside(inside(self.place, "tasks"), task.id), member), name), text, variables
+                )
 
     def _attempts(self, task: Task) -> Iterator[tuple[str, str]]:
         """What bounds the attempts of a handler."""

@@ -13,8 +13,7 @@ from knhk import _hot
 from knhk._cache import CaseCache, Resident
 from knhk._case_state import Phase
 from knhk.case import Case
-from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError
-from knhk.journal import plain_data
+from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, KnhkError
 from knhk.spec import Task
 from knhk.work.admission import CUT_OFF, Held, Key, Permit
 from knhk.work.attempt import Attempt
@@ -37,6 +36,7 @@ class Job:
         attempt: the attempt while it is made.
         permit: to be given back with the outcome.
         more: whether the case may have other work to hand out.
+        refused: why the function cannot be given its data: the work fails without a call.
     """
 
     resident: Resident
@@ -47,6 +47,12 @@ class Job:
     attempt: Attempt
     permit: Permit | None = None
     more: bool = False
+    refused: DataError | None = None
+
+    def check(self) -> None:
+        """Raise why the function cannot be called."""
+        if self.refused is not None:
+            raise self.refused
 
     @property
     def label(self) -> str:
@@ -79,7 +85,8 @@ class CaseWork:
             self._cache.unpin(resident)
 
     def handler(self, job: Job) -> Callable[[Work], Any]:
-        """Return the function that a job asks for; raises LookupError."""
+        """Return the function that a job asks for; raises LookupError, or DataError where it cannot be given its data."""
+        job.check()
         return self._handlers.find(job.handler)
 
     def call(self, job: Job) -> Any:
@@ -87,10 +94,12 @@ class CaseWork:
         Call a job's plain function in this thread, or where its attempt has a time limit in one of its own.
 
         Raises:
+            DataError: it cannot be given its data.
             LookupError, TypeError: there is no such function, or it is asynchronous.
             TimeoutError: its time is up.
             Exception: what it raised.
         """
+        job.check()
         function = self._handlers.find_plain(job.handler)
         if job.attempt.bounded:
             return self._handlers.watch.call(function, job.work, job.attempt, name=job.label)
@@ -156,7 +165,7 @@ class CaseWork:
                 if not self._take_back(resident, job):
                     return None
                 if job.number in resident.case.state.items:
-                    plain = plain_data(output, f"the result of handler {job.handler!r}")
+                    plain = self._cache.plain(output, f"the result of handler {job.handler!r}")
                     resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
         except (ValueError, CommandError) as error:
             if isinstance(error, ConcurrentUpdate):
@@ -270,7 +279,13 @@ class CaseWork:
                 resident.doubtful.pop(number, None)
                 self._cache.commit(resident)
             index = item.instance - 1 if item.instance else None
-            work = Work(self.id, case.path(item), number, made, case.state.data, case.state.element(item), index)
+            refused: DataError | None = None
+            data: dict[str, Any] = {}
+            try:
+                data = case.work_data(number)
+            except DataError as error:
+                refused = error
+            work = Work(self.id, case.path(item), number, made, data, case.state.element(item), index)
             work._live = attempt
             # The case may go on while the handler looks.
             _ = work.data
@@ -280,7 +295,7 @@ class CaseWork:
                 permit.end(None)
             raise
         more = len(case.state.work) > len(resident.in_flight)
-        return Job(resident, number, work.task, task.handler or "", work, attempt, permit, more)
+        return Job(resident, number, work.task, task.handler or "", work, attempt, permit, more, refused)
 
     def _timeout(self, task: Task, item: ItemEntry, now: int) -> int | None:
         """Return how long an attempt may take: what its task says, else the engine, and not beyond its last moment."""

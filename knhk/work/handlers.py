@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 from knhk._hot import WorkFields
-from knhk.journal import plain_data
+from knhk._plain import whole_copy
 from knhk.ports import Chance
 from knhk.work.admission import Admission
 from knhk.work.attempt import Attempt, Watch
@@ -45,7 +45,7 @@ class Work(WorkFields):
         """A copy of the case's data as they were when the handler began."""
         # Whoever lets the source change afterwards asks for the copy before.
         if self._data is None:
-            self._data = plain_data(self._source, "the case data")
+            self._data = whole_copy(self._source)
         return self._data
 
     @property
