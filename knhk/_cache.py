@@ -469,7 +469,12 @@ class CaseCache:
             resident: the case.
             cuts: lengths of the case's records, and when they had that length: a batch has one time.
         """
-        commits = self._prepare(resident, cuts)
+        try:
+            commits = self._prepare(resident, cuts)
+        except BaseException:
+            # Its records count as stored, and are not.
+            self.forget(resident)
+            raise
         if not commits:
             return
         self._store(resident, commits)
