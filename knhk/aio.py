@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Literal, Self, TypeVar
 
-from knhk._cache import Kernel
+from knhk._cache import HOT, Kernel
 from knhk.engine import Engine, Registration
 from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, QuarantinedCase, StoreUnavailable
 from knhk.events import Event
@@ -81,6 +81,7 @@ class AsyncEngine:
         ids: IdSource | None = None,
         chance: Chance | None = None,
         cache: int = 10_000,
+        hot: int = HOT,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
@@ -96,6 +97,7 @@ class AsyncEngine:
             ids=ids,
             chance=chance,
             cache=cache,
+            hot=hot,
             expressions=expressions,
             kernel=kernel,
             outbound=outbound,
