@@ -50,6 +50,7 @@ from knhk.work.handlers import Handlers
 from knhk.work.outbound import Outbound
 from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner
+from knhk.work.services import Services
 from knhk.work.webhooks import Webhooks
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -145,7 +146,9 @@ class Engine:
         self._expressions = expressions
         span = None if timeout is None else read_span(timeout, "timeout")
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
-        self._handlers = Handlers(ticks(self._clock), draws, timeout=span)
+        self._outbound = outbound if outbound is not None else Outbound()
+        services = Services(self._outbound, self._clock, dialect=expressions)
+        self._handlers = Handlers(ticks(self._clock), draws, services=services, timeout=span)
         self._cache = CaseCache(
             self._store,
             self._clock,
@@ -157,7 +160,6 @@ class Engine:
             retry=None if retry is None else read_retry(retry),
             timed=span is not None,
         )
-        self._outbound = outbound if outbound is not None else Outbound()
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
         self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 
