@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 from knhk._cache import Kernel
 from knhk.engine import Engine, Registration
@@ -24,12 +24,14 @@ from knhk.migration import CaseMigration, MigrationReport
 from knhk.ports import CaseHeader, Chance, Clock, IdSource, ItemRow, Store
 from knhk.running import RunningCase, WorkItem
 from knhk.spec import Retry, Specification
+from knhk.spec.specification import PictureFormat
 from knhk.work.admission import Held
 from knhk.work.attempt import call_within
 from knhk.work.breaker import Breaker
 from knhk.work.case_work import Job
 from knhk.work.failures import raise_first
 from knhk.work.outbound import Outbound
+from knhk.work.runner import DRAIN, Runner
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -186,6 +188,14 @@ class AsyncEngine:
         raise_first(failures)
         return driven
 
+    def serve(self, *, workers: int = 64, interval: float = 0.5) -> AsyncRunner:
+        """
+        Return a runner that does what is due and what waits: ``async with engine.serve(workers=100): ...``, as `Engine.serve`.
+
+        Asynchronous handlers run on the loop that enters it, plain ones in threads.
+        """
+        return AsyncRunner(self.engine, workers=workers, interval=interval)
+
     async def tick(self, now: int | None = None) -> int:
         """Run the timers that are due, as `Engine.tick`."""
         return await self._threads.call(self.engine.tick, now)
@@ -193,6 +203,28 @@ class AsyncEngine:
     async def deliver(self, now: int | None = None) -> int:
         """Send the messages of webhooks that are due, as `Engine.deliver`; the webhooks are in `engine.webhooks`."""
         return await self._threads.call(self.engine.deliver, now)
+
+
+class AsyncRunner:
+    """A `knhk.work.runner.Runner` whose asynchronous handlers run on the event loop that started it."""
+
+    def __init__(self, engine: Engine, *, workers: int, interval: float) -> None:
+        self._make = partial(Runner, workers=workers, interval=interval)
+        self._engine = engine
+        self._runner: Runner | None = None
+
+    async def __aenter__(self) -> Runner:
+        self._runner = self._make(self._engine._sources(asyncio.get_running_loop()))
+        self._runner.start()
+        return self._runner
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop()
+
+    async def stop(self, timeout: float = DRAIN) -> None:  # noqa: ASYNC109 - handlers are handed back then, not cancelled
+        """Begin nothing more, and return when the handlers that run have ended, as `Runner.stop`."""
+        if self._runner is not None:
+            await asyncio.to_thread(self._runner.stop, timeout)
 
 
 class AsyncCase:
@@ -241,6 +273,16 @@ class AsyncCase:
     async def history(self) -> list[Event]:
         """Return what happened, in order."""
         return await self._threads.call(self._case.history)
+
+    async def draw(
+        self,
+        format: PictureFormat = "svg",  # noqa: A002 - the word that users know
+        *,
+        overlay: Literal["tokens", "history", "none"] = "tokens",
+        net: str | None = None,
+    ) -> str:
+        """Return a picture of the case, as `RunningCase.draw`."""
+        return await self._threads.call(lambda: self._case.draw(format, overlay=overlay, net=net))
 
     async def start(self) -> None:
         """Put the first token into the root net."""

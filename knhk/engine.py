@@ -12,7 +12,8 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import islice
@@ -49,7 +50,7 @@ from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
 from knhk.work.outbound import Outbound
 from knhk.work.policy import read_retry, read_span
-from knhk.work.runner import Runner
+from knhk.work.runner import Runner, Sources
 from knhk.work.services import Services
 from knhk.work.webhooks import Webhooks
 
@@ -442,16 +443,18 @@ class Engine:
             yield from page
             after = page[-1]
 
-    def serve(self, *, interval: float = 0.5) -> Runner:
+    def serve(self, *, workers: int = 8, interval: float = 0.5) -> Runner:
         """
-        Return a runner that ticks and does the waiting work in the background: ``with engine.serve(): ...``.
-
-        A failed handler that is tried again by itself is tried at the first round after its wait.
+        Return a runner that does what is due and what waits in the background: ``with engine.serve(workers=4): ...``.
 
         Args:
-            interval: seconds between looks at the store when there was nothing to do.
+            workers: how many handlers run at once, of different cases or of one.
+            interval: seconds between looks at the store for what other processes did; of this one it hears at once.
+
+        Raises:
+            ValueError: there must be at least one worker.
         """
-        return Runner(self._round, interval=interval)
+        return Runner(self._sources(), workers=workers, interval=interval)
 
     def tick(self, now: int | None = None) -> int:
         """
@@ -502,6 +505,23 @@ class Engine:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _sources(self, loop: AbstractEventLoop | None = None) -> Sources:
+        def runnable(after: str) -> Sequence[str]:
+            self._cache.land()
+            return self._store.runnable(after)
+
+        return Sources(
+            round=self._round,
+            upkeep=self._upkeep,
+            runnable=runnable,
+            case=self._running,
+            store=self._store,
+            clock=self._clock,
+            handlers=self._handlers,
+            listeners=self._cache.listeners,
+            loop=loop,
+        )
+
     def _new_header(self, specification: StoredSpecification) -> CaseHeader:
         """Return a new case as its first commit makes it."""
         return CaseHeader(
@@ -544,10 +564,17 @@ class Engine:
 
     def _round(self) -> int:
         """Do everything that is due or waits; what failed is raised when the rest is done."""
+        return self._all_of(self.tick, self.run_pending, self._begin_to_deliver)
+
+    def _upkeep(self) -> int:
+        """Do what is due, as far as it is not the work of handlers."""
+        # Messages go by themselves: a slow receiver must not make a timer late.
+        return self._all_of(self.tick, self._begin_to_deliver)
+
+    def _all_of(self, *parts: Callable[[], int]) -> int:
         done = 0
         failures: list[KnhkError] = []
-        # Messages go by themselves: a slow receiver must not make a timer late.
-        for part in (self.tick, self.run_pending, self._begin_to_deliver):
+        for part in parts:
             try:
                 done += part()
             except KnhkError as error:

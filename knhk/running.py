@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import Any, Literal, TypeVar
 
 from knhk._attempts import Failure
 from knhk._cache import item_row
@@ -13,11 +14,12 @@ from knhk._lower import Program
 from knhk._migration import Renaming
 from knhk._plain import whole_copy
 from knhk.case import Case
-from knhk.errors import CommandError, KnhkError
+from knhk.errors import CommandError, KnhkError, MissingExtra
 from knhk.events import Event
 from knhk.history import narrate
 from knhk.migration import migrate_case, refuse
 from knhk.ports import ItemRow
+from knhk.spec.specification import PictureFormat
 from knhk.work.case_work import CaseWork
 from knhk.work.failures import raise_first, shortened
 from knhk.workitem import ItemState
@@ -114,6 +116,47 @@ class RunningCase(CaseWork):
             return other.program, other.kernels
 
         return narrate(compiled.program, compiled.kernels, self._cache.store.history(self.id), version)
+
+    def draw(
+        self,
+        format: PictureFormat = "svg",  # noqa: A002 - the word that users know
+        *,
+        overlay: Literal["tokens", "history", "none"] = "tokens",
+        net: str | None = None,
+    ) -> str:
+        """
+        Return a picture of the case: where it is, or what happened in it; see `knhk.formats.draw`.
+
+        Args:
+            format: ``svg`` (needs the extra ``draw``), ``mermaid`` or ``dot``.
+            overlay: what lies on the nets.
+            net: only this net.
+
+        Raises:
+            ValueError: there is no such format, overlay or net, or a net is too large for SVG.
+            MissingExtra: SVG is asked for, and pygraphviz is not installed.
+        """
+        overlays = ("tokens", "history", "none")
+        if overlay not in overlays:
+            raise ValueError(f"an overlay is {', '.join(overlays)}, not {overlay!r}")
+        picture = import_module("knhk.formats.picture")
+        # One look for both: a migration in between would part them.
+        specification, tokens = self._look(lambda case: (case.state.program.specification, picture.tokens_of(case)))
+        drawn: str = picture.draw(
+            specification,
+            format,
+            net=net,
+            tokens=tokens if overlay == "tokens" else None,
+            history=self.history() if overlay == "history" else None,
+        )
+        return drawn
+
+    def _repr_svg_(self) -> str | None:
+        """Return what a notebook shows; None, which is the text, where SVG cannot be made."""
+        try:
+            return self.draw()
+        except (MissingExtra, ValueError):
+            return None
 
     # --- commands -----------------------------------------------------------------------------------------------------
 

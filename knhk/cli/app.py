@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from knhk.cli.commands_cases import cancel, cases, event, resume, show, suspend, tick
+from knhk.cli.commands_draw import draw
 from knhk.cli.commands_migrate import migrate
 from knhk.cli.commands_patterns import patterns
 from knhk.cli.commands_replay import replay_log
@@ -48,6 +49,7 @@ def knhk() -> None:
 for _command in (
     run,
     verify,
+    draw,
     simulate,
     replay_log,
     patterns,

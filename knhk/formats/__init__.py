@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from knhk.formats.event_log import Columns, LoggedEvent, Trace, read_event_log
+from knhk.formats.picture import Tokens, draw, frequencies
 
-__all__ = ("Columns", "LoggedEvent", "Trace", "read_event_log")
+__all__ = ("Columns", "LoggedEvent", "Tokens", "Trace", "draw", "frequencies", "read_event_log")

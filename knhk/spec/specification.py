@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
-from knhk.errors import Problem, SpecificationError
+from knhk.errors import MissingExtra, Problem, SpecificationError
 from knhk.expr import Dialect
 from knhk.spec.content import content_hash
 from knhk.spec.document import read_document, to_document
@@ -19,6 +19,9 @@ from knhk.spec.model import SpecificationData
 from knhk.spec.verdict import Budget, Verdict
 from knhk.spec.wellformed import draft_problems, problems
 from knhk.spec.yaml_text import read_yaml, write_yaml
+
+PictureFormat = Literal["svg", "mermaid", "dot"]
+"""The language of a picture."""
 
 
 @attrs.frozen(kw_only=True)
@@ -89,6 +92,18 @@ class Specification(SpecificationData):
             self, data=data, budget=budget, dialect=dialect
         )
         return verdict
+
+    def draw(self, format: PictureFormat = "svg", *, net: str | None = None) -> str:  # noqa: A002 - the word that users know
+        """Return a picture of its nets: see `knhk.formats.draw`, which this calls."""
+        picture: str = import_module("knhk.formats.picture").draw(self, format, net=net)
+        return picture
+
+    def _repr_svg_(self) -> str | None:
+        """Return what a notebook shows; None, which is the text, where SVG cannot be made."""
+        try:
+            return self.draw()
+        except (MissingExtra, ValueError):
+            return None
 
     @property
     def content_hash(self) -> str:

@@ -6,6 +6,7 @@ Nothing waits in here; whoever was told `Held` may leave a callback for when it 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -123,6 +124,20 @@ class Admission:
                 self._waiting.setdefault(held.key, []).append(callback)
                 return
         callback()
+
+    def breakers_open_for(self) -> list[int]:
+        """Return in how many milliseconds each open breaker lets probes through."""
+        return [wait for breaker in self.breakers.values() if (wait := breaker.opens_in)]
+
+    def room(self, key: Key) -> tuple[int, int | None]:
+        """Return how often a key was freed so far, and for a breaker how many may be worth asking for (a limit: None)."""
+        with self._lock:
+            seen = self._freed.get(key, 0)
+        if key[0] != "breaker":
+            return seen, None
+        breaker = self.breakers.of(key[1])
+        state = breaker.state
+        return seen, {"closed": sys.maxsize, "half-open": breaker.policy.probes}.get(state, 0)
 
     def _free(self, keys: Sequence[Key]) -> None:
         callbacks: list[Callable[[], object]] = []

@@ -30,6 +30,10 @@ def ticks(clock: Clock) -> Callable[[], int]:
     return measure
 
 
+class LostAttempt(Exception):
+    """Nobody wants the result of an attempt any more; says why."""
+
+
 class Attempt:
     """
     An attempt that is made now.
@@ -42,9 +46,10 @@ class Attempt:
     Attributes:
         lost: why nobody wants its result any more; "" while somebody does.
         details: what its last heartbeat said.
+        when_lost: is called once when it is lost.
     """
 
-    __slots__ = ("_begun", "_heard", "_now", "details", "heartbeat", "lost", "timeout")
+    __slots__ = ("_begun", "_heard", "_now", "details", "heartbeat", "lost", "timeout", "when_lost")
 
     def __init__(self, now: Callable[[], int], *, timeout: int | None = None, heartbeat: int | None = None) -> None:
         self._now = now
@@ -53,6 +58,7 @@ class Attempt:
         self._begun = self._heard = now() if timeout is not None or heartbeat is not None else 0
         self.lost = ""
         self.details: object = None
+        self.when_lost: Callable[[], object] | None = None
 
     @property
     def bounded(self) -> bool:
@@ -67,7 +73,10 @@ class Attempt:
 
     def lose(self, why: str) -> None:
         """Let nobody want its result any more; the first reason stays."""
-        self.lost = self.lost or why
+        if not self.lost:
+            self.lost = why
+            if self.when_lost is not None:
+                self.when_lost()
 
     def left(self) -> int | None:
         """Return for how many milliseconds it may still go on unheard; None: without limit."""
@@ -89,27 +98,30 @@ class Attempt:
             return TimeoutError(f"no heartbeat for {format_duration(self.heartbeat)}{said}")
         return None
 
-    def glance(self) -> float:
-        """Return for how many seconds to wait before its time is looked at again."""
+    def glance(self) -> float | None:
+        """Return for how many seconds to wait before its time is looked at again; None: it has no limit."""
         left = self.left()
-        return GLANCE if left is None else min(max(left, 0) / 1000 + 0.001, GLANCE)
+        return None if left is None else min(max(left, 0) / 1000 + 0.001, GLANCE)
 
 
 async def call_within(function: Coroutine[Any, Any, Any], attempt: Attempt, *, name: str) -> Any:
     """
-    Await a coroutine for as long as its attempt may take, then cancel it and go on without it.
+    Await a coroutine for as long as its attempt may take and somebody wants its result, then cancel it and go on without it.
 
     Raises:
         TimeoutError: its time is up.
+        LostAttempt: nobody wants its result any more.
         Exception: what it raised.
     """
-    task = asyncio.ensure_future(function)
+    loop, lost = asyncio.get_running_loop(), asyncio.Event()
+    attempt.when_lost = partial(loop.call_soon_threadsafe, lost.set)
+    task, waiter = asyncio.ensure_future(function), asyncio.ensure_future(lost.wait())
     try:
         while True:
-            await asyncio.wait({task}, timeout=attempt.glance())
+            await asyncio.wait({task, waiter}, timeout=attempt.glance(), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            error = attempt.verdict()
+            error = LostAttempt(attempt.lost) if attempt.lost else attempt.verdict()
             if error is not None:
                 attempt.lose(str(error))
                 task.add_done_callback(partial(_came_back, name=name, why=attempt.lost))
@@ -119,6 +131,9 @@ async def call_within(function: Coroutine[Any, Any, Any], attempt: Attempt, *, n
         task.cancel()
         await asyncio.wait({task})
         raise
+    finally:
+        attempt.when_lost = None
+        waiter.cancel()
 
 
 def _came_back(task: asyncio.Future[Any], *, name: str, why: str) -> None:
@@ -149,6 +164,7 @@ class Watch:
 
         Raises:
             TimeoutError: its time is up; the thread is left alone, and its result will be refused.
+            LostAttempt: nobody wants its result any more; as before.
             Exception: what the function raised.
         """
         this = _Call()
@@ -164,14 +180,14 @@ class Watch:
 
         threading.Thread(target=run, name=f"knhk-{name}", daemon=True).start()
         while not this.finished.wait(attempt.glance()):
-            error = attempt.verdict()
+            error = LostAttempt(attempt.lost) if attempt.lost else attempt.verdict()
             if error is not None and self._leave(this, attempt, error, name):
                 raise error
         if this.error is not None:
             raise this.error
         return this.output
 
-    def _leave(self, call: _Call, attempt: Attempt, error: TimeoutError, name: str) -> bool:
+    def _leave(self, call: _Call, attempt: Attempt, error: Exception, name: str) -> bool:
         with self._lock:
             if call.finished.is_set():
                 return False

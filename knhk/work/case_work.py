@@ -16,7 +16,7 @@ from knhk.case import Case
 from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, KnhkError
 from knhk.spec import Http, Task
 from knhk.work.admission import CUT_OFF, Held, Key, Permit
-from knhk.work.attempt import Attempt
+from knhk.work.attempt import Attempt, LostAttempt
 from knhk.work.failures import failure_of
 from knhk.work.handlers import Handlers, Work
 from knhk.workitem import TRANSITIONS, ItemEntry
@@ -24,7 +24,7 @@ from knhk.workitem import TRANSITIONS, ItemEntry
 _LOG = logging.getLogger("knhk.work")
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Job:
     """
     A handler's work that was handed out: finish it or fail it, in that order of hope.
@@ -182,7 +182,7 @@ class CaseWork:
             job.release(True)
         return None
 
-    def fail(self, job: Job, error: Exception, *, answered: bool = False) -> HandlerError | None:
+    def fail(self, job: Job, error: BaseException, *, answered: bool = False) -> HandlerError | None:
         """
         Record that a handler raised, unless its work is gone or its case suspended meanwhile.
 
@@ -196,7 +196,7 @@ class CaseWork:
         """
         handlers = self._handlers
         failure = failure_of(error, draw=handlers.chance.random())
-        again = False
+        again, unknown = False, isinstance(error, LostAttempt)
         try:
             with self._cache.hold(self.id) as resident:
                 # Whoever made it run out of time has lost it, and tells so here.
@@ -211,12 +211,17 @@ class CaseWork:
                         again = case.fail_attempt(job.number, failure, at=self._cache.clock.now())
                 self._cache.commit(resident)
         finally:
-            job.release(answered)
+            job.release(None if unknown else answered)
         if again:
             return None
         raised = HandlerError(f"{job.path}: {job.worker} failed: {error}")
         raised.__cause__ = error
         return raised
+
+    def flush(self) -> None:
+        """Commit what `finish` recorded, where no `hand_out` follows."""
+        with self._cache.hold(self.id) as resident:
+            self._cache.commit(resident)
 
     def hand_back(self, job: Job, why: str) -> None:
         """Take an attempt back that is not over: it counts towards no maximum, its result is refused, another may be begun."""
