@@ -45,6 +45,7 @@ class Code(enum.IntEnum):
     CLAIM_EXPIRED = 21
     ATTEMPTS_UNTIL = 22
     ATTEMPTS_SPARED = 23
+    RAISED = 30
     MIGRATED = 47
 
 
@@ -304,6 +305,21 @@ class CaseState:
         self._drop_activity(instance, task)
         self._drop_region(instance, task)
         instance.marking.complete(task, chosen)
+
+    def _raised(self, net: int, task: int, _: int, position: int, error: dict[str, Any], kept: bool) -> None:
+        """The task completes along an error flow, whether it had started or was only enabled."""
+        instance = self._touch(net)
+        if kept:
+            self.data["error"] = dict(error)
+        if instance.marking.status[task] == IDLE:
+            offered = self._before_start(instance, task)
+            if offered is not None:
+                self._drop_item(offered)
+            instance.marking.start(task)
+            self._after_start(instance, task)
+        self._drop_activity(instance, task)
+        self._drop_region(instance, task)
+        instance.marking.complete(task, (position,))
 
     def _instance_added(self, net: int, task: int, element: list[Any] | None, by: str) -> None:
         instance = self._touch(net)
@@ -613,5 +629,6 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.CLAIM_EXPIRED: CaseState._claim_expired,
     Code.ATTEMPTS_UNTIL: CaseState._attempts_until,
     Code.ATTEMPTS_SPARED: CaseState._attempts_spared,
+    Code.RAISED: CaseState._raised,
     Code.MIGRATED: CaseState._migrated,
 }

@@ -48,7 +48,8 @@ def _kind(plan: TaskPlan) -> int:
     hot = _hot.express
     if not plan.automatic:
         return int(hot.WAITING)
-    plain = plan.task.multiple is None and plan.task.http is None and not plan.maps and not _is_bounded(plan.task)
+    own = plan.errors or plan.maps or plan.task.http is not None
+    plain = plan.task.multiple is None and not own and not _is_bounded(plan.task)
     if plain and plan.kind in (Kind.ROUTING, Kind.HANDLER):
         return int(hot.ROUTING if plan.kind is Kind.ROUTING else hot.HANDLER)
     return int(hot.DRIVEN)

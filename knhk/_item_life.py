@@ -7,16 +7,16 @@ from typing import Any
 
 from knhk._attempts import Failure, is_retryable, next_attempt, why_no_further
 from knhk._case_state import Code, NetInstance, Phase
-from knhk._course import Course
 from knhk._decisions import mapped
 from knhk._lower import Kind
 from knhk._questions import Due, given_back, next_due
+from knhk._raising import Raising
 from knhk.errors import IllegalTransition
 from knhk.spec import Retry
 from knhk.workitem import TRANSITIONS, ItemEntry, ItemState, allowed
 
 
-class ItemLife(Course):
+class ItemLife(Raising):
     """The commands on work items, by their numbers; `knhk.case.Case` tells of the rest."""
 
     __slots__ = ()
@@ -128,7 +128,8 @@ class ItemLife(Course):
             at: now; the wait for the next attempt counts from it.
 
         Returns:
-            Whether the task's retry policy gives it another attempt; without one the item has failed.
+            Whether it is taken care of: the task's retry policy gives it another attempt, or an error flow takes the error.
+            Else the item has failed.
         """
         with self._command(at, Phase.RUNNING, Phase.FAILED):
             item = self.item(number)
@@ -136,7 +137,7 @@ class ItemLife(Course):
                 raise _illegal(self.path(item), item, "fail")
             self._fail(item, failure)
             self._drive()
-            return number in self.state.deadlines
+            return number in self.state.deadlines or number not in self.state.items
 
     def begin_attempt(self, number: int, *, at: int) -> int:
         """Note that the handler of a started item is about to run; returns which attempt this is, from 1."""
@@ -149,14 +150,21 @@ class ItemLife(Course):
             return item.attempt
 
     def end_cut_off(self, number: int, *, at: int) -> str:
-        """Fail an item whose last attempt was cut off and that may have no other; returns why, or "" where it may."""
+        """
+        Fail an item whose last attempt was cut off and that may have no other.
+
+        Returns:
+            Why, where nobody takes the error; "" where it may have another, or is gone.
+        """
         item = self.item(number)
         why = why_no_further(self.retry(item), item, self._limits)
         if why:
             with self._command(at, Phase.RUNNING):
                 self._record(Code.ATTEMPT_FAILED, number, why, None)
+                caught = self._raise_failure(item, Failure(text=why, kinds=("CutOff",)))
                 self._drive()
-        return why
+            return "" if caught else why
+        return ""
 
     def hand_back(self, number: int, *, at: int) -> None:
         """Note that the attempt that was begun is not made after all: it does not count, and another may be begun."""
@@ -209,6 +217,8 @@ class ItemLife(Course):
     def _fail(self, item: ItemEntry, failure: Failure) -> None:
         due, why_not = next_attempt(self.retry(item), item, failure, now=self._now)
         self._record(Code.ATTEMPT_FAILED, item.number, f"{failure.text} ({why_not})" if why_not else failure.text, due)
+        if due is None:
+            self._raise_failure(item, failure)
 
     def _come_due(self, item: ItemEntry) -> None:
         """Try failed work again, or offer external work again whose claim has ended, unless its attempts are used up."""
@@ -218,6 +228,9 @@ class ItemLife(Course):
             used_up = retry is not None and item.attempt >= retry.max_attempts
             after = ItemState.FAILED if used_up else ItemState.OFFERED
             self._record(Code.CLAIM_EXPIRED, item.number, after.value)
+            if used_up:
+                why = "its last claim ended without a result"
+                self._raise_failure(item, Failure(text=why, kinds=("TimeoutError",)))
         elif plan.kind is Kind.HANDLER:
             self._record(Code.ITEM, item.number, ItemState.STARTED.value, item.by, item.attempt)
         else:

@@ -47,6 +47,20 @@ class Branch:
 
 
 @attrs.frozen(kw_only=True)
+class ErrorBranch:
+    """
+    One output that failure alone chooses.
+
+    Args:
+        position: its place in the task's ``outputs``.
+        names: the errors that take it; `ANY_ERROR` is any.
+    """
+
+    position: int
+    names: frozenset[str]
+
+
+@attrs.frozen(kw_only=True)
 class TaskPlan:
     """
     What the case needs to know of a task beside its table.
@@ -55,7 +69,9 @@ class TaskPlan:
         task: what the modeller wrote.
         kind: who does the work.
         automatic: whether it starts by itself as soon as it is ready (no person, no timer in front).
-        branches: the split's predicates; empty where every output gets a token.
+        branches: the split's predicates; empty where every output gets a token that is no error flow.
+        every_output: those outputs.
+        errors: the error flows, in the order of the text.
         count, for_each, until: the expressions of a multiple-instance task; a constant count is an int.
         subnet: the number of the net that a composite task stands for, or -1.
         input, output: the task's mappings, each an expression by name; None: there is none.
@@ -66,6 +82,7 @@ class TaskPlan:
     automatic: bool
     branches: tuple[Branch, ...]
     every_output: tuple[int, ...]
+    errors: tuple[ErrorBranch, ...] = ()
     count: int | Expression | None = None
     for_each: Expression | None = None
     until: Expression | None = None
@@ -144,7 +161,9 @@ def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], diale
             flows[flow.source].append(flow)
         if target_is_task:
             inputs[flow.target].append((conditions[flow.source], flow.weight) if place is None else (place, 1))
-    table = tuple(_lower_task(t, tuple(inputs[t.id]), tuple(outputs[t.id]), conditions, tasks) for t in net.tasks)
+    table = tuple(
+        _lower_task(t, tuple(inputs[t.id]), tuple(outputs[t.id]), conditions, tasks, flows[t.id]) for t in net.tasks
+    )
     plans = tuple(_plan(task, flows[task.id], names, dialect) for task in net.tasks)
     listeners = {task.trigger.event: tasks[task.id] for task in net.tasks if task.trigger is not None}
     return NetPlan(
@@ -171,6 +190,7 @@ def _lower_task(
     outputs: tuple[tuple[int, int], ...],
     conditions: Mapping[str, int],
     tasks: Mapping[str, int],
+    flows: list[Flow],
 ) -> TaskTable:
     partial = task.join if isinstance(task.join, PartialJoin) else None
     join = AND
@@ -182,7 +202,7 @@ def _lower_task(
     multiple = task.multiple
     return TaskTable(
         join=join,
-        split=AND if task.split is None else _SPLITS[task.split],
+        split=_split(task, flows),
         inputs=inputs,
         outputs=outputs,
         required=0 if partial is None else partial.required,
@@ -201,6 +221,13 @@ def _lower_task(
     )
 
 
+def _split(task: Task, flows: list[Flow]) -> int:
+    """Return the kernel's split: with error flows exactly one output gets a token, whichever way the task ends."""
+    if any(flow.on_error for flow in flows):
+        return XOR
+    return AND if task.split is None else _SPLITS[task.split]
+
+
 def _kind(task: Task) -> Kind:
     if task.subnet is not None:
         return Kind.SUBNET
@@ -214,8 +241,9 @@ def _kind(task: Task) -> Kind:
 def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dialect) -> TaskPlan:
     kind = _kind(task)
     branches: list[Branch] = []
-    if task.split in (Split.XOR, Split.OR) and (len(flows) > 1 or any(flow.when for flow in flows)):
-        ordered = sorted(enumerate(flows), key=lambda pair: pair[1].default)
+    normal = [(position, flow) for position, flow in enumerate(flows) if not flow.on_error]
+    if task.split in (Split.XOR, Split.OR) and (len(normal) > 1 or any(flow.when for _, flow in normal)):
+        ordered = sorted(normal, key=lambda pair: pair[1].default)
         for position, flow in ordered:
             predicate = None if flow.default or flow.when is None else compile_expression(flow.when, dialect=dialect)
             branches.append(Branch(position=position, predicate=predicate, label=flow.label))
@@ -235,7 +263,12 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         kind=kind,
         automatic=kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) and task.timer is None,
         branches=tuple(branches),
-        every_output=tuple(range(len(flows))),
+        every_output=tuple(position for position, _ in normal),
+        errors=tuple(
+            ErrorBranch(position=position, names=frozenset(flow.on_error))
+            for position, flow in enumerate(flows)
+            if flow.on_error
+        ),
         count=count,
         for_each=for_each,
         until=until,

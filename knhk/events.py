@@ -39,6 +39,7 @@ class EventKind(enum.Enum):
     ATTEMPTS_SPARED = "attempts_spared"
     ITEM_CLAIMED = "item_claimed"
     CLAIM_EXPIRED = "claim_expired"
+    ERROR_CAUGHT = "error_caught"
     TIMER_SET = "timer_set"
     TIMER_CLEARED = "timer_cleared"
     TRIGGER_HELD = "trigger_held"

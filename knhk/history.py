@@ -210,6 +210,12 @@ def _attempts_spared(state: CaseState, record: Record) -> Told:
     return EventKind.ATTEMPTS_SPARED, _item_path(state, number), {"spared": spared}
 
 
+def _raised(state: CaseState, record: Record) -> Told:
+    _, _, _, k, position, error, _ = record
+    details = _without_none(**error, chosen=_targets(state, record, (position,)))
+    return EventKind.ERROR_CAUGHT, _path(state, record, k), details
+
+
 def _migrated(state: CaseState, record: Record) -> Told:
     _, source, target, _, dropped = record
     withdrawn = [_item_path(state, number) for number in dropped]
@@ -259,5 +265,6 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.CLAIM_EXPIRED: _claim_expired,
     Code.ATTEMPTS_UNTIL: _attempts_until,
     Code.ATTEMPTS_SPARED: _attempts_spared,
+    Code.RAISED: _raised,
     Code.MIGRATED: _migrated,
 }

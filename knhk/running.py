@@ -375,17 +375,22 @@ class WorkItem:
         """Take suspended work up again."""
         self._do(lambda case, at: case.change_item(self.number, "resume", at=at))
 
-    def fail(self, reason: str = "") -> None:
+    def fail(self, reason: str = "", *, error: str = "") -> None:
         """
         Say that started work has failed.
 
         Where its task has a retry policy and attempts remain, it is tried again by itself after the wait: external work is
         offered again.
-        Else it stays open until it is retried or its case cancelled.
+        Else its error takes the error flow that names it, or the item stays open until it is retried or its case cancelled.
+
+        Args:
+            reason: what people are told of it.
+            error: the name that error flows may have for it; "" is ``Failed``.
         """
 
         def failed(case: Case, at: int) -> None:
-            failure = Failure(text=shortened(reason), draw=self._case._handlers.chance.random())
+            kinds = (error,) if error else ()
+            failure = Failure(text=shortened(reason), kinds=kinds, draw=self._case._handlers.chance.random())
             case.fail_attempt(self.number, failure, at=at)
 
         self._do(failed)

@@ -169,7 +169,15 @@ NETS = st.builds(
     tasks=st.lists(TASKS, max_size=4).map(tuple),
     conditions=st.lists(st.builds(Condition, id=CONDITION_IDS, name=TEXTS), max_size=3).map(tuple),
     flows=st.lists(
-        st.builds(Flow, source=NAMES, target=NAMES, when=optional(TEXTS), default=st.booleans(), weight=INTEGERS),
+        st.builds(
+            Flow,
+            source=NAMES,
+            target=NAMES,
+            when=optional(TEXTS),
+            default=st.booleans(),
+            weight=INTEGERS,
+            on_error=NAME_LISTS,
+        ),
         max_size=4,
     ).map(tuple),
     termination=st.sampled_from(Termination),

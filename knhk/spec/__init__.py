@@ -13,6 +13,7 @@ from knhk.spec.content import content_hash
 from knhk.spec.document import to_document
 from knhk.spec.durations import format_duration, parse_duration
 from knhk.spec.model import (
+    ANY_ERROR,
     END,
     ROOT,
     START,
@@ -40,6 +41,7 @@ from knhk.spec.text import dump_json, dump_yaml, from_document, load, parse_json
 from knhk.spec.wellformed import problems
 
 __all__ = (
+    "ANY_ERROR",
     "END",
     "ROOT",
     "START",

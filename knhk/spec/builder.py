@@ -126,7 +126,15 @@ class Element:
     net: NetBuilder = attrs.field(repr=False)
     id: str
 
-    def to(self, target: Reference, *, when: str | None = None, default: bool = False, weight: int = 1) -> Element:
+    def to(
+        self,
+        target: Reference,
+        *,
+        when: str | None = None,
+        default: bool = False,
+        weight: int = 1,
+        on_error: str | Sequence[str] = (),
+    ) -> Element:
         """
         Add a flow from here.
 
@@ -135,11 +143,12 @@ class Element:
             when: a predicate, on an output of an XOR- or OR-split.
             default: taken when no predicate of the split holds.
             weight: how many tokens move.
+            on_error: the errors on which the task completes along this flow alone; ``"*"``: any.
 
         Returns:
             The target, so that a chain ``a.to(b).to(c)`` reads as the path it makes.
         """
-        self.net.flow(self, target, when=when, default=default, weight=weight)
+        self.net.flow(self, target, when=when, default=default, weight=weight, on_error=on_error)
         return target if isinstance(target, Element) else Element(self.net, target)
 
 
@@ -257,6 +266,7 @@ class NetBuilder:
         when: str | None = None,
         default: bool = False,
         weight: int = 1,
+        on_error: str | Sequence[str] = (),
     ) -> Self:
         """
         Add a flow.
@@ -266,8 +276,16 @@ class NetBuilder:
             when: a predicate, on an output of an XOR- or OR-split.
             default: taken when no predicate of the split holds.
             weight: how many tokens move.
+            on_error: the errors on which the task completes along this flow alone; ``"*"``: any.
         """
-        members = {"from": _written(source), "to": _written(target), "when": when, "default": default, "weight": weight}
+        members = {
+            "from": _written(source),
+            "to": _written(target),
+            "when": when,
+            "default": default,
+            "weight": weight,
+            "on_error": _written(on_error) or None,
+        }
         self.tree["flows"].append({each: value for each, value in members.items() if value is not None})
         return self
 

@@ -97,6 +97,12 @@ def _jitter(reading: Reading, value: object, place: str) -> Any:
     return parts[value] if isinstance(value, str) and value in parts else number(0, 1)(reading, value, place)
 
 
+def _errors(reading: Reading, value: object, place: str) -> Any:
+    if isinstance(value, list | tuple) and not value:
+        return reading.refuse(place, 'names no error; "*" means any')
+    return _REFERENCES(reading, [value] if isinstance(value, str) else value, place)
+
+
 _RETRY: Members = _same(
     max_attempts=whole(1),
     initial=duration,
@@ -232,7 +238,7 @@ _CONDITION: Members = _same(id=CONDITION_ID, name=text())
 _FLOW: Members = {
     "from": Member("source", _NAME),
     "to": Member("target", _NAME),
-    **_same(when=text(), default=truth, weight=whole(1)),
+    **_same(when=text(), default=truth, weight=whole(1), on_error=_errors),
 }
 _ELEMENTS: Mapping[type, Members] = {Task: _TASK, Condition: _CONDITION, Flow: _FLOW}
 

@@ -196,6 +196,10 @@ class Retry:
     non_retryable: tuple[str, ...] = ()
 
 
+ANY_ERROR = "*"
+"""What an error flow says that takes every error."""
+
+
 @attrs.frozen(kw_only=True)
 class Condition:
     """A place that holds tokens."""
@@ -214,6 +218,8 @@ class Flow:
         when: a predicate, on an output of an XOR- or OR-split.
         default: taken when no predicate of the split holds.
         weight: how many tokens move: consumed (condition to task) or produced (out of a task; patterns 41 and 42).
+        on_error: the names of the errors on which the task completes along this flow, and along it alone; ``*``: any.
+            Normal completion never takes it.
     """
 
     source: str
@@ -221,6 +227,7 @@ class Flow:
     when: str | None = None
     default: bool = False
     weight: int = 1
+    on_error: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -10,6 +10,7 @@ The rules, by the place at which they are reported:
   ``end``.
   Each of several outputs of an XOR- or OR-split has either ``when`` or ``default``, one default at the most; no other
   flow has either.
+  Error flows do not count here: failure chooses them, and them alone, so their task has no AND- or OR-split in front.
 * tasks: an input; an output, except in implicit nets; a join for several inputs, a split for several outputs;
   references to elements of their own net; one kind of work; what belongs to a kind of work only with it.
 * expressions: all compile, with the variables that are there when they are evaluated.
@@ -25,6 +26,7 @@ from knhk.errors import ParseError, Problem
 from knhk.expr import Dialect, compile_expression
 from knhk.spec.document import Draft, read_document, to_document
 from knhk.spec.durations import format_duration
+from knhk.spec.failing import error_flow_faults, error_split_faults
 from knhk.spec.model import (
     END,
     START,
@@ -134,6 +136,8 @@ class _NetCheck:
         pairs = {(each.source, each.target) for each in net.flows}
         self.inputs = Counter(target for _, target in pairs)
         self.outputs = Counter(source for source, _ in pairs)
+        errors = {(each.source, each.target) for each in net.flows if each.on_error}
+        self.normal = Counter(source for source, _ in pairs - errors)
 
     def run(self) -> None:
         """All rules, in the order of the text."""
@@ -273,6 +277,10 @@ class _NetCheck:
         task = self.tasks.get(flow.source)
         member = "when" if flow.when is not None else "default"
         marked = flow.when is not None or flow.default
+        if flow.on_error:
+            for message in error_flow_faults(flow, task, marked=marked):
+                self._add_to_flow(number, message, "on_error")
+            return
         if flow.when is not None:
             self._check_expression(f"{inside(self.place, 'flows')}[{number}].when", flow.when, _DATA)
         if flow.when is not None and flow.default:
@@ -282,7 +290,7 @@ class _NetCheck:
                 self._add_to_flow(
                     number, f"{shown(flow.source)} is a condition, which does not choose: {_WHERE}", member
                 )
-        elif self.outputs[task.id] == 1:
+        elif self.normal[task.id] == 1:
             if marked:
                 self._add_to_flow(number, f"the only output of {shown(task.id)} is always taken: {_WHERE}", member)
         elif task.split is Split.AND:
@@ -313,10 +321,12 @@ class _NetCheck:
                 self._add(("tasks", task.id, "trigger", "event"), message)
 
     def _routing(self, task: Task) -> Iterator[tuple[str, str]]:
-        inputs, outputs = self.inputs[task.id], self.outputs[task.id]
+        inputs, outputs = self.inputs[task.id], self.normal[task.id]
         if not inputs:
             yield "", "no flow leads into it, so it can never start"
-        if not outputs and self.net.termination is Termination.EXPLICIT:
+        if self.outputs[task.id] > outputs:
+            yield from error_split_faults(task, outputs)
+        elif not outputs and self.net.termination is Termination.EXPLICIT:
             yield "", 'no flow leads out of it; lead one to "end", or say "termination": "implicit"'
         if inputs > 1 and task.join is None:
             yield "join", f"is needed for {inputs} inputs: {listed([each.value for each in Join])}, or a partial join"

@@ -148,9 +148,11 @@ class CaseWork:
             held: Held | None = None
             while (number := self._next_number(resident, passed_over)) is not None:
                 item = case.state.items[number]
+                path = case.path(item)
                 why = case.end_cut_off(number, at=self._cache.clock.now())
                 if why:
-                    failures.append(HandlerError(f"{case.path(item)}: {why}"))
+                    failures.append(HandlerError(f"{path}: {why}"))
+                if number not in case.state.work:
                     continue
                 permit = self._permit(resident, item, apart=apart)
                 if not isinstance(permit, Held):
