@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from knhk._cache import CaseCache, Compiled, Kernel, choose_kernel
+from knhk._cache import HOT, CaseCache, Compiled, Kernel, choose_kernel
 from knhk._migration import Renaming
 from knhk._schema import schema_problems
 from knhk.analysis.soundness import AT_REGISTRATION, judge
@@ -116,7 +116,9 @@ class Engine:
             specification has it; None: its work fails at once.
         timeout: how long one attempt of a handler may take whose task states none, as ``"30s"`` or a timedelta; None: no limit.
         clock, ids, chance: for tests; what tells the time, names cases, and draws the waits between attempts.
-        cache: how many cases stay in memory.
+        cache: how many cases stay in memory while nobody uses them.
+        hot: how many of these stay ready for use; the others are packed, a few bytes beside their data, and unpacked when
+            somebody asks for them.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
@@ -137,6 +139,7 @@ class Engine:
         ids: IdSource | None = None,
         chance: Chance | None = None,
         cache: int = 10_000,
+        hot: int = HOT,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
@@ -155,6 +158,7 @@ class Engine:
             self._clock,
             limits=limits if limits is not None else Limits(),
             size=cache,
+            hot=hot,
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,

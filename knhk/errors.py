@@ -189,7 +189,11 @@ class DataError(KnhkError, ValueError):
 
 
 class HandlerError(KnhkError):
-    """User code raised; ``__cause__`` is what it raised."""
+    """
+    A handler failed for good; ``__cause__`` is what it raised.
+
+    A TimeoutError where its time was up; None where its process ended and its attempts are used up.
+    """
 
 
 class StoreError(KnhkError):
