@@ -52,6 +52,7 @@ from knhk.work.handlers import Handlers
 from knhk.work.outbound import Outbound
 from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner, Sources
+from knhk.work.services import Services
 from knhk.work.webhooks import Webhooks
 from knhk.work.worklist import Worklist, who_is
 
@@ -153,7 +154,9 @@ class Engine:
         self._expressions = expressions
         span = None if timeout is None else read_span(timeout, "timeout")
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
-        self._handlers = Handlers(ticks(self._clock), draws, timeout=span)
+        self._outbound = outbound if outbound is not None else Outbound()
+        services = Services(self._outbound, self._clock, dialect=expressions)
+        self._handlers = Handlers(ticks(self._clock), draws, services=services, timeout=span)
         self._cache = CaseCache(
             self._store,
             self._clock,
@@ -167,7 +170,6 @@ class Engine:
             timed=span is not None,
             directory=directory,
         )
-        self._outbound = outbound if outbound is not None else Outbound()
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
         self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 

@@ -266,8 +266,9 @@ class ResponseRefused(OutboundError):
         status: the number that the answer has.
     """
 
-    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None, retryable: bool = True) -> None:
         self.status = status
+        self.retryable = retryable
         super().__init__(message, retry_after=retry_after)
 
 

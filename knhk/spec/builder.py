@@ -38,6 +38,7 @@ from knhk.spec.model import (
     END,
     START,
     External,
+    Http,
     Join,
     Multiple,
     PartialJoin,
@@ -107,6 +108,18 @@ class ManualDocument(TypedDict, total=False):
     chained: bool
     privileges: Sequence[Literal["suspend", "deallocate", "delegate", "reallocate", "skip", "pile", "chain"]]
     escalate: Sequence[EscalationDocument]
+
+
+class HttpDocument(TypedDict, total=False):
+    """A request: what it asks of whom, when it has succeeded, and what comes of its answer."""
+
+    url: str
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+    headers: Mapping[str, str]
+    body: str
+    success: str
+    result: str
+    timeout: Duration
 
 
 class TriggerDocument(TypedDict, total=False):
@@ -217,6 +230,7 @@ class NetBuilder:
         trigger: str | Trigger | TriggerDocument | None = None,
         timer: Duration | None = None,
         handler: str | None = None,
+        http: str | HttpDocument | Http | None = None,
         manual: bool | str | Sequence[str] | Manual | ManualDocument = False,
         external: str | External | ExternalDocument | None = None,
         retry: Retry | RetryDocument | None = None,
@@ -242,6 +256,7 @@ class NetBuilder:
             trigger: the event that it waits for; a bare name is a persistent trigger.
             timer: after which time it runs by itself.
             handler: the name under which the engine finds the Python function.
+            http: the request that does the work, or only its URL.
             manual: work for people: True, the role or roles it is offered to, or all there is to say of it.
             external: work for a program elsewhere: the topic.
             retry: what follows when the handler raises.
@@ -265,6 +280,7 @@ class NetBuilder:
             "trigger": trigger,
             "timer": timer,
             "handler": handler,
+            "http": http,
             "manual": _manual(manual),
             "external": external,
             "retry": retry,
