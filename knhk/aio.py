@@ -14,13 +14,14 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Literal, Self, TypeVar
 
-from knhk._cache import Kernel
+from knhk._cache import HOT, Kernel
 from knhk.engine import Engine, Registration
 from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, QuarantinedCase, StoreUnavailable
 from knhk.events import Event
 from knhk.expr import Dialect
 from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport
+from knhk.people import Directory
 from knhk.ports import CaseHeader, Chance, Clock, IdSource, ItemRow, Store
 from knhk.running import RunningCase, WorkItem
 from knhk.spec import Retry, Specification
@@ -80,9 +81,11 @@ class AsyncEngine:
         ids: IdSource | None = None,
         chance: Chance | None = None,
         cache: int = 10_000,
+        hot: int = HOT,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
+        directory: Directory | None = None,
     ) -> None:
         self.engine = Engine(
             target,
@@ -94,9 +97,11 @@ class AsyncEngine:
             ids=ids,
             chance=chance,
             cache=cache,
+            hot=hot,
             expressions=expressions,
             kernel=kernel,
             outbound=outbound,
+            directory=directory,
         )
         self._threads = _Threads()
 
