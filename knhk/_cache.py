@@ -28,6 +28,7 @@ from knhk._express import Journey, depart, express_net, set_out, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk._migration import Moved, Renaming, move
+from knhk._people_rules import audience_of, details_of
 from knhk._plain import plain_data
 from knhk._schema import Check, compile_schema
 from knhk.case import Case
@@ -44,11 +45,15 @@ from knhk.errors import (
 from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
+from knhk.people import Directory
 from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store, StoredCase
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
+from knhk.work.authority import Authority
 from knhk.work.handlers import Work
 from knhk.work.outbox import Outbox, Told
+from knhk.work.people import People
+from knhk.workitem import ItemState
 
 SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
@@ -129,6 +134,7 @@ class Resident:
         in_flight: the attempts of the items whose handler runs now.
         doubtful: items whose handler may have been called by a process that ended, without a record of it.
         since_snapshot: records since the last snapshot.
+        shared: the last item that was looked at for somebody to give it to.
         stale: forgotten: whoever waited for the lock must load again.
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
         told: the case as subscribers know it, where there are any.
@@ -143,6 +149,7 @@ class Resident:
     doubtful: dict[int, None] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     since_snapshot: int = 0
+    shared: int = 0
     stale: bool = False
     users: int = 0
     told: Told | None = None
@@ -209,10 +216,12 @@ class CaseCache:
         dialect: the language of predicates.
         kernel: the class of nets that plays the token game.
         functions: the plain functions by handler name; they may become more.
+        directory: who there is; None: nobody is asked for, and everybody may do everything.
         retry: what follows when a handler raises whose task says nothing of it.
         timed: whether handlers have a time limit even where their tasks state none.
 
     Attributes:
+        people, authority: who may do what, and who judges that; None without a directory.
         plain: `plain_data` within the limit of this engine.
         listeners: are told, while the case is held, of every commit after which it has work that nobody does.
         outbox: makes what subscribers are told of a commit.
@@ -231,7 +240,10 @@ class CaseCache:
         kernel: type[Net] = _hot.Net,
         retry: Retry | None = None,
         timed: bool = False,
+        directory: Directory | None = None,
     ) -> None:
+        self.people = None if directory is None else People(directory, store)
+        self.authority = None if self.people is None else Authority(self.people)
         self.listeners: list[Callable[[CaseHeader, bool], object]] = []
         self._retry = retry
         self._timed = timed
@@ -485,6 +497,7 @@ class CaseCache:
             cuts: lengths of the case's records, and when they had that length: a batch has one time.
         """
         try:
+            self._share_out(resident)
             commits = self._prepare(resident, cuts)
         except BaseException:
             # Its records count as stored, and are not.
@@ -501,6 +514,17 @@ class CaseCache:
             waits = len(resident.case.state.work) > len(resident.in_flight)
             for listener in self.listeners:
                 listener(header, waits)
+
+    def _share_out(self, resident: Resident) -> None:
+        """Give away the work of people that came up; what that decides is in the commit of what made it come up."""
+        if self.people is not None and resident.case.state.next_item - 1 > resident.shared:
+            resident.shared = self.people.share_out(
+                resident.case,
+                case_id=resident.header.case_id,
+                spec_id=resident.header.spec_id,
+                after=resident.shared,
+                at=self.clock.now(),
+            )
 
     def _store(self, resident: Resident, commits: Sequence[Commit]) -> None:
         try:
@@ -588,8 +612,13 @@ class CaseCache:
         if not dry_run:
             # With a snapshot, as the records before mean nothing in the new version.
             fresh = Resident(
-                case, attrs.evolve(header, spec_version=version), target.express, since_snapshot=SNAPSHOT_EVERY
+                case,
+                attrs.evolve(header, spec_version=version),
+                target.express,
+                since_snapshot=SNAPSHOT_EVERY,
+                shared=resident.shared,
             )
+            self._share_out(fresh)
             self.store.commit(self._prepare(fresh, ()))
             self.forget(resident)
         return moved
@@ -650,7 +679,14 @@ class CaseCache:
             message = f"case {case_id} is set aside: {reason}"
             raise QuarantinedCase(message) from error
         doubtful = {} if self._forgetful else dict.fromkeys(case.state.work)
-        return Resident(case, stored.header, compiled.express, since_snapshot=len(records), doubtful=doubtful)
+        return Resident(
+            case,
+            stored.header,
+            compiled.express,
+            since_snapshot=len(records),
+            doubtful=doubtful,
+            shared=case.state.next_item - 1,
+        )
 
 
 class _Hold:
@@ -765,6 +801,7 @@ def item_row(case_id: str, case: Case, number: int) -> ItemRow:
     """Return an open item as the worklist shows it."""
     item = case.state.items[number]
     task = case.plan(item).task
+    offered = item.state is ItemState.OFFERED
     return ItemRow(
         case_id=case_id,
         number=number,
@@ -773,4 +810,6 @@ def item_row(case_id: str, case: Case, number: int) -> ItemRow:
         by=item.by,
         roles=() if task.manual is None else task.manual.roles,
         topic="" if task.external is None else task.external.topic,
+        audience=audience_of(case.state, item) if offered and task.manual is not None else (),
+        details={} if task.manual is None else details_of(case.state, item),
     )

@@ -53,7 +53,7 @@ def _kind(plan: TaskPlan) -> int:
     hot = _hot.express
     if not plan.automatic:
         return int(hot.WAITING)
-    own = plan.errors or plan.maps
+    own = plan.errors or plan.maps or plan.task.http is not None
     plain = plan.task.multiple is None and not own and not _is_bounded(plan.task)
     if plain and plan.kind in (Kind.ROUTING, Kind.HANDLER):
         return int(hot.ROUTING if plan.kind is Kind.ROUTING else hot.HANDLER)

@@ -16,14 +16,16 @@ from typing import Any
 import attrs
 
 from knhk.errors import Problem
+from knhk.spec._manual import make as _make
+from knhk.spec._manual import manual as _manual
 from knhk.spec.durations import format_duration
 from knhk.spec.model import (
     Condition,
     Creation,
     External,
     Flow,
+    Http,
     Join,
-    Manual,
     Multiple,
     Net,
     PartialJoin,
@@ -37,6 +39,7 @@ from knhk.spec.model import (
     TriggerMode,
 )
 from knhk.spec.places import inside, listed
+from knhk.spec.templates import HEADER_NAME, METHODS
 from knhk.spec.values import (
     BAD,
     CONDITION_ID,
@@ -85,7 +88,6 @@ _NAME = name()
 _REFERENCES = names(name())
 
 _PARTIAL: Members = {"partial": Member("required", whole(1)), "cancels": Member("cancels", _REFERENCES)}
-_MANUAL: Members = _same(roles=names(_NAME))
 _EXTERNAL: Members = _same(topic=_NAME, timeout=duration)
 _TRIGGER: Members = _same(event=_NAME, mode=choice(TriggerMode))
 
@@ -121,10 +123,6 @@ def _join(reading: Reading, value: object, place: str) -> Any:
     return reading.refuse(place, f'must be {listed([*joins])}, or a map with "partial", not {described(value)}')
 
 
-def _manual(reading: Reading, value: object, place: str) -> Any:
-    return Manual() if value is True else _make(Manual, reading, value, place, _MANUAL)
-
-
 def _external(reading: Reading, value: object, place: str) -> Any:
     tree = {"topic": value} if isinstance(value, str) else value
     return _make(External, reading, tree, place, _EXTERNAL, "topic")
@@ -133,6 +131,25 @@ def _external(reading: Reading, value: object, place: str) -> Any:
 def _trigger(reading: Reading, value: object, place: str) -> Any:
     tree = {"event": value} if isinstance(value, str) else value
     return _make(Trigger, reading, tree, place, _TRIGGER, "event")
+
+
+def _header_names(reading: Reading, value: object, place: str) -> Any:
+    read = _mapping(reading, value, place)
+    if read is BAD:
+        return BAD
+    for each in read:
+        if HEADER_NAME.fullmatch(each) is None:
+            return reading.refuse(inside(place, each), "is no name of a header")
+    return read
+
+
+def _method(reading: Reading, value: object, place: str) -> Any:
+    return value if value in METHODS else reading.refuse(place, f"must be {listed(METHODS)}, not {described(value)}")
+
+
+def _http(reading: Reading, value: object, place: str) -> Any:
+    tree = {"url": value} if isinstance(value, str) else value
+    return _make(Http, reading, tree, place, _HTTP, "url")
 
 
 def _retry(reading: Reading, value: object, place: str) -> Any:
@@ -162,13 +179,6 @@ def _multiple(reading: Reading, value: object, place: str) -> Any:
     return _make(Multiple, reading, value, place, _MULTIPLE)
 
 
-def _make(kind: type, reading: Reading, value: object, place: str, table: Members, *required: str) -> Any:
-    """An object of the model from its members; `BAD` where any of them was refused."""
-    before = reading.report.count
-    values = reading.members(value, place, table, required=required)
-    return BAD if values is BAD or reading.report.count > before else kind(**values)
-
-
 _MULTIPLE: Members = _same(
     count=_count,
     for_each=text(),
@@ -179,6 +189,15 @@ _MULTIPLE: Members = _same(
     creation=choice(Creation),
     remaining=choice(Remaining),
     detached=truth,
+)
+_HTTP: Members = _same(
+    method=_method,
+    url=text(),
+    headers=_header_names,
+    body=text(),
+    success=text(),
+    result=text(),
+    timeout=duration,
 )
 _TASK: Members = _same(
     id=TASK_ID,
@@ -192,6 +211,7 @@ _TASK: Members = _same(
     trigger=_trigger,
     timer=duration,
     handler=_NAME,
+    http=_http,
     manual=_manual,
     external=_external,
     retry=_retry,
@@ -371,7 +391,7 @@ def read_document(tree: object) -> Draft:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-_DURATIONS = frozenset({"timer", "timeout", "heartbeat", "initial", "max", "deadline"})
+_DURATIONS = frozenset({"after", "timer", "timeout", "heartbeat", "initial", "max", "deadline"})
 _WIRE_NAMES = {"source": "from", "target": "to", "required": "partial"}
 
 

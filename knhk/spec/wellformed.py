@@ -19,11 +19,12 @@ The rules, by the place at which they are reported:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 
 from knhk.errors import ParseError, Problem
 from knhk.expr import Dialect, compile_expression
+from knhk.spec._manual import problems as people_problems
 from knhk.spec.document import Draft, read_document, to_document
 from knhk.spec.durations import format_duration
 from knhk.spec.failing import error_flow_faults, error_split_faults
@@ -32,6 +33,7 @@ from knhk.spec.model import (
     START,
     Creation,
     Flow,
+    Http,
     Join,
     Multiple,
     Net,
@@ -40,9 +42,11 @@ from knhk.spec.model import (
     Split,
     Task,
     Termination,
+    http_variables,
     mapping_variables,
 )
 from knhk.spec.places import Report, inside, listed, shown
+from knhk.spec.templates import OURS, WITHOUT_BODY, holes, url_problem
 
 _DATA = ("data",)
 _COUNTS = ("data", "completed", "created")
@@ -86,7 +90,20 @@ def draft_problems(
             known = specification.subnets
             check = _NetCheck(net, place, subnets=known, damaged=draft.damaged, expressions=expressions, report=report)
             check.run()
+            if not draft.incomplete:
+                check.check_people(_manual_tasks(specification, draft.damaged))
     return draft.problems + report.problems()
+
+
+def _manual_tasks(specification: SpecificationData, damaged: Collection[str]) -> dict[str, bool]:
+    """By id of a task, in whatever net, whether any such task is work for people; a damaged one may well be."""
+    found: dict[str, bool] = {}
+    for name, net in specification.nets().items():
+        tasks = inside(inside("subnets", name), "tasks") if name else "tasks"
+        for task in net.tasks:
+            manual = task.manual is not None or inside(tasks, task.id) in damaged
+            found[task.id] = found.get(task.id, False) or manual
+    return found
 
 
 class _Expressions:
@@ -151,6 +168,18 @@ class _NetCheck:
                 self._add(("conditions", condition.id), what if self.outputs[condition.id] else unused)
         self._check_flows(suspect)
         self._check_reachability()
+
+    def check_people(self, manual_tasks: Mapping[str, bool]) -> None:
+        """Look at what the work for people says; the other tasks of the specification matter for it."""
+        suspect = self._suspects()
+        for task in self.net.tasks:
+            if task.manual is None or task.id in suspect:
+                continue
+            place = inside(inside(inside(self.place, "tasks"), task.id), "manual")
+            for member, message in people_problems(task.manual, manual_tasks):
+                self.report.add(f"{place}.{member}", message)
+            if task.manual.participants_from is not None:
+                self._check_expression(f"{place}.participants_from", task.manual.participants_from, _DATA)
 
     def _add(self, path: tuple[str, ...], message: str) -> None:
         place = self.place
@@ -309,6 +338,8 @@ class _NetCheck:
         if task.multiple is not None:
             self._check_multiple(task.id, task.multiple)
         self._check_mappings(task)
+        if task.http is not None:
+            self._check_http(task, task.http)
         if task.trigger is not None:
             other = listeners.setdefault(task.trigger.event, task.id)
             if other != task.id:
@@ -346,12 +377,14 @@ class _NetCheck:
             yield "subnet", f"there is no subnet {shown(task.subnet)}{hint}"
 
     def _work(self, task: Task) -> Iterator[tuple[str, str]]:
-        kinds = [each for each in ("handler", "manual", "external", "subnet") if getattr(task, each) is not None]
+        kinds = [
+            each for each in ("handler", "http", "manual", "external", "subnet") if getattr(task, each) is not None
+        ]
         if len(kinds) > 1:
             yield "", f"has {len(kinds)} kinds of work ({', '.join(kinds)}), and may have one"
         if task.retry is not None:
-            if task.handler is None and task.external is None:
-                yield "retry", "only a task with a handler or with external work can be tried again"
+            if task.handler is None and task.external is None and task.http is None:
+                yield "retry", "only a task with a handler, a request or external work can be tried again"
             if task.retry.max < task.retry.initial:
                 longest, initial = format_duration(task.retry.max), format_duration(task.retry.initial)
                 yield "retry.max", f"the longest wait, {longest}, is shorter than the initial one, {initial}"
@@ -367,22 +400,56 @@ class _NetCheck:
 
     def _check_mappings(self, task: Task) -> None:
         given, gives = mapping_variables(task)
-        works = task.handler is not None or task.manual is not None or task.external is not None
+        works = any(each is not None for each in (task.handler, task.http, task.manual, task.external))
         for member, mapping, variables in (("input", task.input, given), ("output", task.output, gives)):
             if mapping is None:
                 continue
             if not works:
-                self._add(("tasks", task.id, member), "only a task with a handler, manual or external work has one")
+                self._add(
+                    ("tasks", task.id, member), "only a task with a handler, a request, manual or external work has one"
+                )
             for name, text in mapping.items():
                 self._check_expression(
                     inside(inside(inside(inside(self.place, "tasks"), task.id), member), name), text, variables
                 )
 
+    def _check_http(self, task: Task, http: Http) -> None:
+        place = inside(inside(inside(self.place, "tasks"), task.id), "http")
+        asks, answers = http_variables(task)
+        templates = [
+            ("url", http.url),
+            *((inside("headers", name), text) for name, text in (http.headers or {}).items()),
+        ]
+        for member, text in templates:
+            try:
+                parts = holes(text, lambda each: self.expressions.faults(each, asks))
+                problem = url_problem(parts) if member == "url" else ""
+            except ValueError as error:
+                problem = str(error)
+            if problem:
+                self.report.add(f"{place}.{member}", problem)
+        for name in http.headers or {}:
+            if name.lower() in OURS:
+                self.report.add(f"{place}.{inside('headers', name)}", "is not for a task to choose")
+        if http.body is not None and http.method in WITHOUT_BODY:
+            self.report.add(inside(place, "body"), f"a {http.method} request has none; say another method")
+        if http.timeout is not None and http.timeout <= 0:
+            self.report.add(inside(place, "timeout"), "must be longer than nothing")
+        for member, expression, variables in (
+            ("body", http.body, asks),
+            ("success", http.success, answers),
+            ("result", http.result, answers),
+        ):
+            if expression is not None:
+                self._check_expression(inside(place, member), expression, variables)
+
     def _attempts(self, task: Task) -> Iterator[tuple[str, str]]:
         """What bounds the attempts of a handler."""
         for member in ("timeout", "heartbeat", "concurrency", "breaker"):
-            if getattr(task, member) is not None and task.handler is None:
-                yield member, "is about a handler, and there is none"
+            called = task.handler if member in ("timeout", "heartbeat") else task.handler or task.http
+            if getattr(task, member) is not None and called is None:
+                hint = ": say http.timeout" if member == "timeout" and task.http is not None else ""
+                yield member, f"is about a handler, and there is none{hint}"
         for member, length in (("timeout", task.timeout), ("heartbeat", task.heartbeat)):
             if length is not None and length <= 0:
                 yield member, "must be longer than nothing"
