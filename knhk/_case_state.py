@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from knhk._kernel import IDLE, Marking, Net
 from knhk._lower import Kind, NetPlan, Program
+from knhk._people_state import PeopleRecords, PeopleState
 from knhk.errors import JournalError
 from knhk.workitem import ItemEntry, ItemState
 
@@ -45,6 +46,14 @@ class Code(enum.IntEnum):
     CLAIM_EXPIRED = 21
     ATTEMPTS_UNTIL = 22
     ATTEMPTS_SPARED = 23
+    PROGRESSED = 24
+    RAISED = 30
+    ROUTED = 37
+    SAVED = 38
+    ESCALATION_SET = 39
+    ESCALATED = 40
+    CHAINED = 41
+    SKIPPED = 42
     MIGRATED = 47
 
 
@@ -144,7 +153,7 @@ _PHASES: Final = {each.value: each for each in Phase}
 _ITEM_STATES: Final = {each.value: each for each in ItemState}
 
 
-class CaseState:
+class CaseState(PeopleRecords):
     """
     Everything that a case is, between two records.
 
@@ -153,6 +162,7 @@ class CaseState:
         touched: net instances that changed since the driver last looked.
         moved: items that appeared, changed or went since the driver last took them, for the worklist.
         work: started items that wait for their handler, in order.
+        people: who did what, and what is known of their work.
         deadlines: by item, in milliseconds since the epoch: when a failed one is tried again, or a started one's claim ends.
     """
 
@@ -165,6 +175,7 @@ class CaseState:
         "nets",
         "next_item",
         "next_net",
+        "people",
         "phase",
         "program",
         "touched",
@@ -184,6 +195,7 @@ class CaseState:
         self.moved: dict[int, None] = {}
         self.work: dict[int, None] = {}
         self.deadlines: dict[int, int] = {}
+        self.people = PeopleState()
 
     def apply(self, record: Record) -> None:
         """Change the state as the record says; raises JournalError where it cannot have happened."""
@@ -225,6 +237,12 @@ class CaseState:
         """Return what `for_each` gave for this instance, or None."""
         elements = self.nets[item.net].activities[item.task].elements
         return None if elements is None else elements[item.instance - 1]
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the items that wait for their handler would, after a snapshot, be handed out in the order of now."""
+        work = self.work
+        return len(work) < 2 or list(work) == [number for number in self.items if number in work]
 
     # --- records ------------------------------------------------------------------------------------------------------
 
@@ -278,7 +296,10 @@ class CaseState:
     ) -> None:
         instance = self._touch(net)
         activity = instance.activities[task]
-        self._close(instance, task, activity.open.pop(k))
+        reference = activity.open.pop(k)
+        if instance.plan.plans[task].kind is Kind.MANUAL:
+            self.people.last_by = self.items[reference].by or self.people.last_by
+        self._close(instance, task, reference)
         activity.completed += 1
         if output:
             self.data.update(output)
@@ -304,6 +325,21 @@ class CaseState:
         self._drop_activity(instance, task)
         self._drop_region(instance, task)
         instance.marking.complete(task, chosen)
+
+    def _raised(self, net: int, task: int, _: int, position: int, error: dict[str, Any], kept: bool) -> None:
+        """The task completes along an error flow, whether it had started or was only enabled."""
+        instance = self._touch(net)
+        if kept:
+            self.data["error"] = dict(error)
+        if instance.marking.status[task] == IDLE:
+            offered = self._before_start(instance, task)
+            if offered is not None:
+                self._drop_item(offered)
+            instance.marking.start(task)
+            self._after_start(instance, task)
+        self._drop_activity(instance, task)
+        self._drop_region(instance, task)
+        instance.marking.complete(task, (position,))
 
     def _instance_added(self, net: int, task: int, element: list[Any] | None, by: str) -> None:
         instance = self._touch(net)
@@ -381,6 +417,9 @@ class CaseState:
         item = self.items[number]
         item.spared, item.begun = spared, False
 
+    def _progressed(self, number: int, progress: Any) -> None:
+        self.items[number].progress = progress
+
     def _migrated(self, _: str, __: str, tree: dict[str, Any], dropped: Sequence[int]) -> None:
         """Become the state that the other version has; this one's program is that version's already."""
         self.load(tree)
@@ -395,6 +434,7 @@ class CaseState:
             self.items.clear()
             self.work.clear()
             self.deadlines.clear()
+            self.people.posts.clear()
             self.touched.clear()
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -419,16 +459,29 @@ class CaseState:
 
     def _note(self, item: ItemEntry) -> None:
         self.moved[item.number] = None
-        if item.state is ItemState.STARTED and self.nets[item.net].plan.plans[item.task].kind is Kind.HANDLER:
-            self.work[item.number] = None
-        else:
-            self.work.pop(item.number, None)
+        started = item.state is ItemState.STARTED
+        if started or item.state is ItemState.SUSPENDED:
+            plan = self.nets[item.net].plan.plans[item.task]
+            if started and plan.kind is Kind.HANDLER:
+                self.work[item.number] = None
+                return
+            if plan.remembered and item.by:
+                self._remember(plan.task.id, item)
+        self.work.pop(item.number, None)
+
+    def _remember(self, task: str, item: ItemEntry) -> None:
+        """Somebody has his hands on work that others are kept from, or familiar with, for it."""
+        self.people.remember(task, item.by, item.number)
+        for other in self.items.values():
+            if task in self.nets[other.net].plan.plans[other.task].separate:
+                self.moved[other.number] = None
 
     def _drop_item(self, number: int) -> None:
         if self.items.pop(number, None) is not None:
             self.moved[number] = None
             self.work.pop(number, None)
             self.deadlines.pop(number, None)
+            self.people.posts.pop(number, None)
 
     def _open_instance(
         self, net: NetInstance, task: int, activity: Activity, k: int, by: str, offered: int | None
@@ -442,7 +495,9 @@ class CaseState:
             self._note(item)
             activity.open[k] = offered
         else:
-            activity.open[k] = self._open_item(net, task, k, by, ItemState.STARTED)
+            # The instances of work that is shared out among people are offered, each for itself.
+            state = ItemState.OFFERED if plan.shared_out else ItemState.STARTED
+            activity.open[k] = self._open_item(net, task, k, "" if plan.shared_out else by, state)
         if plan.kind is Kind.EXTERNAL:
             self.items[activity.open[k]].attempt += 1
 
@@ -511,11 +566,12 @@ class CaseState:
                 [i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()
             ],
             "attempts": [
-                [i.number, i.spared, i.begun, i.until]
+                [i.number, i.spared, i.begun, i.until, i.progress]
                 for i in self.items.values()
-                if i.spared or i.begun or i.until is not None
+                if i.spared or i.begun or i.until is not None or i.progress is not None
             ],
             "deadlines": sorted(map(list, self.deadlines.items())),
+            **self.people.dump(),
             "nets": [_dump_net(net) for net in self.nets.values()],
         }
 
@@ -536,9 +592,9 @@ class CaseState:
             for number, net, task, k, state, by, attempt in tree["items"]
         }
         # Older snapshots know no deadlines of items, or less of their attempts.
-        for number, spared, begun, until in tree.get("attempts", ()):
+        for number, spared, begun, until, progress in tree.get("attempts", ()):
             item = self.items[number]
-            item.spared, item.begun, item.until = spared, begun, until
+            item.spared, item.begun, item.until, item.progress = spared, begun, until, progress
         self.deadlines = dict(tree.get("deadlines", ()))
         self.nets = {}
         for each in tree["nets"]:
@@ -546,6 +602,7 @@ class CaseState:
             self.nets[net.number] = net
         for item in self.items.values():
             self._note(item)
+        self.people.load(tree)
         self.touched = {}
         self.moved.clear()
 
@@ -613,5 +670,13 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.CLAIM_EXPIRED: CaseState._claim_expired,
     Code.ATTEMPTS_UNTIL: CaseState._attempts_until,
     Code.ATTEMPTS_SPARED: CaseState._attempts_spared,
+    Code.PROGRESSED: CaseState._progressed,
+    Code.RAISED: CaseState._raised,
+    Code.ROUTED: CaseState._routed,
+    Code.SAVED: CaseState._saved,
+    Code.ESCALATION_SET: CaseState._escalation_set,
+    Code.ESCALATED: CaseState._escalated,
+    Code.CHAINED: CaseState._chained,
+    Code.SKIPPED: CaseState._skipped,
     Code.MIGRATED: CaseState._migrated,
 }

@@ -13,7 +13,20 @@ import attrs
 
 from knhk._tables import AND, OR, PARTIAL, XOR, Tables, TaskTable, build_tables
 from knhk.expr import Dialect, Expression, compile_expression
-from knhk.spec import END, START, Flow, Join, Net, PartialJoin, Remaining, Specification, Split, Task, Termination
+from knhk.spec import (
+    END,
+    START,
+    Flow,
+    Join,
+    Manual,
+    Net,
+    PartialJoin,
+    Remaining,
+    Specification,
+    Split,
+    Task,
+    Termination,
+)
 from knhk.spec.model import mapping_variables
 
 _JOINS = {Join.AND: AND, Join.XOR: XOR, Join.OR: OR}
@@ -47,6 +60,20 @@ class Branch:
 
 
 @attrs.frozen(kw_only=True)
+class ErrorBranch:
+    """
+    One output that failure alone chooses.
+
+    Args:
+        position: its place in the task's ``outputs``.
+        names: the errors that take it; `ANY_ERROR` is any.
+    """
+
+    position: int
+    names: frozenset[str]
+
+
+@attrs.frozen(kw_only=True)
 class TaskPlan:
     """
     What the case needs to know of a task beside its table.
@@ -55,9 +82,16 @@ class TaskPlan:
         task: what the modeller wrote.
         kind: who does the work.
         automatic: whether it starts by itself as soon as it is ready (no person, no timer in front).
-        branches: the split's predicates; empty where every output gets a token.
+        branches: the split's predicates; empty where every output gets a token that is no error flow.
+        every_output: those outputs.
+        errors: the error flows, in the order of the text.
         count, for_each, until: the expressions of a multiple-instance task; a constant count is an int.
         subnet: the number of the net that a composite task stands for, or -1.
+        people: what is said of the people who do it beyond their roles, or None.
+        participants: the expression for further participants.
+        separate: ids of the tasks that whoever does this one must not have done, both ways round.
+        remembered: whether it matters later who did it.
+        shared_out: whether its instances are offered, each for itself, instead of started together.
         input, output: the task's mappings, each an expression by name; None: there is none.
     """
 
@@ -66,10 +100,16 @@ class TaskPlan:
     automatic: bool
     branches: tuple[Branch, ...]
     every_output: tuple[int, ...]
+    errors: tuple[ErrorBranch, ...] = ()
     count: int | Expression | None = None
     for_each: Expression | None = None
     until: Expression | None = None
     subnet: int = -1
+    people: Manual | None = None
+    participants: Expression | None = None
+    separate: frozenset[str] = frozenset()
+    remembered: bool = False
+    shared_out: bool = False
     input: Mapping[str, Expression] | None = None
     output: Mapping[str, Expression] | None = None
 
@@ -116,9 +156,38 @@ class Program:
 def lower(specification: Specification, *, dialect: Dialect = "subset") -> Program:
     """Compile a well-formed specification; the caller has checked it (`Specification.problems`)."""
     names = {name: number for number, name in enumerate(specification.nets())}
+    bonds = _bonds(specification)
     return Program(
         specification=specification,
-        nets=tuple(_lower_net(names[name], name, net, names, dialect) for name, net in specification.nets().items()),
+        nets=tuple(
+            _lower_net(names[name], name, net, names, dialect, bonds) for name, net in specification.nets().items()
+        ),
+    )
+
+
+@attrs.frozen
+class _Bonds:
+    """How tasks hang together through the people who do them: the separate ones by task id, and those to remember."""
+
+    separate: Mapping[str, frozenset[str]]
+    remembered: frozenset[str]
+
+
+def _bonds(specification: Specification) -> _Bonds:
+    separate: dict[str, set[str]] = {}
+    remembered: set[str] = set()
+    for net in specification.nets().values():
+        for task in net.tasks:
+            if task.manual is None:
+                continue
+            for other in task.manual.separate_from:
+                # Whichever is done first keeps its doer from the other.
+                separate.setdefault(task.id, set()).add(other)
+                separate.setdefault(other, set()).add(task.id)
+            if task.manual.familiar_to is not None:
+                remembered.add(task.manual.familiar_to)
+    return _Bonds(
+        {each: frozenset(others) for each, others in separate.items()}, frozenset(remembered | separate.keys())
     )
 
 
@@ -126,7 +195,7 @@ def _implicit(flow: Flow) -> str:
     return f"{flow.source}>{flow.target}"
 
 
-def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], dialect: Dialect) -> NetPlan:
+def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], dialect: Dialect, bonds: _Bonds) -> NetPlan:
     tasks = {task.id: position for position, task in enumerate(net.tasks)}
     between = [_implicit(flow) for flow in net.flows if flow.source in tasks and flow.target in tasks]
     conditions = {
@@ -144,8 +213,10 @@ def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], diale
             flows[flow.source].append(flow)
         if target_is_task:
             inputs[flow.target].append((conditions[flow.source], flow.weight) if place is None else (place, 1))
-    table = tuple(_lower_task(t, tuple(inputs[t.id]), tuple(outputs[t.id]), conditions, tasks) for t in net.tasks)
-    plans = tuple(_plan(task, flows[task.id], names, dialect) for task in net.tasks)
+    table = tuple(
+        _lower_task(t, tuple(inputs[t.id]), tuple(outputs[t.id]), conditions, tasks, flows[t.id]) for t in net.tasks
+    )
+    plans = tuple(_plan(task, flows[task.id], names, dialect, bonds) for task in net.tasks)
     listeners = {task.trigger.event: tasks[task.id] for task in net.tasks if task.trigger is not None}
     return NetPlan(
         number=number,
@@ -171,6 +242,7 @@ def _lower_task(
     outputs: tuple[tuple[int, int], ...],
     conditions: Mapping[str, int],
     tasks: Mapping[str, int],
+    flows: list[Flow],
 ) -> TaskTable:
     partial = task.join if isinstance(task.join, PartialJoin) else None
     join = AND
@@ -182,7 +254,7 @@ def _lower_task(
     multiple = task.multiple
     return TaskTable(
         join=join,
-        split=AND if task.split is None else _SPLITS[task.split],
+        split=_split(task, flows),
         inputs=inputs,
         outputs=outputs,
         required=0 if partial is None else partial.required,
@@ -201,21 +273,29 @@ def _lower_task(
     )
 
 
+def _split(task: Task, flows: list[Flow]) -> int:
+    """Return the kernel's split: with error flows exactly one output gets a token, whichever way the task ends."""
+    if any(flow.on_error for flow in flows):
+        return XOR
+    return AND if task.split is None else _SPLITS[task.split]
+
+
 def _kind(task: Task) -> Kind:
     if task.subnet is not None:
         return Kind.SUBNET
-    if task.handler is not None:
+    if task.handler is not None or task.http is not None:
         return Kind.HANDLER
     if task.manual is not None:
         return Kind.MANUAL
     return Kind.EXTERNAL if task.external is not None else Kind.ROUTING
 
 
-def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dialect) -> TaskPlan:
+def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dialect, bonds: _Bonds) -> TaskPlan:
     kind = _kind(task)
     branches: list[Branch] = []
-    if task.split in (Split.XOR, Split.OR) and (len(flows) > 1 or any(flow.when for flow in flows)):
-        ordered = sorted(enumerate(flows), key=lambda pair: pair[1].default)
+    normal = [(position, flow) for position, flow in enumerate(flows) if not flow.on_error]
+    if task.split in (Split.XOR, Split.OR) and (len(normal) > 1 or any(flow.when for _, flow in normal)):
+        ordered = sorted(normal, key=lambda pair: pair[1].default)
         for position, flow in ordered:
             predicate = None if flow.default or flow.when is None else compile_expression(flow.when, dialect=dialect)
             branches.append(Branch(position=position, predicate=predicate, label=flow.label))
@@ -229,17 +309,30 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         for_each = None if multiple.for_each is None else compile_expression(multiple.for_each, dialect=dialect)
         if multiple.until is not None:
             until = compile_expression(multiple.until, variables=("data", "completed", "created"), dialect=dialect)
+    manual = task.manual
+    named = None if manual is None else manual.participants_from
+    shared_out = multiple is not None and manual is not None and not manual.is_plain
     given, gives = mapping_variables(task)
     return TaskPlan(
         task=task,
         kind=kind,
-        automatic=kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) and task.timer is None,
+        automatic=(kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) or shared_out) and task.timer is None,
         branches=tuple(branches),
-        every_output=tuple(range(len(flows))),
+        every_output=tuple(position for position, _ in normal),
+        errors=tuple(
+            ErrorBranch(position=position, names=frozenset(flow.on_error))
+            for position, flow in enumerate(flows)
+            if flow.on_error
+        ),
         count=count,
         for_each=for_each,
         until=until,
         subnet=-1 if task.subnet is None else names[task.subnet],
+        people=None if manual is None or manual.is_plain else manual,
+        participants=None if named is None else compile_expression(named, dialect=dialect),
+        separate=bonds.separate.get(task.id, frozenset()) if manual is not None else frozenset(),
+        remembered=manual is not None and task.id in bonds.remembered,
+        shared_out=shared_out,
         input=_compiled(task.input, given, dialect),
         output=_compiled(task.output, gives, dialect),
     )

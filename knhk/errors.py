@@ -12,6 +12,7 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     │   ├── UnknownCase (LookupError)
     │   ├── UnknownWorkItem (LookupError)
     │   ├── IllegalTransition                .status, .command, .allowed
+    │   ├── Forbidden                        whoever asks may not do that; .participant, .command
     │   ├── LimitExceeded                    a stated limit stands in the way; .limit names it
     │   ├── MigrationRefused                 the case has no place in the other version; .problems lists every reason
     │   ├── SpecificationConflict            this id and version are registered with other content
@@ -127,6 +128,21 @@ class IllegalTransition(CommandError):
         super().__init__(message)
 
 
+class Forbidden(CommandError):
+    """
+    Whoever asks may not do this, whatever the state; the message says who may.
+
+    Attributes:
+        participant: who asked, or who should have got the work; "" where nobody was named.
+        command: what was asked.
+    """
+
+    def __init__(self, message: str, *, participant: str, command: str) -> None:
+        self.participant = participant
+        self.command = command
+        super().__init__(message)
+
+
 class LimitExceeded(CommandError):
     """
     A stated, configurable limit stands in the way; nothing happened.
@@ -189,7 +205,11 @@ class DataError(KnhkError, ValueError):
 
 
 class HandlerError(KnhkError):
-    """User code raised; ``__cause__`` is what it raised."""
+    """
+    A handler failed for good; ``__cause__`` is what it raised.
+
+    A TimeoutError where its time was up; None where its process ended and its attempts are used up.
+    """
 
 
 class StoreError(KnhkError):
@@ -246,8 +266,9 @@ class ResponseRefused(OutboundError):
         status: the number that the answer has.
     """
 
-    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None, retryable: bool = True) -> None:
         self.status = status
+        self.retryable = retryable
         super().__init__(message, retry_after=retry_after)
 
 

@@ -77,6 +77,7 @@ def _net(draw: st.DrawFn, subnets: tuple[str, ...]) -> dict[str, Any]:
         if draw(st.integers(0, 6)) == 0:
             task["reads"] = [draw(st.sampled_from(names))]
         _work(draw, task, subnets, listened)
+        _failing(draw, task, [each for each in (*names[1:], "end") if each not in targets], flows)
         tasks.append(task)
     return {
         "tasks": tasks,
@@ -137,6 +138,15 @@ def _work(draw: st.DrawFn, task: dict[str, Any], subnets: tuple[str, ...], liste
         if kind == "trigger" and event not in listened:
             listened.add(event)
             task["trigger"] = {"event": event, "mode": draw(st.sampled_from(["transient", "persistent"]))}
+
+
+def _failing(draw: st.DrawFn, task: dict[str, Any], targets: list[str], flows: list[dict[str, Any]]) -> None:
+    """What follows when the work of a task fails."""
+    works = any(each in task for each in ("handler", "manual", "external", "subnet"))
+    detached = "detached" in task.get("multiple", {})
+    if works and not detached and targets and task.get("split", "xor") == "xor" and draw(st.booleans()):
+        names = draw(st.lists(st.sampled_from(["A", "B", "*"]), min_size=1, max_size=2, unique=True))
+        flows.append({"from": task["id"], "to": draw(st.sampled_from(targets)), "on_error": names})
 
 
 def _attempts(draw: st.DrawFn, task: dict[str, Any]) -> None:

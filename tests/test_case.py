@@ -85,7 +85,8 @@ def act(pick: Any, case: Case, at: int) -> None:
                 case.hand_back(number, at=at)
         if pick([False, True]):
             case.retry_due(at=at)
-        case.fail_attempt(number, Failure(text="refused", draw=pick([0.0, 0.5])), at=at)
+        kinds = pick([(), ("A",), ("B", "A"), ("C",)])
+        case.fail_attempt(number, Failure(text="refused", kinds=kinds, draw=pick([0.0, 0.5])), at=at)
     elif action == "case":
         pick([case.suspend, case.resume, case.start, case.cancel])(at=at)
     else:

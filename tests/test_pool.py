@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import pytest
 
 from knhk import AsyncEngine, Engine, EventKind, Specification, Work
 from knhk.testing.clock import ManualClock
+from knhk.work.attempt import wake
 from knhk.work.runner import Runner
 
 LONG = 60
@@ -327,6 +330,32 @@ def test_what_is_handed_back_is_refused_when_it_returns(caplog: pytest.LogCaptur
         assert {"attempt": 2} == case.run().data
 
 
+def test_progress_is_put_on_record_while_a_handler_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner records what a handler that still runs has said, and no more often than it is said."""
+    monkeypatch.setattr("knhk.work.runner.KEEP", 0.0)
+    said, let_go = threading.Event(), threading.Event()
+    with Engine(str(tmp_path / "p.db")) as engine:
+        engine.register(line({"id": "A", "handler": "h"}))
+
+        @engine.handler("h")
+        def handle(work: Work) -> None:
+            work.heartbeat({"page": 1})
+            said.set()
+            let_go.wait(30)
+
+        def kept() -> list[Any]:
+            return [event.details["progress"] for event in case.history() if event.kind is EventKind.ITEM_PROGRESSED]
+
+        with engine.serve(workers=1, interval=0.01):
+            (case,) = started(engine, 1)
+            assert said.wait(30)
+            until(lambda: kept() == [{"page": 1}])
+            let_go.set()
+            until(all_are(engine, "completed"))
+
+        assert [{"page": 1}] == kept()
+
+
 def test_a_runner_that_was_not_started_may_be_stopped() -> None:
     """Stopping before starting ends nothing and waits for nothing."""
     with Engine() as engine:
@@ -480,6 +509,62 @@ def test_asynchronous_handlers_run_on_the_loop_that_serves() -> None:
 
     assert 40 == asyncio.run(main())
     assert 2 <= most[1] <= 5
+
+
+def test_a_loop_that_is_gone_is_not_woken() -> None:
+    """Waking whoever waits on a loop that was closed does nothing, and raises nothing in the thread that does it."""
+    loop, event = asyncio.new_event_loop(), asyncio.Event()
+    loop.close()
+
+    wake(loop, event)
+
+    assert not event.is_set()
+
+
+INNOCENTS = """
+import os, sys, threading
+from knhk import Engine, Limits, build
+
+net = build("p")
+net.sequence(net.start, net.task("A", handler="a"), net.end)
+with Engine(sys.argv[1], limits=Limits(crashes=4)) as engine:
+    engine.register(net.specification())
+    together = threading.Semaphore(0)
+
+    @engine.handler("a")
+    def a(work):
+        together.release()
+        if work.data["n"] == 3:
+            for _ in range(4 if work.attempt == 1 else 1):
+                together.acquire(timeout=5)
+            os._exit(7)
+        threading.Event().wait(0.02)
+
+    for number in range(20):
+        case = engine.create_case("p", {"n": number}, idempotency_key=str(number))
+        if case.state == "created":
+            case.start()
+    with engine.serve(workers=4, interval=0.05):
+        while any(header.state == "running" for header in engine.cases()):
+            threading.Event().wait(0.01)
+"""
+
+
+def test_a_poison_handler_takes_no_innocent_work_with_it(tmp_path: Path) -> None:
+    """Work that ran beside a handler which ends the process again and again completes, cut off twice at the most."""
+    path = str(tmp_path / "p.db")
+    codes = []
+    while not codes or (codes[-1] == 7 and len(codes) < 10):
+        codes.append(subprocess.run([sys.executable, "-c", INNOCENTS, path], check=False, timeout=60).returncode)
+
+    assert [7, 7, 7, 7, 0] == codes
+    with Engine(path) as engine:
+        cases = {case.data["n"]: case for case in (engine.case(header.case_id) for header in engine.cases())}
+        assert {"failed"} == {cases[3].state}
+        innocent = [case for n, case in cases.items() if n != 3]
+        assert {"completed"} == {case.state for case in innocent}
+        begun = [sum(e.kind is EventKind.ATTEMPT_BEGUN for e in case.history()) for case in innocent]
+        assert 2 <= max(begun) <= 3
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "stop"])

@@ -11,15 +11,22 @@ from hypothesis import strategies as st
 
 from knhk.errors import SpecificationError
 from knhk.spec import (
+    Allocation,
     Condition,
     Creation,
+    Escalation,
     External,
     Flow,
+    Http,
+    Initiator,
     Join,
     Manual,
     Multiple,
     Net,
     PartialJoin,
+    Policy,
+    Privilege,
+    Recipients,
     Remaining,
     Retry,
     Specification,
@@ -28,6 +35,7 @@ from knhk.spec import (
     Termination,
     Trigger,
     TriggerMode,
+    Unless,
     dump_json,
     dump_yaml,
     from_document,
@@ -35,6 +43,7 @@ from knhk.spec import (
     parse_yaml,
     to_document,
 )
+from knhk.spec.templates import HEADER_NAME, METHODS
 from knhk.spec.durations import MAX_DURATION, format_duration, parse_duration
 
 CHARACTERS = st.characters(exclude_categories=["Cs"])
@@ -113,6 +122,32 @@ MULTIPLE = st.builds(
     remaining=st.sampled_from(Remaining),
     detached=st.booleans(),
 )
+MANUAL = st.builds(
+    Manual,
+    roles=NAME_LISTS,
+    participants=NAME_LISTS,
+    participants_from=optional(TEXTS),
+    capabilities=NAME_LISTS,
+    positions=NAME_LISTS,
+    offer=st.sampled_from(Initiator),
+    allocate=optional(st.builds(Allocation, policy=st.sampled_from(Policy), seed=st.integers(0, 2**31 - 1))),
+    start=st.sampled_from(Initiator),
+    separate_from=NAME_LISTS,
+    familiar_to=optional(NAMES),
+    chained=st.booleans(),
+    privileges=st.lists(st.sampled_from(Privilege), max_size=3, unique=True).map(tuple),
+    escalate=st.lists(
+        st.builds(
+            Escalation,
+            after=DURATIONS,
+            unless=st.sampled_from(Unless),
+            to=optional(st.builds(Recipients, roles=NAME_LISTS, participants=NAME_LISTS)),
+            priority=optional(st.integers(-9, 9)),
+            notify=optional(TEXTS),
+        ),
+        max_size=2,
+    ).map(tuple),
+)
 TASKS = st.builds(
     Task,
     id=TASK_IDS,
@@ -126,7 +161,21 @@ TASKS = st.builds(
     trigger=optional(st.builds(Trigger, event=NAMES, mode=st.sampled_from(TriggerMode))),
     timer=optional(DURATIONS),
     handler=optional(NAMES),
-    manual=optional(st.builds(Manual, roles=NAME_LISTS)),
+    http=optional(
+        st.builds(
+            Http,
+            url=TEXTS,
+            method=st.sampled_from(METHODS),
+            headers=optional(
+                st.dictionaries(st.from_regex(HEADER_NAME, fullmatch=True).map(lambda n: n[:20]), TEXTS, max_size=2)
+            ),
+            body=optional(TEXTS),
+            success=optional(TEXTS),
+            result=optional(TEXTS),
+            timeout=optional(DURATIONS),
+        )
+    ),
+    manual=optional(MANUAL),
     external=optional(st.builds(External, topic=NAMES, timeout=optional(DURATIONS))),
     retry=optional(
         st.builds(
@@ -153,7 +202,15 @@ NETS = st.builds(
     tasks=st.lists(TASKS, max_size=4).map(tuple),
     conditions=st.lists(st.builds(Condition, id=CONDITION_IDS, name=TEXTS), max_size=3).map(tuple),
     flows=st.lists(
-        st.builds(Flow, source=NAMES, target=NAMES, when=optional(TEXTS), default=st.booleans(), weight=INTEGERS),
+        st.builds(
+            Flow,
+            source=NAMES,
+            target=NAMES,
+            when=optional(TEXTS),
+            default=st.booleans(),
+            weight=INTEGERS,
+            on_error=NAME_LISTS,
+        ),
         max_size=4,
     ).map(tuple),
     termination=st.sampled_from(Termination),

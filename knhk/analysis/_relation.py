@@ -105,6 +105,8 @@ def relation_of(plan: NetPlan, data: Mapping[str, Any] | None = None) -> Relatio
             choices.append(())
         else:
             choices.append(tuple(_parts(maybe, sure, fallback)))
+        # Whether work fails is not said by data.
+        choices[-1] += tuple((error.position,) for error in task.errors)
     numbered = tuple(enumerate(plan.plans))
     return relation(
         plan.tables,

@@ -142,10 +142,11 @@ def settle(state: CaseState) -> None:
 def choices_of(net: NetInstance, task: int) -> list[tuple[int, ...]]:
     """Return the sets of outputs that some data choose (rule 3)."""
     plan = net.plan.plans[task]
+    failed: list[tuple[int, ...]] = [(error.position,) for error in plan.errors]
     if not plan.branches:
-        return [plan.every_output]
+        return [plan.every_output, *failed]
     if net.plan.tables.table[task].split == XOR:
-        return [(branch.position,) for branch in plan.branches]
+        return [*((branch.position,) for branch in plan.branches), *failed]
     free = [branch.position for branch in plan.branches if branch.predicate is not None]
     subsets = (each for size in range(1, len(free) + 1) for each in itertools.combinations(free, size))
     return [*itertools.islice(subsets, MAX_CHOICES)] + [

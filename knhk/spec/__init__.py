@@ -2,7 +2,7 @@
 
 The map, from below:
 
-* `model`: frozen data; `places`, `durations`, `values`: findings, and strict readers of single values
+* `model`, `resourcing`: frozen data; `places`, `durations`, `values`: findings, and strict readers of single values
 * `document`: the tree format, read and written; `json_text`, `yaml_text`, `files`: texts to trees
 * `wellformed`: every problem with its place; `content`: the hash that names a content
 * `specification`: `Specification` with its class methods; `text`: reading by form alone; `builder`: written in Python
@@ -13,6 +13,7 @@ from knhk.spec.content import content_hash
 from knhk.spec.document import to_document
 from knhk.spec.durations import format_duration, parse_duration
 from knhk.spec.model import (
+    ANY_ERROR,
     END,
     ROOT,
     START,
@@ -20,8 +21,8 @@ from knhk.spec.model import (
     Creation,
     External,
     Flow,
+    Http,
     Join,
-    Manual,
     Multiple,
     Net,
     PartialJoin,
@@ -34,25 +35,43 @@ from knhk.spec.model import (
     Trigger,
     TriggerMode,
 )
+from knhk.spec.resourcing import (
+    Allocation,
+    Escalation,
+    Initiator,
+    Manual,
+    Policy,
+    Privilege,
+    Recipients,
+    Unless,
+)
 from knhk.spec.specification import Specification
 from knhk.spec.text import dump_json, dump_yaml, from_document, load, parse_json, parse_yaml
 from knhk.spec.wellformed import problems
 
 __all__ = (
+    "ANY_ERROR",
     "END",
     "ROOT",
     "START",
+    "Allocation",
     "Condition",
     "Creation",
     "Element",
+    "Escalation",
     "External",
     "Flow",
+    "Http",
+    "Initiator",
     "Join",
     "Manual",
     "Multiple",
     "Net",
     "NetBuilder",
     "PartialJoin",
+    "Policy",
+    "Privilege",
+    "Recipients",
     "Remaining",
     "Retry",
     "Specification",
@@ -63,6 +82,7 @@ __all__ = (
     "Termination",
     "Trigger",
     "TriggerMode",
+    "Unless",
     "build",
     "content_hash",
     "dump_json",

@@ -38,8 +38,8 @@ from knhk.spec.model import (
     END,
     START,
     External,
+    Http,
     Join,
-    Manual,
     Multiple,
     PartialJoin,
     Retry,
@@ -47,6 +47,7 @@ from knhk.spec.model import (
     Termination,
     Trigger,
 )
+from knhk.spec.resourcing import Manual
 from knhk.spec.specification import Specification
 
 Duration = str | timedelta
@@ -64,6 +65,60 @@ class ExternalDocument(TypedDict, total=False):
     """External work: the topic, and how long a claim is held."""
 
     topic: str
+    timeout: Duration
+
+
+class AllocationDocument(TypedDict, total=False):
+    """How the engine chooses who does the work."""
+
+    policy: Literal["round_robin", "shortest_queue", "random"]
+    seed: int
+
+
+class RecipientsDocument(TypedDict, total=False):
+    """Whom work is offered to that nobody did in time."""
+
+    roles: Sequence[str]
+    participants: Sequence[str]
+
+
+class EscalationDocument(TypedDict, total=False):
+    """What follows when work gets old."""
+
+    after: Duration
+    unless: Literal["started", "completed"]
+    to: RecipientsDocument
+    priority: int
+    notify: str
+
+
+class ManualDocument(TypedDict, total=False):
+    """Work for people: who may do it, who decides, what they may do with it, and what follows when nobody does it."""
+
+    roles: Sequence[str]
+    participants: Sequence[str]
+    participants_from: str
+    capabilities: Sequence[str]
+    positions: Sequence[str]
+    offer: Literal["system", "participant"]
+    allocate: Literal["participant", "round_robin", "shortest_queue", "random"] | AllocationDocument
+    start: Literal["system", "participant"]
+    separate_from: Sequence[str]
+    familiar_to: str
+    chained: bool
+    privileges: Sequence[Literal["suspend", "deallocate", "delegate", "reallocate", "skip", "pile", "chain"]]
+    escalate: Sequence[EscalationDocument]
+
+
+class HttpDocument(TypedDict, total=False):
+    """A request: what it asks of whom, when it has succeeded, and what comes of its answer."""
+
+    url: str
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+    headers: Mapping[str, str]
+    body: str
+    success: str
+    result: str
     timeout: Duration
 
 
@@ -113,7 +168,15 @@ class Element:
     net: NetBuilder = attrs.field(repr=False)
     id: str
 
-    def to(self, target: Reference, *, when: str | None = None, default: bool = False, weight: int = 1) -> Element:
+    def to(
+        self,
+        target: Reference,
+        *,
+        when: str | None = None,
+        default: bool = False,
+        weight: int = 1,
+        on_error: str | Sequence[str] = (),
+    ) -> Element:
         """
         Add a flow from here.
 
@@ -122,11 +185,12 @@ class Element:
             when: a predicate, on an output of an XOR- or OR-split.
             default: taken when no predicate of the split holds.
             weight: how many tokens move.
+            on_error: the errors on which the task completes along this flow alone; ``"*"``: any.
 
         Returns:
             The target, so that a chain ``a.to(b).to(c)`` reads as the path it makes.
         """
-        self.net.flow(self, target, when=when, default=default, weight=weight)
+        self.net.flow(self, target, when=when, default=default, weight=weight, on_error=on_error)
         return target if isinstance(target, Element) else Element(self.net, target)
 
 
@@ -166,7 +230,8 @@ class NetBuilder:
         trigger: str | Trigger | TriggerDocument | None = None,
         timer: Duration | None = None,
         handler: str | None = None,
-        manual: bool | str | Sequence[str] | Manual = False,
+        http: str | HttpDocument | Http | None = None,
+        manual: bool | str | Sequence[str] | Manual | ManualDocument = False,
         external: str | External | ExternalDocument | None = None,
         retry: Retry | RetryDocument | None = None,
         timeout: Duration | None = None,
@@ -191,7 +256,8 @@ class NetBuilder:
             trigger: the event that it waits for; a bare name is a persistent trigger.
             timer: after which time it runs by itself.
             handler: the name under which the engine finds the Python function.
-            manual: work for people: True, or the role or roles it is offered to.
+            http: the request that does the work, or only its URL.
+            manual: work for people: True, the role or roles it is offered to, or all there is to say of it.
             external: work for a program elsewhere: the topic.
             retry: what follows when the handler raises.
             timeout: how long one attempt of the handler may take.
@@ -214,6 +280,7 @@ class NetBuilder:
             "trigger": trigger,
             "timer": timer,
             "handler": handler,
+            "http": http,
             "manual": _manual(manual),
             "external": external,
             "retry": retry,
@@ -241,6 +308,7 @@ class NetBuilder:
         when: str | None = None,
         default: bool = False,
         weight: int = 1,
+        on_error: str | Sequence[str] = (),
     ) -> Self:
         """
         Add a flow.
@@ -250,8 +318,16 @@ class NetBuilder:
             when: a predicate, on an output of an XOR- or OR-split.
             default: taken when no predicate of the split holds.
             weight: how many tokens move.
+            on_error: the errors on which the task completes along this flow alone; ``"*"``: any.
         """
-        members = {"from": _written(source), "to": _written(target), "when": when, "default": default, "weight": weight}
+        members = {
+            "from": _written(source),
+            "to": _written(target),
+            "when": when,
+            "default": default,
+            "weight": weight,
+            "on_error": _written(on_error) or None,
+        }
         self.tree["flows"].append({each: value for each, value in members.items() if value is not None})
         return self
 
@@ -327,7 +403,7 @@ def build(
     return SpecificationBuilder(id, version=version, name=name, data=data, termination=termination)
 
 
-def _manual(manual: bool | str | Sequence[str] | Manual) -> Any:
+def _manual(manual: bool | str | Sequence[str] | Manual | ManualDocument) -> Any:
     """The keyword for manual work: the role, the roles, or only that there is some."""
     if isinstance(manual, str):
         return {"roles": [manual]}

@@ -16,14 +16,16 @@ from typing import Any
 import attrs
 
 from knhk.errors import Problem
+from knhk.spec._manual import make as _make
+from knhk.spec._manual import manual as _manual
 from knhk.spec.durations import format_duration
 from knhk.spec.model import (
     Condition,
     Creation,
     External,
     Flow,
+    Http,
     Join,
-    Manual,
     Multiple,
     Net,
     PartialJoin,
@@ -37,6 +39,7 @@ from knhk.spec.model import (
     TriggerMode,
 )
 from knhk.spec.places import inside, listed
+from knhk.spec.templates import HEADER_NAME, METHODS
 from knhk.spec.values import (
     BAD,
     CONDITION_ID,
@@ -85,7 +88,6 @@ _NAME = name()
 _REFERENCES = names(name())
 
 _PARTIAL: Members = {"partial": Member("required", whole(1)), "cancels": Member("cancels", _REFERENCES)}
-_MANUAL: Members = _same(roles=names(_NAME))
 _EXTERNAL: Members = _same(topic=_NAME, timeout=duration)
 _TRIGGER: Members = _same(event=_NAME, mode=choice(TriggerMode))
 
@@ -93,6 +95,12 @@ _TRIGGER: Members = _same(event=_NAME, mode=choice(TriggerMode))
 def _jitter(reading: Reading, value: object, place: str) -> Any:
     parts = {"full": 1.0, "none": 0.0}
     return parts[value] if isinstance(value, str) and value in parts else number(0, 1)(reading, value, place)
+
+
+def _errors(reading: Reading, value: object, place: str) -> Any:
+    if isinstance(value, list | tuple) and not value:
+        return reading.refuse(place, 'names no error; "*" means any')
+    return _REFERENCES(reading, [value] if isinstance(value, str) else value, place)
 
 
 _RETRY: Members = _same(
@@ -115,10 +123,6 @@ def _join(reading: Reading, value: object, place: str) -> Any:
     return reading.refuse(place, f'must be {listed([*joins])}, or a map with "partial", not {described(value)}')
 
 
-def _manual(reading: Reading, value: object, place: str) -> Any:
-    return Manual() if value is True else _make(Manual, reading, value, place, _MANUAL)
-
-
 def _external(reading: Reading, value: object, place: str) -> Any:
     tree = {"topic": value} if isinstance(value, str) else value
     return _make(External, reading, tree, place, _EXTERNAL, "topic")
@@ -127,6 +131,25 @@ def _external(reading: Reading, value: object, place: str) -> Any:
 def _trigger(reading: Reading, value: object, place: str) -> Any:
     tree = {"event": value} if isinstance(value, str) else value
     return _make(Trigger, reading, tree, place, _TRIGGER, "event")
+
+
+def _header_names(reading: Reading, value: object, place: str) -> Any:
+    read = _mapping(reading, value, place)
+    if read is BAD:
+        return BAD
+    for each in read:
+        if HEADER_NAME.fullmatch(each) is None:
+            return reading.refuse(inside(place, each), "is no name of a header")
+    return read
+
+
+def _method(reading: Reading, value: object, place: str) -> Any:
+    return value if value in METHODS else reading.refuse(place, f"must be {listed(METHODS)}, not {described(value)}")
+
+
+def _http(reading: Reading, value: object, place: str) -> Any:
+    tree = {"url": value} if isinstance(value, str) else value
+    return _make(Http, reading, tree, place, _HTTP, "url")
 
 
 def _retry(reading: Reading, value: object, place: str) -> Any:
@@ -156,13 +179,6 @@ def _multiple(reading: Reading, value: object, place: str) -> Any:
     return _make(Multiple, reading, value, place, _MULTIPLE)
 
 
-def _make(kind: type, reading: Reading, value: object, place: str, table: Members, *required: str) -> Any:
-    """An object of the model from its members; `BAD` where any of them was refused."""
-    before = reading.report.count
-    values = reading.members(value, place, table, required=required)
-    return BAD if values is BAD or reading.report.count > before else kind(**values)
-
-
 _MULTIPLE: Members = _same(
     count=_count,
     for_each=text(),
@@ -173,6 +189,15 @@ _MULTIPLE: Members = _same(
     creation=choice(Creation),
     remaining=choice(Remaining),
     detached=truth,
+)
+_HTTP: Members = _same(
+    method=_method,
+    url=text(),
+    headers=_header_names,
+    body=text(),
+    success=text(),
+    result=text(),
+    timeout=duration,
 )
 _TASK: Members = _same(
     id=TASK_ID,
@@ -186,6 +211,7 @@ _TASK: Members = _same(
     trigger=_trigger,
     timer=duration,
     handler=_NAME,
+    http=_http,
     manual=_manual,
     external=_external,
     retry=_retry,
@@ -201,7 +227,7 @@ _CONDITION: Members = _same(id=CONDITION_ID, name=text())
 _FLOW: Members = {
     "from": Member("source", _NAME),
     "to": Member("target", _NAME),
-    **_same(when=text(), default=truth, weight=whole(1)),
+    **_same(when=text(), default=truth, weight=whole(1), on_error=_errors),
 }
 _ELEMENTS: Mapping[type, Members] = {Task: _TASK, Condition: _CONDITION, Flow: _FLOW}
 
@@ -365,7 +391,7 @@ def read_document(tree: object) -> Draft:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-_DURATIONS = frozenset({"timer", "timeout", "heartbeat", "initial", "max", "deadline"})
+_DURATIONS = frozenset({"after", "timer", "timeout", "heartbeat", "initial", "max", "deadline"})
 _WIRE_NAMES = {"source": "from", "target": "to", "required": "partial"}
 
 

@@ -10,6 +10,7 @@ The rules, by the place at which they are reported:
   ``end``.
   Each of several outputs of an XOR- or OR-split has either ``when`` or ``default``, one default at the most; no other
   flow has either.
+  Error flows do not count here: failure chooses them, and them alone, so their task has no AND- or OR-split in front.
 * tasks: an input; an output, except in implicit nets; a join for several inputs, a split for several outputs;
   references to elements of their own net; one kind of work; what belongs to a kind of work only with it.
 * expressions: all compile, with the variables that are there when they are evaluated.
@@ -18,18 +19,21 @@ The rules, by the place at which they are reported:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 
 from knhk.errors import ParseError, Problem
 from knhk.expr import Dialect, compile_expression
+from knhk.spec._manual import problems as people_problems
 from knhk.spec.document import Draft, read_document, to_document
 from knhk.spec.durations import format_duration
+from knhk.spec.failing import error_flow_faults, error_split_faults
 from knhk.spec.model import (
     END,
     START,
     Creation,
     Flow,
+    Http,
     Join,
     Multiple,
     Net,
@@ -38,9 +42,11 @@ from knhk.spec.model import (
     Split,
     Task,
     Termination,
+    http_variables,
     mapping_variables,
 )
 from knhk.spec.places import Report, inside, listed, shown
+from knhk.spec.templates import OURS, WITHOUT_BODY, holes, url_problem
 
 _DATA = ("data",)
 _COUNTS = ("data", "completed", "created")
@@ -84,7 +90,20 @@ def draft_problems(
             known = specification.subnets
             check = _NetCheck(net, place, subnets=known, damaged=draft.damaged, expressions=expressions, report=report)
             check.run()
+            if not draft.incomplete:
+                check.check_people(_manual_tasks(specification, draft.damaged))
     return draft.problems + report.problems()
+
+
+def _manual_tasks(specification: SpecificationData, damaged: Collection[str]) -> dict[str, bool]:
+    """By id of a task, in whatever net, whether any such task is work for people; a damaged one may well be."""
+    found: dict[str, bool] = {}
+    for name, net in specification.nets().items():
+        tasks = inside(inside("subnets", name), "tasks") if name else "tasks"
+        for task in net.tasks:
+            manual = task.manual is not None or inside(tasks, task.id) in damaged
+            found[task.id] = found.get(task.id, False) or manual
+    return found
 
 
 class _Expressions:
@@ -131,6 +150,8 @@ class _NetCheck:
         pairs = {(each.source, each.target) for each in net.flows}
         self.inputs = Counter(target for _, target in pairs)
         self.outputs = Counter(source for source, _ in pairs)
+        errors = {(each.source, each.target) for each in net.flows if each.on_error}
+        self.normal = Counter(source for source, _ in pairs - errors)
 
     def run(self) -> None:
         """All rules, in the order of the text."""
@@ -147,6 +168,18 @@ class _NetCheck:
                 self._add(("conditions", condition.id), what if self.outputs[condition.id] else unused)
         self._check_flows(suspect)
         self._check_reachability()
+
+    def check_people(self, manual_tasks: Mapping[str, bool]) -> None:
+        """Look at what the work for people says; the other tasks of the specification matter for it."""
+        suspect = self._suspects()
+        for task in self.net.tasks:
+            if task.manual is None or task.id in suspect:
+                continue
+            place = inside(inside(inside(self.place, "tasks"), task.id), "manual")
+            for member, message in people_problems(task.manual, manual_tasks):
+                self.report.add(f"{place}.{member}", message)
+            if task.manual.participants_from is not None:
+                self._check_expression(f"{place}.participants_from", task.manual.participants_from, _DATA)
 
     def _add(self, path: tuple[str, ...], message: str) -> None:
         place = self.place
@@ -270,6 +303,10 @@ class _NetCheck:
         task = self.tasks.get(flow.source)
         member = "when" if flow.when is not None else "default"
         marked = flow.when is not None or flow.default
+        if flow.on_error:
+            for message in error_flow_faults(flow, task, marked=marked):
+                self._add_to_flow(number, message, "on_error")
+            return
         if flow.when is not None:
             self._check_expression(f"{inside(self.place, 'flows')}[{number}].when", flow.when, _DATA)
         if flow.when is not None and flow.default:
@@ -279,7 +316,7 @@ class _NetCheck:
                 self._add_to_flow(
                     number, f"{shown(flow.source)} is a condition, which does not choose: {_WHERE}", member
                 )
-        elif self.outputs[task.id] == 1:
+        elif self.normal[task.id] == 1:
             if marked:
                 self._add_to_flow(number, f"the only output of {shown(task.id)} is always taken: {_WHERE}", member)
         elif task.split is Split.AND:
@@ -301,6 +338,8 @@ class _NetCheck:
         if task.multiple is not None:
             self._check_multiple(task.id, task.multiple)
         self._check_mappings(task)
+        if task.http is not None:
+            self._check_http(task, task.http)
         if task.trigger is not None:
             other = listeners.setdefault(task.trigger.event, task.id)
             if other != task.id:
@@ -308,10 +347,12 @@ class _NetCheck:
                 self._add(("tasks", task.id, "trigger", "event"), message)
 
     def _routing(self, task: Task) -> Iterator[tuple[str, str]]:
-        inputs, outputs = self.inputs[task.id], self.outputs[task.id]
+        inputs, outputs = self.inputs[task.id], self.normal[task.id]
         if not inputs:
             yield "", "no flow leads into it, so it can never start"
-        if not outputs and self.net.termination is Termination.EXPLICIT:
+        if self.outputs[task.id] > outputs:
+            yield from error_split_faults(task, outputs)
+        elif not outputs and self.net.termination is Termination.EXPLICIT:
             yield "", 'no flow leads out of it; lead one to "end", or say "termination": "implicit"'
         if inputs > 1 and task.join is None:
             yield "join", f"is needed for {inputs} inputs: {listed([each.value for each in Join])}, or a partial join"
@@ -336,12 +377,14 @@ class _NetCheck:
             yield "subnet", f"there is no subnet {shown(task.subnet)}{hint}"
 
     def _work(self, task: Task) -> Iterator[tuple[str, str]]:
-        kinds = [each for each in ("handler", "manual", "external", "subnet") if getattr(task, each) is not None]
+        kinds = [
+            each for each in ("handler", "http", "manual", "external", "subnet") if getattr(task, each) is not None
+        ]
         if len(kinds) > 1:
             yield "", f"has {len(kinds)} kinds of work ({', '.join(kinds)}), and may have one"
         if task.retry is not None:
-            if task.handler is None and task.external is None:
-                yield "retry", "only a task with a handler or with external work can be tried again"
+            if task.handler is None and task.external is None and task.http is None:
+                yield "retry", "only a task with a handler, a request or external work can be tried again"
             if task.retry.max < task.retry.initial:
                 longest, initial = format_duration(task.retry.max), format_duration(task.retry.initial)
                 yield "retry.max", f"the longest wait, {longest}, is shorter than the initial one, {initial}"
@@ -357,22 +400,56 @@ class _NetCheck:
 
     def _check_mappings(self, task: Task) -> None:
         given, gives = mapping_variables(task)
-        works = task.handler is not None or task.manual is not None or task.external is not None
+        works = any(each is not None for each in (task.handler, task.http, task.manual, task.external))
         for member, mapping, variables in (("input", task.input, given), ("output", task.output, gives)):
             if mapping is None:
                 continue
             if not works:
-                self._add(("tasks", task.id, member), "only a task with a handler, manual or external work has one")
+                self._add(
+                    ("tasks", task.id, member), "only a task with a handler, a request, manual or external work has one"
+                )
             for name, text in mapping.items():
                 self._check_expression(
                     inside(inside(inside(inside(self.place, "tasks"), task.id), member), name), text, variables
                 )
 
+    def _check_http(self, task: Task, http: Http) -> None:
+        place = inside(inside(inside(self.place, "tasks"), task.id), "http")
+        asks, answers = http_variables(task)
+        templates = [
+            ("url", http.url),
+            *((inside("headers", name), text) for name, text in (http.headers or {}).items()),
+        ]
+        for member, text in templates:
+            try:
+                parts = holes(text, lambda each: self.expressions.faults(each, asks))
+                problem = url_problem(parts) if member == "url" else ""
+            except ValueError as error:
+                problem = str(error)
+            if problem:
+                self.report.add(f"{place}.{member}", problem)
+        for name in http.headers or {}:
+            if name.lower() in OURS:
+                self.report.add(f"{place}.{inside('headers', name)}", "is not for a task to choose")
+        if http.body is not None and http.method in WITHOUT_BODY:
+            self.report.add(inside(place, "body"), f"a {http.method} request has none; say another method")
+        if http.timeout is not None and http.timeout <= 0:
+            self.report.add(inside(place, "timeout"), "must be longer than nothing")
+        for member, expression, variables in (
+            ("body", http.body, asks),
+            ("success", http.success, answers),
+            ("result", http.result, answers),
+        ):
+            if expression is not None:
+                self._check_expression(inside(place, member), expression, variables)
+
     def _attempts(self, task: Task) -> Iterator[tuple[str, str]]:
         """What bounds the attempts of a handler."""
         for member in ("timeout", "heartbeat", "concurrency", "breaker"):
-            if getattr(task, member) is not None and task.handler is None:
-                yield member, "is about a handler, and there is none"
+            called = task.handler if member in ("timeout", "heartbeat") else task.handler or task.http
+            if getattr(task, member) is not None and called is None:
+                hint = ": say http.timeout" if member == "timeout" and task.http is not None else ""
+                yield member, f"is about a handler, and there is none{hint}"
         for member, length in (("timeout", task.timeout), ("heartbeat", task.heartbeat)):
             if length is not None and length <= 0:
                 yield member, "must be longer than nothing"

@@ -8,6 +8,7 @@ by others, and whatever its function returns later is refused and told to the lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
@@ -45,11 +46,13 @@ class Attempt:
 
     Attributes:
         lost: why nobody wants its result any more; "" while somebody does.
-        details: what its last heartbeat said.
+        said: what its last heartbeat said.
+        kept: what of that is on record.
+        kept_at: when whoever looks after it last put that on record, by a clock of its own.
         when_lost: is called once when it is lost.
     """
 
-    __slots__ = ("_begun", "_heard", "_now", "details", "heartbeat", "lost", "timeout", "when_lost")
+    __slots__ = ("_begun", "_heard", "_now", "heartbeat", "kept", "kept_at", "lost", "said", "timeout", "when_lost")
 
     def __init__(self, now: Callable[[], int], *, timeout: int | None = None, heartbeat: int | None = None) -> None:
         self._now = now
@@ -57,7 +60,9 @@ class Attempt:
         self.heartbeat = heartbeat
         self._begun = self._heard = now() if timeout is not None or heartbeat is not None else 0
         self.lost = ""
-        self.details: object = None
+        self.said: object = None
+        self.kept: object = None
+        self.kept_at = 0.0
         self.when_lost: Callable[[], object] | None = None
 
     @property
@@ -65,9 +70,10 @@ class Attempt:
         """Whether it has a time limit at all."""
         return self.timeout is not None or self.heartbeat is not None
 
-    def beat(self, details: object) -> None:
-        """Note that its function is alive."""
-        self.details = details
+    def beat(self, said: object) -> None:
+        """Note that its function is alive, and what it said, if anything."""
+        if said is not None:
+            self.said = said
         if self.heartbeat is not None:
             self._heard = self._now()
 
@@ -94,7 +100,7 @@ class Attempt:
         if self.timeout is not None and now - self._begun >= self.timeout:
             return TimeoutError(f"no result within {format_duration(self.timeout)}")
         if self.heartbeat is not None and now - self._heard >= self.heartbeat:
-            said = "" if self.details is None else f"; the last said {self.details!r}"
+            said = "" if self.said is None else f"; the last said {self.said!r}"
             return TimeoutError(f"no heartbeat for {format_duration(self.heartbeat)}{said}")
         return None
 
@@ -102,6 +108,12 @@ class Attempt:
         """Return for how many seconds to wait before its time is looked at again; None: it has no limit."""
         left = self.left()
         return None if left is None else min(max(left, 0) / 1000 + 0.001, GLANCE)
+
+
+def wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    """Set an event of a loop from any thread; on a loop that is closed nobody is left to wake."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(event.set)
 
 
 async def call_within(function: Coroutine[Any, Any, Any], attempt: Attempt, *, name: str) -> Any:
@@ -114,7 +126,7 @@ async def call_within(function: Coroutine[Any, Any, Any], attempt: Attempt, *, n
         Exception: what it raised.
     """
     loop, lost = asyncio.get_running_loop(), asyncio.Event()
-    attempt.when_lost = partial(loop.call_soon_threadsafe, lost.set)
+    attempt.when_lost = partial(wake, loop, lost)
     task, waiter = asyncio.ensure_future(function), asyncio.ensure_future(lost.wait())
     try:
         while True:

@@ -13,8 +13,8 @@ from knhk import _hot
 from knhk._cache import CaseCache, Resident
 from knhk._case_state import Phase
 from knhk.case import Case
-from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, KnhkError
-from knhk.spec import Task
+from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, KnhkError, LimitExceeded
+from knhk.spec import Http, Task
 from knhk.work.admission import CUT_OFF, Held, Key, Permit
 from knhk.work.attempt import Attempt, LostAttempt
 from knhk.work.failures import failure_of
@@ -31,7 +31,7 @@ class Job:
 
     Args:
         resident: the case in memory that it belongs to.
-        number, path, handler: the work item, where it stands, and the name of the function that it asks for.
+        number, path, handler: the work item, where it stands, and the name of the function that it asks for, or the request.
         work: what the function is given.
         attempt: the attempt while it is made.
         permit: to be given back with the outcome.
@@ -42,7 +42,7 @@ class Job:
     resident: Resident
     number: int
     path: str
-    handler: str
+    handler: str | Http
     work: Work
     attempt: Attempt
     permit: Permit | None = None
@@ -53,6 +53,13 @@ class Job:
         """Raise why the function cannot be called."""
         if self.refused is not None:
             raise self.refused
+
+    @property
+    def worker(self) -> str:
+        """Who does the work, for messages."""
+        if isinstance(self.handler, Http):
+            return f"{self.handler.method} {self.handler.url}"
+        return f"handler {self.handler!r}"
 
     @property
     def label(self) -> str:
@@ -141,9 +148,11 @@ class CaseWork:
             held: Held | None = None
             while (number := self._next_number(resident, passed_over)) is not None:
                 item = case.state.items[number]
+                path = case.path(item)
                 why = case.end_cut_off(number, at=self._cache.clock.now())
                 if why:
-                    failures.append(HandlerError(f"{case.path(item)}: {why}"))
+                    failures.append(HandlerError(f"{path}: {why}"))
+                if number not in case.state.work:
                     continue
                 permit = self._permit(resident, item, apart=apart)
                 if not isinstance(permit, Held):
@@ -165,7 +174,7 @@ class CaseWork:
                 if not self._take_back(resident, job):
                     return None
                 if job.number in resident.case.state.items:
-                    plain = self._cache.plain(output, f"the result of handler {job.handler!r}")
+                    plain = self._cache.plain(output, f"the result of {job.worker}")
                     resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
         except (ValueError, CommandError) as error:
             if isinstance(error, ConcurrentUpdate):
@@ -196,6 +205,7 @@ class CaseWork:
                 if not self._take_back(resident, job, lost=isinstance(error, TimeoutError)):
                     return None
                 case, item = resident.case, resident.case.state.items.get(job.number)
+                self._keep(resident, job)
                 if item is not None and case.state.phase is Phase.SUSPENDED:
                     case.hand_back(job.number, at=self._cache.clock.now())
                 elif item is not None and case.state.phase in (Phase.RUNNING, Phase.FAILED):
@@ -207,7 +217,7 @@ class CaseWork:
             job.release(None if unknown else answered)
         if again:
             return None
-        raised = HandlerError(f"{job.path}: handler {job.handler!r} failed: {error}")
+        raised = HandlerError(f"{job.path}: {job.worker} failed: {error}")
         raised.__cause__ = error
         return raised
 
@@ -224,6 +234,7 @@ class CaseWork:
                     return
                 job.attempt.lose(why)
                 self._forget(job)
+                self._keep(resident, job)
                 if job.number in resident.case.state.items:
                     resident.case.hand_back(job.number, at=self._cache.clock.now())
                 self._cache.commit(resident)
@@ -231,6 +242,13 @@ class CaseWork:
             job.attempt.lose(why)
             self._forget(job)
             job.release(None)
+
+    def keep(self, job: Job) -> None:
+        """Put on record what the handler said of its progress, while it runs."""
+        with self._cache.hold(self.id) as resident:
+            if resident.in_flight.get(job.number) is job.attempt:
+                self._keep(resident, job)
+                self._cache.commit(resident)
 
     def abandon(self, job: Job) -> None:
         """Let an attempt go that nobody makes any more, without a word in the history: it stays begun, and counts."""
@@ -292,6 +310,7 @@ class CaseWork:
                 refused = error
             work = Work(self.id, case.path(item), number, made, data, case.state.element(item), index)
             work._live = attempt
+            work._progress = item.progress
             # The case may go on while the handler looks.
             _ = work.data
         except BaseException:
@@ -300,7 +319,7 @@ class CaseWork:
                 permit.end(None)
             raise
         more = len(case.state.work) > len(resident.in_flight)
-        return Job(resident, number, work.task, task.handler or "", work, attempt, permit, more, refused)
+        return Job(resident, number, work.task, task.handler or task.http or "", work, attempt, permit, more, refused)
 
     def _timeout(self, task: Task, item: ItemEntry, now: int) -> int | None:
         """Return how long an attempt may take: what its task says, else the engine, and not beyond its last moment."""
@@ -318,12 +337,26 @@ class CaseWork:
         """
         taken = self._forget(job)
         if resident is not job.resident:
-            message = f"case {self.id} failed in the store while handler {job.handler!r} ran; run the case again"
+            message = f"case {self.id} failed in the store while {job.worker} ran; run the case again"
             raise ConcurrentUpdate(message)
         if job.attempt.lost and not (lost and taken) and job.number in resident.case.state.items:
             _LOG.warning("%s: its outcome is refused: %s", job.label, job.attempt.lost)
             return False
         return True
+
+    def _keep(self, resident: Resident, job: Job) -> None:
+        attempt, case = job.attempt, resident.case
+        said = attempt.said
+        if said is None or said is attempt.kept or job.number not in case.state.items:
+            return
+        attempt.kept = said
+        try:
+            self._cache.plain({"progress": said}, f"the progress of {job.label}")
+        except LimitExceeded as error:
+            _LOG.warning("%s: its progress is not kept: %s", job.label, error)
+            return
+        if case.state.phase in (Phase.RUNNING, Phase.FAILED, Phase.SUSPENDED):
+            case.progress(job.number, said, at=self._cache.clock.now())
 
     def _forget(self, job: Job) -> bool:
         mine = job.resident.in_flight.get(job.number) is job.attempt

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 from knhk._hot import WorkFields
-from knhk._plain import whole_copy
+from knhk._plain import plain_data, whole_copy
 from knhk.ports import Chance
+from knhk.spec import Http
 from knhk.work.admission import Admission
 from knhk.work.attempt import Attempt, Watch
 
@@ -29,8 +30,9 @@ class Work(WorkFields):
         item, index: the element and position of a multiple instance, else None.
     """
 
-    __slots__ = ("_live",)
+    __slots__ = ("_live", "_progress")
     _live: Attempt
+    _progress: Any
 
     def __repr__(self) -> str:
         return f"<work {self._number} {self.task} of case {self.case_id}, attempt {self.attempt}>"
@@ -59,25 +61,41 @@ class Work(WorkFields):
         return live is not None and (live.lost != "" or live.verdict() is not None)
 
     @property
+    def progress(self) -> Any:
+        """What the last heartbeat said that is on record of an earlier attempt at this work; None: nothing."""
+        return getattr(self, "_progress", None)
+
+    @property
     def log(self) -> WorkLog:
         """A logger that says which case, task and attempt its lines belong to, in their text and as `extra`."""
         return WorkLog(_LOG, {"case_id": self.case_id, "task": self.task, "attempt": self.attempt})
 
     def heartbeat(self, details: object = None) -> None:
         """
-        Say that the handler is alive, where its task has a `heartbeat`; nothing is written for it.
+        Say that the handler is alive, where its task has a `heartbeat`, and how far it has come.
 
         Args:
-            details: how far it has come; what the last call said is told in the history when the next one does not come.
+            details: JSON data of which the last are the next attempt's `progress`, should there be one: they are put on record
+                when this attempt fails or is handed back, and by a runner every ten seconds.
+
+        Raises:
+            DataError: they are not JSON data.
         """
+        said = None if details is None else plain_data({"said": details}, "what a heartbeat says")["said"]
         live = self._attempt()
-        if live is not None:
-            live.beat(details)
+        if live is None:
+            live = self._live = Attempt(_no_clock)
+        live.beat(said)
 
     def _attempt(self) -> Attempt | None:
         # Work that an express hands out is made without it.
         found: Attempt | None = getattr(self, "_live", None)
         return found
+
+
+def _no_clock() -> int:
+    """Tell an attempt without limits the time, which it does not ask for."""
+    return 0
 
 
 class WorkLog(logging.LoggerAdapter[logging.Logger]):
@@ -97,6 +115,7 @@ class Handlers:
     Args:
         ticks: tells the time in milliseconds, and never runs backwards.
         chance: where the waits between attempts are drawn from.
+        services: the functions that make the requests of tasks.
         timeout: how many milliseconds an attempt may take whose task says nothing of it; None: no limit.
 
     Attributes:
@@ -106,7 +125,15 @@ class Handlers:
         watch: calls what has a time limit.
     """
 
-    def __init__(self, ticks: Callable[[], int], chance: Chance, *, timeout: int | None = None) -> None:
+    def __init__(
+        self,
+        ticks: Callable[[], int],
+        chance: Chance,
+        *,
+        services: Callable[[Http], Callable[[Work], Any]],
+        timeout: int | None = None,
+    ) -> None:
+        self.services = services
         self.ticks = ticks
         self.chance = chance
         self.timeout = timeout
@@ -147,15 +174,17 @@ class Handlers:
 
         return decorate
 
-    def find(self, name: str) -> Callable[[Work], Any]:
-        """Return the function; raises LookupError, which fails the work item that asked for it."""
+    def find(self, name: str | Http) -> Callable[[Work], Any]:
+        """Return the function, or what makes a request; raises LookupError, which fails the work item that asked for it."""
+        if isinstance(name, Http):
+            return self.services(name)
         function = self._functions.get(name)
         if function is None:
             message = f"no handler {name!r} is registered"
             raise LookupError(message)
         return function
 
-    def find_plain(self, name: str) -> Callable[[Work], Any]:
+    def find_plain(self, name: str | Http) -> Callable[[Work], Any]:
         """Return the function; an asynchronous one needs `AsyncEngine` and is refused with a TypeError."""
         function = self.find(name)
         if name in self._asynchronous:

@@ -1,0 +1,43 @@
+"""Well-formedness of what happens when work fails: error flows, and the tasks that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from knhk.spec.model import Flow, Split, Task
+from knhk.spec.places import shown
+
+
+def error_flow_faults(flow: Flow, task: Task | None, *, marked: bool) -> Iterator[str]:
+    """
+    Say what is wrong with one error flow.
+
+    Args:
+        flow: it.
+        task: where it comes from; None for a condition.
+        marked: whether it has a predicate or is a default.
+    """
+    if marked:
+        yield "the error chooses this flow: it has neither predicate nor default"
+    if task is None:
+        yield f"{shown(flow.source)} is a condition, which does not fail: error flows lead out of tasks"
+    elif task.multiple is not None and task.multiple.detached:
+        yield f"{shown(task.id)} has passed control when its detached instances fail: it has no error flow"
+    elif not can_fail(task):
+        yield f"{shown(task.id)} does no work, so it cannot fail"
+
+
+def error_split_faults(task: Task, outputs: int) -> Iterator[tuple[str, str]]:
+    """Say what is wrong with the split of a task with error flows and this many other outputs."""
+    if not outputs:
+        yield "", "has error flows alone, and needs an output for when nothing fails"
+    elif outputs > 1 and task.split in (Split.AND, Split.OR):
+        kind = task.split.name
+        remedy = f"let the task have one output, and put a routing task with the {kind}-split behind it"
+        clash = f"an {kind}-split of {outputs} outputs cannot stand beside error flows, of which one alone is taken"
+        yield "split", f"{clash}: {remedy}"
+
+
+def can_fail(task: Task) -> bool:
+    """Whether there is anything about a task that fails: work, or a net."""
+    return any(each is not None for each in (task.handler, task.manual, task.external, task.subnet))
