@@ -111,6 +111,8 @@ class Verifier:
         return _caller(claims)
 
     def _claims(self, token: str) -> dict[str, Any]:
+        if any(_encoded(_decoded(each)) != each for each in token.split(".")):
+            raise ValueError("a part is written in another way than encoders do")
         header = _part(token, 0)
         if header.get("alg") != self._algorithm or header.keys() & {
             "crit",
@@ -163,9 +165,17 @@ class Verifier:
             raise ValueError("its life is too long, or no time at all")
 
 
+def _decoded(part: str) -> bytes:
+    return jwt.utils.base64url_decode(part)
+
+
+def _encoded(content: bytes) -> str:
+    return jwt.utils.base64url_encode(content).decode()
+
+
 def _part(token: str, number: int) -> dict[str, Any]:
     """Return a part of a token, read strictly: an object in which no member is there twice."""
-    text = jwt.utils.base64url_decode(token.split(".")[number]).decode()
+    text = _decoded(token.split(".")[number]).decode()
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members = dict(pairs)

@@ -143,13 +143,17 @@ def _on_case(name: str) -> Callable[[Call], Reply]:
 # --- work items -----------------------------------------------------------------------------------------------------------
 
 
+def _item(call: Call) -> Reply:
+    version, body = call.service.item_get(call.caller, call.path["item_id"])
+    return Reply(body=body, version=version)
+
+
 def _on_item(command: Callable[[Any, Call], object]) -> Callable[[Call], Reply]:
     def run(call: Call) -> Reply:
-        return Reply(
-            body=call.service.item_do(
-                call.caller, call.path["item_id"], call.expected, lambda item: command(item, call)
-            )
+        version, body = call.service.item_do(
+            call.caller, call.path["item_id"], call.expected, lambda item: command(item, call)
         )
+        return Reply(body=body, version=version)
 
     return run
 
@@ -314,7 +318,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "GET",
         "/workitems/{item_id}",
         "Return a work item",
-        lambda call: Reply(body=call.service.item_get(call.caller, call.path["item_id"])),
+        _item,
         gives=shapes.WholeItem,
     ),
     *(

@@ -12,6 +12,7 @@ from knhk.errors import (
     CommandError,
     ConcurrentUpdate,
     DataError,
+    Forbidden,
     HandlerError,
     IdempotencyConflict,
     IllegalTransition,
@@ -125,6 +126,7 @@ def problem_of(error: KnhkError) -> Problem:
 
 _KINDS: Final[tuple[tuple[tuple[type[KnhkError], ...], str], ...]] = (
     ((UnknownCase, UnknownSpecification, UnknownWorkItem), "not-found"),
+    ((Forbidden,), "forbidden"),
     ((IdempotencyConflict,), "invalid"),
     ((LimitExceeded,), "invalid"),
     ((SpecificationConflict, ConcurrentUpdate, HandlerError, QuarantinedCase), "conflict"),

@@ -57,13 +57,9 @@ class Rates:
         return standing
 
     def admit_stranger(self, address: str) -> None:
-        """Refuse whoever has failed to say who he is too often; raises Problem."""
-        if not self._limiter.test(self._rate, "address", address):
+        """Count a request that did not say who sends it; raises Problem where it is one too many from there."""
+        if not self._limiter.hit(self._rate, "address", address):
             raise _too_many(Standing(self._rate.amount, 0))
-
-    def note_stranger(self, address: str) -> None:
-        """Count a request that did not say who sends it."""
-        self._limiter.hit(self._rate, "address", address)
 
 
 def _item(rate: float) -> RateLimitItemPerSecond:

@@ -1,7 +1,7 @@
 """The operations over HTTP, as a WSGI application (Falcon).
 
-What a request goes through, in this order, and no further than the first refusal: how often this address failed to say who it
-is; who sends it; how much he sends; whether his roles allow what the address asks for; only then what is in the address, the
+What a request goes through, in this order, and no further than the first refusal: who sends it, and how often his address failed
+to say so; how much he sends; whether his roles allow what the address asks for; only then what is in the address, the
 query and the body, and at last whether the thing is there.
 """
 
@@ -105,15 +105,10 @@ class Gate:
         try:
             caller = self._caller(req)
             standing = None if self.rates is None else self.rates.admit(caller.client)
-            if operation is None:
-                raise _nothing_there(allowed)
-            if not may(caller.roles, operation.name):
-                self.figures.refused.labels("forbidden").inc()
-                raise Problem(kind="forbidden")
-            reply = operation.run(self._call(req, operation, caller, path))
-            _write(resp, reply, standing)
-        except KnhkError as error:
-            problem = problem_of(error)
+            asked = self._permitted(operation, caller, allowed)
+            _write(resp, asked.run(self._call(req, asked, caller, path)), standing)
+        except Exception as error:  # noqa: BLE001 - what nobody foresaw is counted and recorded like the rest
+            problem = problem_of(error) if isinstance(error, KnhkError) else Problem(kind="internal")
             if problem.kind == "internal":
                 LOG.error("a call failed", exc_info=error, extra={"trace_id": trace, "operation": name})
             _write_problem(resp, problem)
@@ -124,17 +119,23 @@ class Gate:
     def _caller(self, req: falcon.Request) -> Caller:
         if self.verifier is None:
             return ANONYMOUS
-        address = req.remote_addr or ""
-        if self.rates is not None:
-            self.rates.admit_stranger(address)
         try:
             return self.verifier.caller(req.get_header("Authorization"))
         except Unauthenticated as error:
+            # Only those who fail are counted by their address: behind a proxy all others have the same.
             if self.rates is not None:
-                self.rates.note_stranger(address)
+                self.rates.admit_stranger(req.remote_addr or "")
             self.figures.refused.labels("unauthenticated").inc()
             LOG.info("no valid token", extra={"reason": str(error)[:200]})
             raise Problem(kind="unauthenticated", headers={"WWW-Authenticate": "Bearer"}) from None
+
+    def _permitted(self, operation: Operation | None, caller: Caller, allowed: str) -> Operation:
+        if operation is None:
+            raise _nothing_there(allowed)
+        if not may(caller.roles, operation.name):
+            self.figures.refused.labels("forbidden").inc()
+            raise Problem(kind="forbidden")
+        return operation
 
     def _call(self, req: falcon.Request, operation: Operation, caller: Caller, path: Mapping[str, str]) -> Call:
         for name, value in path.items():
@@ -216,11 +217,13 @@ def application(gate: Gate, health: Health, *, version: str) -> falcon.App[falco
 
 def _resource(gate: Gate, operations: Mapping[str, Operation]) -> Any:
     """Return a resource that answers every method: those that the address has, and the others with what they are."""
-    allowed = ", ".join(sorted(operations))
+    # HEAD is answered as GET is; Falcon leaves the body out.
+    methods = {**operations, **({"HEAD": operations["GET"]} if "GET" in operations else {})}
+    allowed = ", ".join(sorted(methods))
 
     def responder(method: str) -> Callable[..., None]:
         def respond(_: Any, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
-            gate.handle(req, resp, operations.get(method), path, allowed)
+            gate.handle(req, resp, methods.get(method), path, allowed)
 
         return respond
 

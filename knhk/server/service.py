@@ -93,6 +93,18 @@ def _another_was_faster() -> Iterator[None]:
         return
 
 
+@contextmanager
+def _expecting(case: RunningCase, version: int | None) -> Iterator[None]:
+    """Hold a case at the version that its caller has read; raises Problem where it has changed since."""
+    try:
+        with case.expecting(version):
+            yield
+    except ConcurrentUpdate as error:
+        if version is None:
+            raise
+        raise Problem(kind="precondition-failed", detail=str(error)) from error
+
+
 class Service:
     """
     What can be asked of the service; each operation takes the caller first.
@@ -260,7 +272,7 @@ class Service:
         """Start a case if needed and do its automatic work until it waits or ends, or the deadline comes."""
         engine = self._engine(caller)
         case = self._find(engine, case_id)
-        with case.expecting(expected):
+        with _expecting(case, expected):
             if case.state not in ("created", "running"):
                 raise Problem(kind="conflict", detail=f"the case is {case.state}", more={"state": case.state})
         run = self._runs.submit(case.run)
@@ -277,7 +289,7 @@ class Service:
         """Deliver an event to a case."""
         engine = self._engine(caller)
         case = self._find(engine, case_id)
-        with case.expecting(expected):
+        with _expecting(case, expected):
             kept = case.send_event(body.name, body.data)
         return shapes.Delivered(kept=kept, case=self._case(engine, case))
 
@@ -291,7 +303,7 @@ class Service:
     ) -> shapes.Case:
         engine = self._engine(caller)
         case = self._find(engine, case_id)
-        with case.expecting(expected):
+        with _expecting(case, expected):
             command(case)
         return self._case(engine, case)
 
@@ -316,18 +328,20 @@ class Service:
         items = [_item(each) for each in rows[:limit]]
         return shapes.Page(items=items, next=items[-1].id if len(rows) > limit else None)
 
-    def item_get(self, caller: Caller, item_id: str) -> shapes.WholeItem:
-        """Return a work item with what its work is given."""
-        return _whole_item(self._item(caller, item_id))
+    def item_get(self, caller: Caller, item_id: str) -> tuple[int, shapes.WholeItem]:
+        """Return the version of a work item's case, and the item with what its work is given."""
+        item = self._item(caller, item_id)
+        with item.case.expecting(None):
+            return item.case.version, _whole_item(item)
 
     def item_do(
         self, caller: Caller, item_id: str, expected: int | None, command: Callable[[WorkItem], object]
-    ) -> shapes.WholeItem | shapes.Item:
-        """Give a work item a command, and return what became of it."""
+    ) -> tuple[int, shapes.Item]:
+        """Give a work item a command, and return the version of its case and what became of it."""
         item = self._item(caller, item_id)
-        with item.case.expecting(expected):
+        with _expecting(item.case, expected):
             command(item)
-        return _plain_item(item)
+            return item.case.version, _plain_item(item)
 
     def _item(self, caller: Caller, item_id: str) -> WorkItem:
         case_id, _, number = item_id.rpartition(":")
