@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from knhk.errors import (
         CommandError,
         ConcurrentUpdate,
+        ConstraintViolation,
         DataError,
         HandlerError,
         IdempotencyConflict,
@@ -70,6 +71,7 @@ _HOME = {
     "knhk.errors": (
         "CommandError",
         "ConcurrentUpdate",
+        "ConstraintViolation",
         "DataError",
         "HandlerError",
         "IdempotencyConflict",
@@ -109,6 +111,7 @@ __all__ = (
     "CaseMigration",
     "CommandError",
     "ConcurrentUpdate",
+    "ConstraintViolation",
     "DataError",
     "Engine",
     "Event",

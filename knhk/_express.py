@@ -31,6 +31,8 @@ def express_net(plan: NetPlan, kernel: Net) -> Any:
     """Return what an express needs to know of a root net; None where none can go there."""
     if _hot.express is None or isinstance(kernel, _kernel.Net) or plan.timed or plan.triggered or plan.empty:
         return None
+    if plan.deadlines:
+        return None
     net = _hot.express.ExpressNet(
         kernel,
         kinds=[_kind(each) for each in plan.plans],
@@ -48,7 +50,7 @@ def _kind(plan: TaskPlan) -> int:
     hot = _hot.express
     if not plan.automatic:
         return int(hot.WAITING)
-    own = plan.errors or plan.maps
+    own = plan.errors or plan.maps or plan.requires or plan.ensures
     plain = plan.task.multiple is None and not own and not _is_bounded(plan.task)
     if plain and plan.kind in (Kind.ROUTING, Kind.HANDLER):
         return int(hot.ROUTING if plan.kind is Kind.ROUTING else hot.HANDLER)

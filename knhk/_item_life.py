@@ -23,7 +23,8 @@ class ItemLife(Raising):
 
     def advance(self, *, at: int) -> int:
         """
-        Do what is due, in deadline order, each at its own time: timers run, failed work gets its next attempt, claims end.
+        Do what is due, in deadline order, each at its own time: timers run, failed work gets its next attempt, claims
+        end, deadlines pass.
 
         Returns:
             How many of these there were.
@@ -34,7 +35,9 @@ class ItemLife(Raising):
             if due is None or due.at > at:
                 break
             with self._command(due.at, Phase.RUNNING):
-                if due.item:
+                if due.deadline:
+                    self._pass_deadline(self.state.nets[due.net], due.task)
+                elif due.item:
                     self._come_due(self.state.items[due.item])
                 else:
                     self._begin(self.state.nets[due.net], due.task, "")

@@ -75,6 +75,8 @@ class TaskPlan:
         count, for_each, until: the expressions of a multiple-instance task; a constant count is an int.
         subnet: the number of the net that a composite task stands for, or -1.
         input, output: the task's mappings, each an expression by name; None: there is none.
+        requires, ensures: the constraints on the data before and after.
+        guarded: whether they have a say when it starts; where it is offered `requires` has it before.
     """
 
     task: Task
@@ -89,6 +91,9 @@ class TaskPlan:
     subnet: int = -1
     input: Mapping[str, Expression] | None = None
     output: Mapping[str, Expression] | None = None
+    requires: Expression | None = None
+    ensures: Expression | None = None
+    guarded: bool = False
 
     @property
     def maps(self) -> bool:
@@ -108,6 +113,8 @@ class NetPlan:
         index: tasks by name.
         listeners: tasks by the event that they wait for; `triggered` are their numbers.
         timed: the tasks with a timer.
+        deadlines: the tasks with a deadline.
+        conditional: the offered tasks that require something of the data.
         empty: whether it has no task at all, and so ends when it starts.
     """
 
@@ -119,24 +126,25 @@ class NetPlan:
     listeners: Mapping[str, int]
     triggered: tuple[int, ...]
     timed: tuple[int, ...]
+    deadlines: tuple[int, ...]
+    conditional: tuple[int, ...]
     empty: bool
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Program:
-    """A specification, compiled: net 0 is the root."""
+    """A specification, compiled: net 0 is the root; `conditional` is whether any net has such tasks."""
 
     specification: Specification
     nets: tuple[NetPlan, ...]
+    conditional: bool = False
 
 
 def lower(specification: Specification, *, dialect: Dialect = "subset") -> Program:
     """Compile a well-formed specification; the caller has checked it (`Specification.problems`)."""
     names = {name: number for number, name in enumerate(specification.nets())}
-    return Program(
-        specification=specification,
-        nets=tuple(_lower_net(names[name], name, net, names, dialect) for name, net in specification.nets().items()),
-    )
+    nets = tuple(_lower_net(names[name], name, net, names, dialect) for name, net in specification.nets().items())
+    return Program(specification=specification, nets=nets, conditional=any(net.conditional for net in nets))
 
 
 def _implicit(flow: Flow) -> str:
@@ -180,6 +188,8 @@ def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], diale
         listeners=listeners,
         triggered=tuple(sorted(listeners.values())),
         timed=tuple(number for number, task in enumerate(net.tasks) if task.timer is not None),
+        deadlines=tuple(number for number, task in enumerate(net.tasks) if task.deadline is not None),
+        conditional=tuple(number for number, plan in enumerate(plans) if plan.requires and _is_offered(plan)),
         empty=not net.tasks,
     )
 
@@ -240,6 +250,7 @@ def _kind(task: Task) -> Kind:
 
 def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dialect) -> TaskPlan:
     kind = _kind(task)
+    automatic = kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) and task.timer is None
     branches: list[Branch] = []
     normal = [(position, flow) for position, flow in enumerate(flows) if not flow.on_error]
     if task.split in (Split.XOR, Split.OR) and (len(normal) > 1 or any(flow.when for _, flow in normal)):
@@ -261,7 +272,7 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
     return TaskPlan(
         task=task,
         kind=kind,
-        automatic=kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) and task.timer is None,
+        automatic=automatic,
         branches=tuple(branches),
         every_output=tuple(position for position, _ in normal),
         errors=tuple(
@@ -273,9 +284,21 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         for_each=for_each,
         until=until,
         subnet=-1 if task.subnet is None else names[task.subnet],
+        requires=_constraint(task.requires, dialect),
+        ensures=_constraint(task.ensures, dialect),
+        guarded=(task.requires is not None and (automatic or task.timer is not None))
+        or (task.ensures is not None and kind is Kind.ROUTING),
         input=_compiled(task.input, given, dialect),
         output=_compiled(task.output, gives, dialect),
     )
+
+
+def _is_offered(plan: TaskPlan) -> bool:
+    return not plan.automatic and plan.task.timer is None
+
+
+def _constraint(text: str | None, dialect: Dialect) -> Expression | None:
+    return None if text is None else compile_expression(text, dialect=dialect)
 
 
 def _compiled(

@@ -12,12 +12,21 @@ from knhk.workitem import ItemEntry, ItemState
 
 
 class Due(NamedTuple):
-    """What comes due at a time: a task's timer, or the deadline of an item (a retry, or the end of a claim; 0: none)."""
+    """
+    What comes due at a time.
+
+    Args:
+        at: when.
+        net, task: whose timer or deadline it is.
+        item: the item that is tried again, or whose claim ends; 0: none.
+        deadline: whether it is the task's deadline.
+    """
 
     at: int
     net: int
     task: int
     item: int = 0
+    deadline: bool = False
 
 
 def locate(state: CaseState, path: str) -> tuple[NetInstance, int, int]:
@@ -58,6 +67,9 @@ def next_due(state: CaseState) -> Due | None:
         for task, at in net.timers.items()
         if net.marking.is_ready(task)
     ]
+    for net in state.nets.values():
+        if net.deadlines:
+            due += [Due(at, net.number, task, deadline=True) for task, at in net.deadlines.items()]
     for number, at in state.deadlines.items():
         item = state.items[number]
         due.append(Due(at, item.net, item.task, number))
@@ -80,7 +92,7 @@ def waits(state: CaseState) -> bool:
     if state.deadlines:
         return True
     for net in state.nets.values():
-        if net.timers or net.marking.undecided:
+        if net.timers or net.deadlines or net.marking.undecided:
             return True
         if any(net.marking.is_ready(task) for task in net.plan.triggered):
             return True

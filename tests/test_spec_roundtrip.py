@@ -13,6 +13,8 @@ from knhk.errors import SpecificationError
 from knhk.spec import (
     Condition,
     Creation,
+    Deadline,
+    DeadlineFrom,
     External,
     Flow,
     Join,
@@ -144,6 +146,9 @@ TASKS = st.builds(
     heartbeat=optional(DURATIONS),
     concurrency=optional(INTEGERS),
     breaker=optional(NAMES),
+    deadline=optional(st.builds(Deadline, after=DURATIONS, since=st.sampled_from(DeadlineFrom))),
+    requires=optional(TEXTS),
+    ensures=optional(TEXTS),
     replayable=st.booleans(),
     input=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),
     output=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),

@@ -37,6 +37,7 @@ from knhk.spec.durations import format_duration, milliseconds
 from knhk.spec.model import (
     END,
     START,
+    Deadline,
     External,
     Join,
     Manual,
@@ -84,6 +85,12 @@ class RetryDocument(TypedDict, total=False):
     jitter: float | Literal["full", "none"]
     deadline: Duration
     non_retryable: Sequence[str]
+
+
+DeadlineDocument = TypedDict(
+    "DeadlineDocument", {"after": Duration, "from": Literal["enablement", "start"]}, total=False
+)
+"""By when a task must be complete: how long, counted from what."""
 
 
 class MultipleDocument(TypedDict, total=False):
@@ -182,6 +189,9 @@ class NetBuilder:
         heartbeat: Duration | None = None,
         concurrency: int | None = None,
         breaker: str | None = None,
+        deadline: Duration | Deadline | DeadlineDocument | None = None,
+        requires: str | None = None,
+        ensures: str | None = None,
         replayable: bool = False,
         input: Mapping[str, str] | None = None,  # noqa: A002 - the word of the format
         output: Mapping[str, str] | None = None,
@@ -207,6 +217,9 @@ class NetBuilder:
             heartbeat: how long the handler may be silent.
             concurrency: how many handlers of this task run at once, over all cases.
             breaker: the dependency whose circuit breaker holds the handler back while it is open.
+            deadline: how long after its enablement, or its start, it must be complete.
+            requires: what must hold of the data when it becomes enabled.
+            ensures: what must hold of the data after its completion.
             replayable: the handler has no outside effect.
             input: what its work is given in place of the case's data: expressions by name.
             output: what its result changes in the case's data: expressions by name.
@@ -230,6 +243,9 @@ class NetBuilder:
             "heartbeat": heartbeat,
             "concurrency": concurrency,
             "breaker": breaker,
+            "deadline": deadline,
+            "requires": requires,
+            "ensures": ensures,
             "replayable": replayable or None,
             "input": input,
             "output": output,

@@ -20,6 +20,8 @@ from knhk.spec.durations import format_duration
 from knhk.spec.model import (
     Condition,
     Creation,
+    Deadline,
+    DeadlineFrom,
     External,
     Flow,
     Join,
@@ -95,6 +97,9 @@ def _jitter(reading: Reading, value: object, place: str) -> Any:
     return parts[value] if isinstance(value, str) and value in parts else number(0, 1)(reading, value, place)
 
 
+_DEADLINE: Members = {"after": Member("after", duration), "from": Member("since", choice(DeadlineFrom))}
+
+
 def _errors(reading: Reading, value: object, place: str) -> Any:
     if isinstance(value, list | tuple) and not value:
         return reading.refuse(place, 'names no error; "*" means any')
@@ -133,6 +138,11 @@ def _external(reading: Reading, value: object, place: str) -> Any:
 def _trigger(reading: Reading, value: object, place: str) -> Any:
     tree = {"event": value} if isinstance(value, str) else value
     return _make(Trigger, reading, tree, place, _TRIGGER, "event")
+
+
+def _deadline(reading: Reading, value: object, place: str) -> Any:
+    tree = {"after": value} if isinstance(value, str) else value
+    return _make(Deadline, reading, tree, place, _DEADLINE, "after")
 
 
 def _retry(reading: Reading, value: object, place: str) -> Any:
@@ -199,6 +209,9 @@ _TASK: Members = _same(
     heartbeat=duration,
     concurrency=whole(1),
     breaker=_NAME,
+    deadline=_deadline,
+    requires=text(),
+    ensures=text(),
     replayable=truth,
     input=_mapping,
     output=_mapping,
@@ -371,8 +384,8 @@ def read_document(tree: object) -> Draft:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-_DURATIONS = frozenset({"timer", "timeout", "heartbeat", "initial", "max", "deadline"})
-_WIRE_NAMES = {"source": "from", "target": "to", "required": "partial"}
+_DURATIONS = frozenset({"timer", "timeout", "heartbeat", "initial", "max", "deadline", "after"})
+_WIRE_NAMES = {"source": "from", "since": "from", "target": "to", "required": "partial"}
 
 
 def write_members(element: attrs.AttrsInstance) -> dict[str, Any]:
