@@ -4,6 +4,10 @@ A `Resident` is a case in memory.
 Whoever works on one holds it: it is locked against others, stays in memory while it is held or pinned, and what its commands
 wrote is committed before anything is acknowledged.
 When a commit fails the resident is forgotten, because what the store holds is what is so.
+
+The cases that were used last are residents; those that nobody has used for longer are rows of a few bytes (`knhk._arena`).
+A new case, and one that a row was made into again, becomes a `Case` only when somebody needs one: one that goes all its way by
+express never does.
 """
 
 from __future__ import annotations
@@ -18,15 +22,25 @@ from typing import Any, Final, Literal
 import attrs
 
 from knhk import _hot, _kernel
-from knhk._case_state import Phase, Record
-from knhk._express import Journey, depart, express_net, terms
+from knhk._arena import Arena, Rows, Still
+from knhk._case_state import Code, Phase, Record
+from knhk._express import Journey, depart, express_net, set_out, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk._migration import Moved, Renaming, move
 from knhk._plain import plain_data
 from knhk._schema import Check, compile_schema
 from knhk.case import Case
-from knhk.errors import CommandError, DataError, JournalError, KnhkError, Problem, QuarantinedCase, UnknownSpecification
+from knhk.errors import (
+    CommandError,
+    DataError,
+    InternalError,
+    JournalError,
+    KnhkError,
+    Problem,
+    QuarantinedCase,
+    UnknownSpecification,
+)
 from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
@@ -38,6 +52,9 @@ from knhk.work.outbox import Outbox, Told
 
 SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
+
+HOT: Final = 1_000
+"""Cases that stay as they are when nobody uses them any more; what was used longer ago is packed."""
 
 
 @attrs.frozen
@@ -96,9 +113,12 @@ def compile_specification(
 @attrs.define(eq=False)
 class Resident:
     """
-    A case in memory.
+    A case in memory that somebody uses, or used not long ago.
 
     Args:
+        case: the case, once somebody needed it; None: `still` says all.
+        header: as its last commit made it; one that was packed has forgotten what is due and whether work waits.
+        still: what the case was when it was last packed, created or brought to its end by express; None once that has changed.
         express: what an express needs to know of its net, or None.
         journey: the express that is under way; whoever holds the case meanwhile finds it landed.
         in_flight: the attempts of the items whose handler runs now.
@@ -109,9 +129,10 @@ class Resident:
         told: the case as subscribers know it, where there are any.
     """
 
-    case: Case
+    _case: Case | None
     header: CaseHeader
     express: Any = None
+    still: Still | None = None
     journey: Journey | None = None
     in_flight: dict[int, Attempt] = attrs.field(factory=dict)
     doubtful: dict[int, None] = attrs.field(factory=dict)
@@ -120,6 +141,46 @@ class Resident:
     stale: bool = False
     users: int = 0
     told: Told | None = None
+
+    @property
+    def case(self) -> Case:
+        """The case, which is made where nobody has needed it before; the caller holds it."""
+        if self._case is None:
+            outline, data, _, _ = self._at_rest()
+            self._case = outline.case(data)
+        return self._case
+
+    @property
+    def phase(self) -> Phase:
+        """Where the case is in its life."""
+        return self._at_rest().outline.phase if self._case is None else self._case.state.phase
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The case's data: read them, never change them."""
+        return self._at_rest().data if self._case is None else self._case.state.data
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was created and nothing has happened since."""
+        return self._case is None and self._at_rest().outline.phase is Phase.CREATED
+
+    def rest(self, arena: Arena) -> Still | None:
+        """Return what a row can say of the case; None where it is not at rest, or a row would not say all."""
+        if self.users or self.journey is not None or self.in_flight or self.doubtful:
+            return None
+        case = self._case
+        if case is None:
+            return self._at_rest()
+        if case.owes or not case.state.in_order:
+            return None
+        return self.still or Still(arena.outline(case.state), case.state.data, self.header, self.since_snapshot)
+
+    def _at_rest(self) -> Still:
+        if self.still is None:
+            message = f"case {self.header.case_id} is neither a case nor at rest"
+            raise InternalError(message)
+        return self.still
 
 
 class CaseCache:
@@ -131,6 +192,7 @@ class CaseCache:
         clock: stamps commits.
         limits: what one case may do.
         size: how many cases stay in memory when nobody uses them.
+        hot: how many of these stay as they are; the others are packed.
         dialect: the language of predicates.
         kernel: the class of nets that plays the token game.
         functions: the plain functions by handler name; they may become more.
@@ -151,6 +213,7 @@ class CaseCache:
         functions: dict[str, Callable[[Work], Any]],
         limits: Limits,
         size: int,
+        hot: int = HOT,
         dialect: Dialect = "subset",
         kernel: type[Net] = _hot.Net,
         retry: Retry | None = None,
@@ -163,6 +226,7 @@ class CaseCache:
         self.clock = clock
         self._limits = limits
         self._size = size
+        self._hot = min(hot, size)
         self._dialect = dialect
         self._kernel = kernel
         self.plain = partial(plain_data, limit=limits.payload)
@@ -175,13 +239,15 @@ class CaseCache:
             steps=limits.steps,
         )
         self._residents: OrderedDict[str, Resident] = OrderedDict()
+        self._rows = Rows()
+        self._arenas: dict[tuple[str, str], Arena] = {}
         self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.RLock()
         self.outbox = Outbox(store)
 
     def __len__(self) -> int:
-        return len(self._residents)
+        return len(self._residents) + len(self._rows)
 
     def compiled(self, spec_id: str, version: str) -> Compiled:
         """Return a registered specification, compiled from its stored text; raises UnknownSpecification."""
@@ -236,16 +302,16 @@ class CaseCache:
     ) -> tuple[Resident, Commit]:
         """Return a new case, and the commit that creates it: it has no items yet, and nothing is due."""
         compiled = self.compiled(header.spec_id, header.spec_version)
-        case = self._fresh(compiled)
-        case.create(data)
-        records = case.take_records()
+        first = dict(data)
+        if compiled.check is not None:
+            compiled.check(first)
         now = self.clock.now()
-        batch = encode_batch(now, records)
-        resident = Resident(case, header, compiled.express, since_snapshot=len(records))
+        batch = encode_batch(now, ((Code.CREATED, first),))
+        resident = self._resident(Still(self._arena(header, compiled).created, first, header, 1))
         documents: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             resident.header = attrs.evolve(header, version=0)
-            documents = self._announce(resident, len(records), [batch], now)
+            documents = self._announce(resident, 1, [batch], now)
             resident.header = header
         return resident, Commit(header=header, expected=0, batch=batch, idempotency=idempotency, documents=documents)
 
@@ -261,9 +327,16 @@ class CaseCache:
                 self._residents.move_to_end(case_id)
                 resident.users += 1
                 return resident
+            still = self._rows.take(case_id) if len(self._rows) else None
+            if still is not None:
+                resident = self._residents[case_id] = self._resident(still)
+                resident.users += 1
+                return resident
         fresh = self._load(case_id)
         with self._lock:
-            resident = self._residents.setdefault(case_id, fresh)
+            # Whoever was faster may have packed it already.
+            still = None if case_id in self._residents else self._rows.take(case_id)
+            resident = self._residents.setdefault(case_id, fresh if still is None else self._resident(still))
             resident.users += 1
             return resident
 
@@ -271,12 +344,16 @@ class CaseCache:
         """Take back one `pin`."""
         with self._lock:
             resident.users -= 1
-            if len(self._residents) > self._size:
+            if len(self._residents) > self._hot or len(self) > self._size:
                 self._make_room()
 
     def evict(self, case_id: str | None = None) -> None:
         """Forget one case, or all, but for those in use."""
         with self._lock:
+            if case_id is None:
+                self._rows.drop_oldest(len(self._rows))
+            else:
+                self._rows.drop(case_id)
             for each in list(self._residents) if case_id is None else [case_id]:
                 resident = self._residents.get(each)
                 if resident is not None and not resident.users:
@@ -293,16 +370,17 @@ class CaseCache:
         """Send an express on its way where the case has work for one; the caller holds the case and will `arrive`."""
         if resident.express is None or resident.in_flight:
             return None
-        if not resident.doubtful.keys().isdisjoint(resident.case.state.work):
-            return None
-        journey = depart(
-            resident.case,
-            resident.express,
-            self._terms,
-            case_id=resident.header.case_id,
-            lock=resident.lock,
-            forgetful=self._forgetful,
-        )
+        case_id, lock = resident.header.case_id, resident.lock
+        if resident.is_fresh:
+            journey: Journey | None = set_out(
+                resident, resident.data, resident.express, self._terms, case_id=case_id, lock=lock
+            )
+        else:
+            if resident.doubtful and not resident.doubtful.keys().isdisjoint(resident.case.state.work):
+                return None
+            journey = depart(
+                resident, resident.express, self._terms, case_id=case_id, lock=lock, forgetful=self._forgetful
+            )
         if journey is not None:
             resident.journey = journey
             self._travelling.add(resident)
@@ -319,10 +397,29 @@ class CaseCache:
             return True
         resident.journey = None
         self._travelling.discard(resident)
-        good = journey.arrive(outcome, at=self.clock.now())
+        now = self.clock.now()
+        # A snapshot, and what subscribers are told, are made of a case.
+        short = resident.since_snapshot + len(journey.log) < SNAPSHOT_EVERY
+        if outcome == _hot.express.ENDED and short and now < self.outbox.look_at:
+            data = journey.end()
+            if data is not None:
+                self._end(resident, journey, data, now)
+                return True
+        good = journey.arrive(outcome, at=now)
         if self._forgetful or outcome != _hot.express.STOPPED:
             self.commit(resident, cuts=journey.express.cuts)
         return good
+
+    def _end(self, resident: Resident, journey: Journey, data: dict[str, Any], now: int) -> None:
+        """Commit the end of a case that an express has brought there all the way."""
+        records = journey.log[journey.begun_at :]
+        batches = _batches(records, journey.begun_at, journey.express.cuts, now)
+        commits = _commits(resident.header, batches, Phase.COMPLETED)
+        self._store(resident, commits)
+        header = resident.header = commits[-1].header
+        resident.since_snapshot += len(records)
+        arena = self._arenas[header.spec_id, header.spec_version]
+        resident.still = Still(arena.completed, data, header, resident.since_snapshot)
 
     def interrupt(self, resident: Resident, *, spare: bool) -> None:
         """An express ended in the middle of a handler: its item stays begun, or to spare it, is handed back."""
@@ -372,14 +469,15 @@ class CaseCache:
             resident: the case.
             cuts: lengths of the case's records, and when they had that length: a batch has one time.
         """
-        commits = self._prepare(resident, cuts)
-        if not commits:
-            return
         try:
-            self.store.commit(commits)
+            commits = self._prepare(resident, cuts)
         except BaseException:
+            # Its records count as stored, and are not.
             self.forget(resident)
             raise
+        if not commits:
+            return
+        self._store(resident, commits)
         resident.header = header = commits[-1].header
         for number, attempt in resident.in_flight.items():
             if number not in resident.case.state.items:
@@ -388,6 +486,13 @@ class CaseCache:
             waits = len(resident.case.state.work) > len(resident.in_flight)
             for listener in self.listeners:
                 listener(header, waits)
+
+    def _store(self, resident: Resident, commits: Sequence[Commit]) -> None:
+        try:
+            self.store.commit(commits)
+        except BaseException:
+            self.forget(resident)
+            raise
 
     def _prepare(self, resident: Resident, cuts: Sequence[tuple[int, int]]) -> list[Commit]:
         """Return what `commit` stores; the case counts it as stored."""
@@ -401,43 +506,30 @@ class CaseCache:
         documents: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             documents = self._announce(resident, len(records), batches, now)
+        resident.still = None
         phase = case.state.phase
         running = phase is Phase.RUNNING
         due = case.next_due() if running else None
-        before = resident.header
-        header = CaseHeader(
-            case_id=before.case_id,
-            spec_id=before.spec_id,
-            spec_version=before.spec_version,
-            state=phase.value,
-            due=None if due is None else due.at,
-            runnable=running and bool(case.state.work),
-            version=before.version + len(batches),
-        )
         resident.since_snapshot += len(records)
         snapshot = None
         if resident.since_snapshot >= SNAPSHOT_EVERY:
-            snapshot = encode_snapshot({"version": header.version, "state": case.snapshot()})
+            version = resident.header.version + len(batches)
+            snapshot = encode_snapshot({"version": version, "state": case.snapshot()})
             resident.since_snapshot = 0
-        rows, closed = _worklist(header.case_id, case) if case.state.moved else ((), ())
+        rows, closed = _worklist(resident.header.case_id, case) if case.state.moved else ((), ())
         if phase is Phase.COMPLETED or phase is Phase.CANCELLED:
             case.drop_records()
-        last = Commit(
-            header=header,
-            expected=header.version - 1,
-            batch=batches.pop(),
+        return _commits(
+            resident.header,
+            batches,
+            phase,
+            due=None if due is None else due.at,
+            runnable=running and bool(case.state.work),
             snapshot=snapshot,
             items=rows,
-            closed_items=closed,
+            closed=closed,
             documents=documents,
         )
-        if not batches:
-            return [last]
-        earlier = [
-            Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
-            for version, batch in enumerate(batches, before.version)
-        ]
-        return [*earlier, last]
 
     def _announce(self, resident: Resident, fresh: int, batches: Sequence[bytes], now: int) -> tuple[Document, ...]:
         """Return what subscribers are told of a commit of so many fresh records, which is stored with it."""
@@ -488,12 +580,46 @@ class CaseCache:
         return moved
 
     def _make_room(self) -> None:
-        """Forget the cases that were used longest ago, beyond what the cache may hold; the caller has the lock."""
-        surplus = len(self._residents) - self._size
+        """Pack the cases that were used longest ago, and forget those beyond what the cache may hold; the caller has the lock."""
+        surplus = len(self._residents) - self._hot
+        if surplus > 0:
+            # Those that cannot be packed are passed over, and not looked at again before all the others were.
+            for _ in range(surplus + 8):
+                self._pack(next(iter(self._residents.values())))
+                if len(self._residents) <= self._hot:
+                    break
+        surplus = len(self) - self._size
+        if surplus > 0 and len(self._rows):
+            # Many at a time: the beginning of a dictionary from which much was deleted is long in coming.
+            self._rows.drop_oldest(surplus + self._size // 64)
+            surplus = len(self) - self._size
         if surplus > 0:
             idle = (resident for resident in self._residents.values() if not resident.users)
             for resident in tuple(islice(idle, surplus)):
                 self.forget(resident)
+
+    def _pack(self, resident: Resident) -> None:
+        header = resident.header
+        still = resident.rest(self._arenas[header.spec_id, header.spec_version])
+        if still is None:
+            self._residents.move_to_end(header.case_id)
+        else:
+            self.forget(resident)
+            self._rows.add(still)
+
+    def _resident(self, still: Still) -> Resident:
+        header = still.header
+        express = self._arenas[header.spec_id, header.spec_version].express
+        return Resident(None, header, express, still, since_snapshot=still.since_snapshot)
+
+    def _arena(self, header: CaseHeader, compiled: Compiled) -> Arena:
+        key = (header.spec_id, header.spec_version)
+        found = self._arenas.get(key)
+        if found is None:
+            make = partial(self._fresh, compiled)
+            fresh = Arena(make, spec_id=key[0], version=key[1], express=compiled.express)
+            found = self._arenas.setdefault(key, fresh)
+        return found
 
     def _fresh(self, compiled: Compiled) -> Case:
         return Case(compiled.program, compiled.kernels, limits=self._limits, check=compiled.check, retry=self._retry)
@@ -502,7 +628,7 @@ class CaseCache:
         stored = self.store.load(case_id)
         try:
             compiled = self.compiled(stored.header.spec_id, stored.header.spec_version)
-            case = self._fresh(compiled)
+            case = self._arena(stored.header, compiled).make()
             snapshot = None if stored.snapshot is None else decode_snapshot(stored.snapshot)
             _check_whole(stored, snapshot)
             records = [record for batch in stored.batches for record in decode_batch(batch)[1]]
@@ -558,6 +684,44 @@ def _batches(records: Sequence[Record], taken: int, cuts: Sequence[tuple[int, in
     if done < len(records):
         batches.append(encode_batch(now, records[done:]))
     return batches
+
+
+def _commits(
+    before: CaseHeader,
+    batches: Sequence[bytes],
+    phase: Phase,
+    *,
+    due: int | None = None,
+    runnable: bool = False,
+    snapshot: bytes | None = None,
+    items: tuple[ItemRow, ...] = (),
+    closed: tuple[int, ...] = (),
+    documents: tuple[Document, ...] = (),
+) -> list[Commit]:
+    """Return a commit for each batch; the last has all that there is besides."""
+    header = CaseHeader(
+        case_id=before.case_id,
+        spec_id=before.spec_id,
+        spec_version=before.spec_version,
+        state=phase.value,
+        due=due,
+        runnable=runnable,
+        version=before.version + len(batches),
+    )
+    earlier = [
+        Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
+        for version, batch in enumerate(batches[:-1], before.version)
+    ]
+    last = Commit(
+        header=header,
+        expected=header.version - 1,
+        batch=batches[-1],
+        snapshot=snapshot,
+        items=items,
+        closed_items=closed,
+        documents=documents,
+    )
+    return [*earlier, last]
 
 
 def _check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:

@@ -244,6 +244,12 @@ class CaseState:
         elements = self.nets[item.net].activities[item.task].elements
         return None if elements is None else elements[item.instance - 1]
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the items that wait for their handler would, after a snapshot, be handed out in the order of now."""
+        work = self.work
+        return len(work) < 2 or list(work) == [number for number in self.items if number in work]
+
     # --- records ------------------------------------------------------------------------------------------------------
 
     def _created(self, data: dict[str, Any]) -> None:

@@ -78,6 +78,11 @@ class Course:
         self._log = []
         self._taken = 0
 
+    @property
+    def owes(self) -> bool:
+        """Whether there are records that nobody has taken yet."""
+        return self._taken < len(self._log)
+
     def snapshot(self) -> dict[str, Any]:
         """Return the state as a JSON tree; from here on a rebuild starts at it."""
         tree = self.state.dump()

@@ -8,14 +8,14 @@ one command at a time, which says what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
 import attrs
 
 from knhk import _hot, _kernel
-from knhk._case_state import CaseState, Code, NetInstance, Phase
-from knhk._kernel import Net
+from knhk._case_state import CaseState, Code, NetInstance, Phase, Record
+from knhk._kernel import Marking, Net
 from knhk._lower import Kind, NetPlan, TaskPlan
 from knhk._tables import XOR
 from knhk.case import Case
@@ -50,7 +50,8 @@ def _kind(plan: TaskPlan) -> int:
     hot = _hot.express
     if not plan.automatic:
         return int(hot.WAITING)
-    own = plan.errors or plan.maps or plan.requires or plan.ensures
+    limited = plan.errors or plan.requires or plan.ensures
+    own = limited or plan.maps or plan.task.http is not None
     plain = plan.task.multiple is None and not own and not _is_bounded(plan.task)
     if plain and plan.kind in (Kind.ROUTING, Kind.HANDLER):
         return int(hot.ROUTING if plan.kind is Kind.ROUTING else hot.HANDLER)
@@ -71,24 +72,43 @@ def _branches(plan: TaskPlan) -> tuple[tuple[Callable[[dict[str, Any]], bool] | 
     )
 
 
+class Owner(Protocol):
+    """Who has the case that an express runs on."""
+
+    @property
+    def case(self) -> Case:
+        """The case, made where it was not needed before: then it is one that was only created."""
+
+
 @attrs.define(eq=False)
 class Journey:
     """
     An express under way on a case.
 
     Args:
-        case: whose work it does.
-        net: the case's root net instance.
+        owner: of the case whose work it does.
         express: what plays.
         begun_at: the length of the case's records before it.
+        log: the case's records, to which the express adds.
         moved: the items that the worklist had to be told of before it.
+        alone: of a case that was only created, its marking and its data, which the express moves: nobody has needed a case
+            so far, and where the express brings it to its end nobody ever does.
     """
 
-    case: Case
-    net: NetInstance
+    owner: Owner
     express: Any
     begun_at: int
-    moved: tuple[int, ...]
+    log: list[Record]
+    moved: tuple[int, ...] = ()
+    alone: tuple[Marking, dict[str, Any]] | None = None
+
+    def end(self) -> dict[str, Any] | None:
+        """Let the case end without ever having been one, and return its data; None where somebody has needed it."""
+        if self.alone is None or self.express.begun():
+            return None
+        self.express.landed = True
+        self.log.append((Code.PHASE, Phase.COMPLETED.value))
+        return self.alone[1]
 
     def land(self) -> None:
         """Bring the case to where the records are, while the express's handler runs."""
@@ -97,8 +117,9 @@ class Journey:
         if express.job is not None:
             # What the handler was promised is what the data were when it began.
             _ = express.job[3].data
-        self.case.state.catch_up(self.net, express.next_item, express.begun())
-        self.case.state.touched.clear()
+        case, net = self._whole()
+        case.state.catch_up(net, express.next_item, express.begun())
+        case.state.touched.clear()
 
     def arrive(self, outcome: int, *, at: int) -> bool:
         """
@@ -107,26 +128,39 @@ class Journey:
         Returns:
             Whether that could be; else the case is as it was before the last result, or before the express began.
         """
-        express, case = self.express, self.case
+        express = self.express
+        case, net = self._whole()
         if outcome == _hot.express.REFUSED:
-            self._take_back()
+            self._take_back(case)
             return False
         express.landed = True
-        case.state.catch_up(self.net, express.next_item, express.begun())
+        case.state.catch_up(net, express.next_item, express.begun())
         if outcome == _hot.express.ENDED:
             case._record(Code.PHASE, Phase.COMPLETED.value)
             return True
         if outcome == _hot.express.FAILED:
             return True
         try:
-            case.go_on([(self.net.number, task) for task in express.left()], at=at)
+            case.go_on([(net.number, task) for task in express.left()], at=at)
         except (CommandError, DataError):
-            self._take_back()
+            self._take_back(case)
             return False
         return True
 
-    def _take_back(self) -> None:
-        express, case = self.express, self.case
+    def _whole(self) -> tuple[Case, NetInstance]:
+        """Return the case and its root net, as the express has moved them."""
+        case = self.owner.case
+        if self.alone is not None:
+            case._record(Code.STARTED)
+            case._log = self.log
+            marking, case.state.data = self.alone
+            self.alone = None
+            case.state.nets[0].marking = marking
+        (net,) = case.state.nets.values()
+        return case, net
+
+    def _take_back(self, case: Case) -> None:
+        express = self.express
         express.landed = True
         del case._log[self.begun_at if express.job is None else express.mark :]
         case._rebuild()
@@ -149,12 +183,22 @@ def terms(
     )
 
 
-def depart(case: Case, of: Any, terms: Any, *, case_id: str, lock: Any, forgetful: bool) -> Journey | None:
+def set_out(owner: Owner, data: Mapping[str, Any], of: Any, terms: Any, *, case_id: str, lock: Any) -> Journey:
+    """Send an express on its way on a case that was only created, and has these data; the caller holds its lock."""
+    marking: Marking = of.net.marking()
+    log: list[Record] = [(Code.CREATED, data), (Code.STARTED,)]
+    own = dict(data)
+    express = _hot.express.Express(of, terms, marking, log, own, 1, case_id, 0, lock)
+    return Journey(owner, express, 1, log, (), (marking, own))
+
+
+def depart(owner: Owner, of: Any, terms: Any, *, case_id: str, lock: Any, forgetful: bool) -> Journey | None:
     """
     Send an express on its way, where the case has work for one; the caller holds the case's lock.
 
     A case that was not started is started: `Journey.arrive` undoes it if it comes to nothing.
     """
+    case = owner.case
     state = case.state
     begun_at, moved = len(case._log), tuple(state.moved)
     if state.phase is Phase.CREATED:
@@ -168,7 +212,7 @@ def depart(case: Case, of: Any, terms: Any, *, case_id: str, lock: Any, forgetfu
     for number in state.work:
         item = state.items[number]
         express.begin(item.task, number, item.attempt)
-    return Journey(case, net, express, begun_at, moved)
+    return Journey(owner, express, begun_at, case._log, moved)
 
 
 def _may_go(state: CaseState, of: Any, *, forgetful: bool) -> bool:

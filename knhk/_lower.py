@@ -241,7 +241,7 @@ def _split(task: Task, flows: list[Flow]) -> int:
 def _kind(task: Task) -> Kind:
     if task.subnet is not None:
         return Kind.SUBNET
-    if task.handler is not None:
+    if task.handler is not None or task.http is not None:
         return Kind.HANDLER
     if task.manual is not None:
         return Kind.MANUAL

@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Literal, Self, TypeVar
 
-from knhk._cache import Kernel
+from knhk._cache import HOT, Kernel
 from knhk.engine import Engine, Registration
 from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, QuarantinedCase, StoreUnavailable
 from knhk.events import Event
@@ -26,7 +26,7 @@ from knhk.running import RunningCase, WorkItem
 from knhk.spec import Retry, Specification
 from knhk.spec.specification import PictureFormat
 from knhk.work.admission import Held
-from knhk.work.attempt import call_within
+from knhk.work.attempt import call_within, wake
 from knhk.work.breaker import Breaker
 from knhk.work.case_work import Job
 from knhk.work.failures import raise_first
@@ -80,6 +80,7 @@ class AsyncEngine:
         ids: IdSource | None = None,
         chance: Chance | None = None,
         cache: int = 10_000,
+        hot: int = HOT,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
@@ -94,6 +95,7 @@ class AsyncEngine:
             ids=ids,
             chance=chance,
             cache=cache,
+            hot=hot,
             expressions=expressions,
             kernel=kernel,
             outbound=outbound,
@@ -385,7 +387,7 @@ class AsyncCase:
     async def _freed(self, held: Held) -> None:
         """Wait, without a thread, until it is worth asking again for work that a limit held back."""
         loop, freed = asyncio.get_running_loop(), asyncio.Event()
-        self._case._handlers.admission.when_freed(held, partial(loop.call_soon_threadsafe, freed.set))
+        self._case._handlers.admission.when_freed(held, partial(wake, loop, freed))
         await freed.wait()
 
     async def _call(self, job: Job) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from knhk._cache import CaseCache, Compiled, Kernel, choose_kernel
+from knhk._cache import HOT, CaseCache, Compiled, Kernel, choose_kernel
 from knhk._migration import Renaming
 from knhk._schema import schema_problems
 from knhk.analysis.soundness import AT_REGISTRATION, judge
@@ -51,6 +51,7 @@ from knhk.work.handlers import Handlers
 from knhk.work.outbound import Outbound
 from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner, Sources
+from knhk.work.services import Services
 from knhk.work.webhooks import Webhooks
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -115,7 +116,9 @@ class Engine:
             specification has it; None: its work fails at once.
         timeout: how long one attempt of a handler may take whose task states none, as ``"30s"`` or a timedelta; None: no limit.
         clock, ids, chance: for tests; what tells the time, names cases, and draws the waits between attempts.
-        cache: how many cases stay in memory.
+        cache: how many cases stay in memory while nobody uses them.
+        hot: how many of these stay ready for use; the others are packed, a few bytes beside their data, and unpacked when
+            somebody asks for them.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
@@ -136,6 +139,7 @@ class Engine:
         ids: IdSource | None = None,
         chance: Chance | None = None,
         cache: int = 10_000,
+        hot: int = HOT,
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
@@ -146,19 +150,21 @@ class Engine:
         self._expressions = expressions
         span = None if timeout is None else read_span(timeout, "timeout")
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
-        self._handlers = Handlers(ticks(self._clock), draws, timeout=span)
+        self._outbound = outbound if outbound is not None else Outbound()
+        services = Services(self._outbound, self._clock, dialect=expressions)
+        self._handlers = Handlers(ticks(self._clock), draws, services=services, timeout=span)
         self._cache = CaseCache(
             self._store,
             self._clock,
             limits=limits if limits is not None else Limits(),
             size=cache,
+            hot=hot,
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
             retry=None if retry is None else read_retry(retry),
             timed=span is not None,
         )
-        self._outbound = outbound if outbound is not None else Outbound()
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
         self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 

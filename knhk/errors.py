@@ -194,7 +194,11 @@ class ConstraintViolation(DataError):
 
 
 class HandlerError(KnhkError):
-    """User code raised; ``__cause__`` is what it raised."""
+    """
+    A handler failed for good; ``__cause__`` is what it raised.
+
+    A TimeoutError where its time was up; None where its process ended and its attempts are used up.
+    """
 
 
 class StoreError(KnhkError):
@@ -251,8 +255,9 @@ class ResponseRefused(OutboundError):
         status: the number that the answer has.
     """
 
-    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None, retryable: bool = True) -> None:
         self.status = status
+        self.retryable = retryable
         super().__init__(message, retry_after=retry_after)
 
 

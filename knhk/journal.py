@@ -56,10 +56,16 @@ def decode_snapshot(data: bytes) -> dict[str, Any]:
     return tree
 
 
-def _seal(tree: object) -> bytes:
+def json_bytes(tree: object) -> bytes:
+    """Return a JSON tree as compact UTF-8."""
     body = dump_tree(tree)
     if body is None:
         body = json.dumps(tree, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    return body
+
+
+def _seal(tree: object) -> bytes:
+    body = json_bytes(tree)
     return _HEAD.pack(VERSION, zlib.crc32(body, _SEED)) + body
 
 

@@ -47,12 +47,14 @@ class RunningCase(CaseWork):
     @property
     def state(self) -> str:
         """created, running, suspended, completed, cancelled, failed or deadlocked."""
-        return self._look(lambda case: case.state.phase.value)
+        with self._cache.hold(self.id) as resident:
+            return resident.phase.value
 
     @property
     def data(self) -> dict[str, Any]:
         """A copy of the case's data."""
-        return self._look(lambda case: whole_copy(case.state.data))
+        with self._cache.hold(self.id) as resident:
+            return whole_copy(resident.data)
 
     @property
     def enabled(self) -> list[str]:

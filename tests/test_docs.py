@@ -172,7 +172,7 @@ def test_the_reference_names_everything_public() -> None:
     reference = {each.stem: each.read_text(encoding="utf-8") for each in (DOCS / "reference").glob("*.md")}
     everything = "\n".join(reference.values())
     tables = (document._TASK, document._FLOW, document._CONDITION, document._MULTIPLE, document._RETRY)
-    tables += (document._MANUAL, document._EXTERNAL, document._TRIGGER, document._PARTIAL)
+    tables += (document._MANUAL, document._EXTERNAL, document._TRIGGER, document._PARTIAL, document._HTTP)
     members = {name for table in tables for name in table}
 
     assert [] == [name for name in knhk.__all__ if not re.search(rf"knhk\.{name}\b", everything)]

@@ -703,6 +703,25 @@ def test_each_running_subnet_has_its_panel() -> None:
     assert "running: 10" in title(groups(root, "task")["each"])
 
 
+def test_panels_do_not_lie_on_each_other() -> None:
+    """Small panels stand side by side, inside the picture; the root net's stands alone."""
+    root = parse(run(nested(), list=list(range(10))).draw())
+    placed = []
+    for outer in root.findall(f"{SVG}g"):
+        panel = outer.find(f"{SVG}g")
+        if panel is not None and "data-net" in panel.attrib:
+            x, y = (float(each) for each in re.findall(r"[\d.]+", outer.attrib["transform"]))
+            border = next(each for each in panel.iter(f"{SVG}rect") if each.attrib["class"] == "panel")
+            placed.append((x, y, x + float(border.attrib["width"]), y + float(border.attrib["height"])))
+
+    assert 18 == len(placed)
+    assert 1 == len([each for each in placed if each[1] == placed[0][1]])
+    assert max(len([a for a in placed if a[1] == b[1]]) for b in placed) > 3
+    assert all(each[2] <= float(root.attrib["width"]) and each[3] <= float(root.attrib["height"]) for each in placed)
+    for number_, a in enumerate(placed):
+        assert not [b for b in placed[:number_] if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]]
+
+
 def test_a_task_with_work_inside_runs() -> None:
     """Whatever is offered or runs inside a composite task, at whatever depth, makes it run."""
     tokens = Tokens(marking={"": {}}, enabled=("each#2/deep/work",))

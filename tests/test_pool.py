@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import pytest
 
 from knhk import AsyncEngine, Engine, EventKind, Specification, Work
 from knhk.testing.clock import ManualClock
+from knhk.work.attempt import wake
 from knhk.work.runner import Runner
 
 LONG = 60
@@ -480,6 +483,62 @@ def test_asynchronous_handlers_run_on_the_loop_that_serves() -> None:
 
     assert 40 == asyncio.run(main())
     assert 2 <= most[1] <= 5
+
+
+def test_a_loop_that_is_gone_is_not_woken() -> None:
+    """Waking whoever waits on a loop that was closed does nothing, and raises nothing in the thread that does it."""
+    loop, event = asyncio.new_event_loop(), asyncio.Event()
+    loop.close()
+
+    wake(loop, event)
+
+    assert not event.is_set()
+
+
+INNOCENTS = """
+import os, sys, threading
+from knhk import Engine, Limits, build
+
+net = build("p")
+net.sequence(net.start, net.task("A", handler="a"), net.end)
+with Engine(sys.argv[1], limits=Limits(crashes=4)) as engine:
+    engine.register(net.specification())
+    together = threading.Semaphore(0)
+
+    @engine.handler("a")
+    def a(work):
+        together.release()
+        if work.data["n"] == 3:
+            for _ in range(4 if work.attempt == 1 else 1):
+                together.acquire(timeout=5)
+            os._exit(7)
+        threading.Event().wait(0.02)
+
+    for number in range(20):
+        case = engine.create_case("p", {"n": number}, idempotency_key=str(number))
+        if case.state == "created":
+            case.start()
+    with engine.serve(workers=4, interval=0.05):
+        while any(header.state == "running" for header in engine.cases()):
+            threading.Event().wait(0.01)
+"""
+
+
+def test_a_poison_handler_takes_no_innocent_work_with_it(tmp_path: Path) -> None:
+    """Work that ran beside a handler which ends the process again and again completes, cut off twice at the most."""
+    path = str(tmp_path / "p.db")
+    codes = []
+    while not codes or (codes[-1] == 7 and len(codes) < 10):
+        codes.append(subprocess.run([sys.executable, "-c", INNOCENTS, path], check=False, timeout=60).returncode)
+
+    assert [7, 7, 7, 7, 0] == codes
+    with Engine(path) as engine:
+        cases = {case.data["n"]: case for case in (engine.case(header.case_id) for header in engine.cases())}
+        assert {"failed"} == {cases[3].state}
+        innocent = [case for n, case in cases.items() if n != 3]
+        assert {"completed"} == {case.state for case in innocent}
+        begun = [sum(e.kind is EventKind.ATTEMPT_BEGUN for e in case.history()) for case in innocent]
+        assert 2 <= max(begun) <= 3
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "stop"])

@@ -387,7 +387,7 @@ def test_form_and_meaning_are_reported_together() -> None:
         "flows[3].wieght: unknown member",
         'subnets.broken.tasks[0]: the member "id" is missing',
         'tasks.c.split: is needed for 2 outputs: "and", "xor" or "or"',
-        "tasks.c.retry: only a task with a handler or with external w",
+        "tasks.c.retry: only a task with a handler, a request or exte",
         'flows[5].to: there is no element "nowhere" in this net',
         'flows[6].to: there is no element "nowhere" in this net',
         "flows[6].when: column 6: the expression ends here",

@@ -17,6 +17,7 @@ from knhk.spec import (
     DeadlineFrom,
     External,
     Flow,
+    Http,
     Join,
     Manual,
     Multiple,
@@ -37,6 +38,7 @@ from knhk.spec import (
     parse_yaml,
     to_document,
 )
+from knhk.spec.templates import HEADER_NAME, METHODS
 from knhk.spec.durations import MAX_DURATION, format_duration, parse_duration
 
 CHARACTERS = st.characters(exclude_categories=["Cs"])
@@ -128,6 +130,20 @@ TASKS = st.builds(
     trigger=optional(st.builds(Trigger, event=NAMES, mode=st.sampled_from(TriggerMode))),
     timer=optional(DURATIONS),
     handler=optional(NAMES),
+    http=optional(
+        st.builds(
+            Http,
+            url=TEXTS,
+            method=st.sampled_from(METHODS),
+            headers=optional(
+                st.dictionaries(st.from_regex(HEADER_NAME, fullmatch=True).map(lambda n: n[:20]), TEXTS, max_size=2)
+            ),
+            body=optional(TEXTS),
+            success=optional(TEXTS),
+            result=optional(TEXTS),
+            timeout=optional(DURATIONS),
+        )
+    ),
     manual=optional(st.builds(Manual, roles=NAME_LISTS)),
     external=optional(st.builds(External, topic=NAMES, timeout=optional(DURATIONS))),
     retry=optional(

@@ -147,7 +147,7 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
         "has 3 kinds of work (handler, manual, external), and may have",
     ),
     (one(handler="h", subnet="n") | {"subnets": {"n": {}}}, "tasks.a", "has 2 kinds of work (handler, subnet)"),
-    (one(retry={}), "tasks.a.retry", "only a task with a handler or with external work can be tried again"),
+    (one(retry={}), "tasks.a.retry", "only a task with a handler, a request or external work can be tried again"),
     (
         one(handler="h", retry={"initial": "1m"}),
         "tasks.a.retry.max",

@@ -232,7 +232,7 @@ def _awaited(specification: Specification, marking: Mapping[str, Mapping[str, in
 
 
 def _has_handlers(specification: Specification) -> bool:
-    return any(task.handler for net in specification.nets().values() for task in net.tasks)
+    return any(task.handler or task.http for net in specification.nets().values() for task in net.tasks)
 
 
 def say_whole(session: Session, case: RunningCase, events: Sequence[Event], *, left_out: int) -> None:

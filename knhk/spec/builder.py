@@ -39,6 +39,7 @@ from knhk.spec.model import (
     START,
     Deadline,
     External,
+    Http,
     Join,
     Manual,
     Multiple,
@@ -65,6 +66,18 @@ class ExternalDocument(TypedDict, total=False):
     """External work: the topic, and how long a claim is held."""
 
     topic: str
+    timeout: Duration
+
+
+class HttpDocument(TypedDict, total=False):
+    """A request: what it asks of whom, when it has succeeded, and what comes of its answer."""
+
+    url: str
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+    headers: Mapping[str, str]
+    body: str
+    success: str
+    result: str
     timeout: Duration
 
 
@@ -182,6 +195,7 @@ class NetBuilder:
         trigger: str | Trigger | TriggerDocument | None = None,
         timer: Duration | None = None,
         handler: str | None = None,
+        http: str | HttpDocument | Http | None = None,
         manual: bool | str | Sequence[str] | Manual = False,
         external: str | External | ExternalDocument | None = None,
         retry: Retry | RetryDocument | None = None,
@@ -210,6 +224,7 @@ class NetBuilder:
             trigger: the event that it waits for; a bare name is a persistent trigger.
             timer: after which time it runs by itself.
             handler: the name under which the engine finds the Python function.
+            http: the request that does the work, or only its URL.
             manual: work for people: True, or the role or roles it is offered to.
             external: work for a program elsewhere: the topic.
             retry: what follows when the handler raises.
@@ -236,6 +251,7 @@ class NetBuilder:
             "trigger": trigger,
             "timer": timer,
             "handler": handler,
+            "http": http,
             "manual": _manual(manual),
             "external": external,
             "retry": retry,

@@ -24,6 +24,7 @@ from knhk.spec.model import (
     DeadlineFrom,
     External,
     Flow,
+    Http,
     Join,
     Manual,
     Multiple,
@@ -39,6 +40,7 @@ from knhk.spec.model import (
     TriggerMode,
 )
 from knhk.spec.places import inside, listed
+from knhk.spec.templates import HEADER_NAME, METHODS
 from knhk.spec.values import (
     BAD,
     CONDITION_ID,
@@ -145,6 +147,25 @@ def _deadline(reading: Reading, value: object, place: str) -> Any:
     return _make(Deadline, reading, tree, place, _DEADLINE, "after")
 
 
+def _header_names(reading: Reading, value: object, place: str) -> Any:
+    read = _mapping(reading, value, place)
+    if read is BAD:
+        return BAD
+    for each in read:
+        if HEADER_NAME.fullmatch(each) is None:
+            return reading.refuse(inside(place, each), "is no name of a header")
+    return read
+
+
+def _method(reading: Reading, value: object, place: str) -> Any:
+    return value if value in METHODS else reading.refuse(place, f"must be {listed(METHODS)}, not {described(value)}")
+
+
+def _http(reading: Reading, value: object, place: str) -> Any:
+    tree = {"url": value} if isinstance(value, str) else value
+    return _make(Http, reading, tree, place, _HTTP, "url")
+
+
 def _retry(reading: Reading, value: object, place: str) -> Any:
     return _make(Retry, reading, value, place, _RETRY)
 
@@ -190,6 +211,15 @@ _MULTIPLE: Members = _same(
     remaining=choice(Remaining),
     detached=truth,
 )
+_HTTP: Members = _same(
+    method=_method,
+    url=text(),
+    headers=_header_names,
+    body=text(),
+    success=text(),
+    result=text(),
+    timeout=duration,
+)
 _TASK: Members = _same(
     id=TASK_ID,
     name=text(),
@@ -202,6 +232,7 @@ _TASK: Members = _same(
     trigger=_trigger,
     timer=duration,
     handler=_NAME,
+    http=_http,
     manual=_manual,
     external=_external,
     retry=_retry,

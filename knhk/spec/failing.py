@@ -58,4 +58,4 @@ def can_fail(task: Task) -> bool:
 
 
 def _works(task: Task) -> bool:
-    return any(each is not None for each in (task.handler, task.manual, task.external, task.subnet))
+    return any(each is not None for each in (task.handler, task.manual, task.external, task.http, task.subnet))

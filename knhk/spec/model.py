@@ -145,6 +145,34 @@ class External:
 
 
 @attrs.frozen(kw_only=True)
+class Http:
+    """
+    Work that a service does: one request.
+
+    Values of the case's data come in by expressions over ``data`` (and ``item``, ``index``): in braces in `url` and `headers`,
+    and as a whole in `body`.
+    What comes back is ``status``, ``headers`` and ``body`` in `success` and `result`.
+
+    Args:
+        url: a template; its host is no hole, and values in path and query are encoded.
+        method: of the request.
+        headers: templates by name.
+        body: an expression; its value is sent as JSON.
+        success: a predicate; None: the status is 200 to 299.
+        result: an expression giving a map, which is the work's result; None: it has none.
+        timeout: milliseconds for the whole of one attempt. None: what the engine says.
+    """
+
+    url: str
+    method: str = "GET"
+    headers: Mapping[str, str] | None = attrs.field(default=None, hash=False)
+    body: str | None = None
+    success: str | None = None
+    result: str | None = None
+    timeout: int | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Retry:
     """
     What follows when a handler raises. Durations are in milliseconds.
@@ -233,7 +261,7 @@ class Task:
     """
     A task: atomic, composite (`subnet`) or with multiple instances (`multiple`).
 
-    An atomic task does one kind of work at the most: a `handler`, `manual` work or `external` work.
+    An atomic task does one kind of work at the most: a `handler`, an `http` request, `manual` work or `external` work.
     With none of these, and neither subnet, timer nor trigger, it is a routing task and completes by itself.
 
     Args:
@@ -247,6 +275,7 @@ class Task:
         trigger: the event that it waits for.
         timer: milliseconds after its join is satisfied at which it runs by itself.
         handler: the name under which the engine finds the Python function.
+        http: the request that does the work.
         manual, external: work done by people, or by a program elsewhere.
         retry: what follows when the handler raises.
         timeout: how many milliseconds one attempt of the handler may take.
@@ -273,6 +302,7 @@ class Task:
     trigger: Trigger | None = None
     timer: int | None = None
     handler: str | None = None
+    http: Http | None = None
     manual: Manual | None = None
     external: External | None = None
     retry: Retry | None = None
@@ -286,6 +316,12 @@ class Task:
     replayable: bool = False
     input: Mapping[str, str] | None = None
     output: Mapping[str, str] | None = None
+
+
+def http_variables(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names that the expressions of a task's request may use, and those about its answer."""
+    instance = () if task.multiple is None else ("item", "index")
+    return ("data", *instance), ("data", "status", "headers", "body", *instance)
 
 
 def mapping_variables(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -32,6 +32,7 @@ from knhk.spec.model import (
     START,
     Creation,
     Flow,
+    Http,
     Join,
     Multiple,
     Net,
@@ -40,9 +41,11 @@ from knhk.spec.model import (
     Split,
     Task,
     Termination,
+    http_variables,
     mapping_variables,
 )
 from knhk.spec.places import Report, inside, listed, shown
+from knhk.spec.templates import OURS, WITHOUT_BODY, holes, url_problem
 
 _DATA = ("data",)
 _COUNTS = ("data", "completed", "created")
@@ -313,6 +316,8 @@ class _NetCheck:
         if task.multiple is not None:
             self._check_multiple(task.id, task.multiple)
         self._check_mappings(task)
+        if task.http is not None:
+            self._check_http(task, task.http)
         if task.trigger is not None:
             other = listeners.setdefault(task.trigger.event, task.id)
             if other != task.id:
@@ -350,12 +355,14 @@ class _NetCheck:
             yield "subnet", f"there is no subnet {shown(task.subnet)}{hint}"
 
     def _work(self, task: Task) -> Iterator[tuple[str, str]]:
-        kinds = [each for each in ("handler", "manual", "external", "subnet") if getattr(task, each) is not None]
+        kinds = [
+            each for each in ("handler", "http", "manual", "external", "subnet") if getattr(task, each) is not None
+        ]
         if len(kinds) > 1:
             yield "", f"has {len(kinds)} kinds of work ({', '.join(kinds)}), and may have one"
         if task.retry is not None:
-            if task.handler is None and task.external is None:
-                yield "retry", "only a task with a handler or with external work can be tried again"
+            if task.handler is None and task.external is None and task.http is None:
+                yield "retry", "only a task with a handler, a request or external work can be tried again"
             if task.retry.max < task.retry.initial:
                 longest, initial = format_duration(task.retry.max), format_duration(task.retry.initial)
                 yield "retry.max", f"the longest wait, {longest}, is shorter than the initial one, {initial}"
@@ -372,22 +379,56 @@ class _NetCheck:
 
     def _check_mappings(self, task: Task) -> None:
         given, gives = mapping_variables(task)
-        works = task.handler is not None or task.manual is not None or task.external is not None
+        works = any(each is not None for each in (task.handler, task.http, task.manual, task.external))
         for member, mapping, variables in (("input", task.input, given), ("output", task.output, gives)):
             if mapping is None:
                 continue
             if not works:
-                self._add(("tasks", task.id, member), "only a task with a handler, manual or external work has one")
+                self._add(
+                    ("tasks", task.id, member), "only a task with a handler, a request, manual or external work has one"
+                )
             for name, text in mapping.items():
                 self._check_expression(
                     inside(inside(inside(inside(self.place, "tasks"), task.id), member), name), text, variables
                 )
 
+    def _check_http(self, task: Task, http: Http) -> None:
+        place = inside(inside(inside(self.place, "tasks"), task.id), "http")
+        asks, answers = http_variables(task)
+        templates = [
+            ("url", http.url),
+            *((inside("headers", name), text) for name, text in (http.headers or {}).items()),
+        ]
+        for member, text in templates:
+            try:
+                parts = holes(text, lambda each: self.expressions.faults(each, asks))
+                problem = url_problem(parts) if member == "url" else ""
+            except ValueError as error:
+                problem = str(error)
+            if problem:
+                self.report.add(f"{place}.{member}", problem)
+        for name in http.headers or {}:
+            if name.lower() in OURS:
+                self.report.add(f"{place}.{inside('headers', name)}", "is not for a task to choose")
+        if http.body is not None and http.method in WITHOUT_BODY:
+            self.report.add(inside(place, "body"), f"a {http.method} request has none; say another method")
+        if http.timeout is not None and http.timeout <= 0:
+            self.report.add(inside(place, "timeout"), "must be longer than nothing")
+        for member, expression, variables in (
+            ("body", http.body, asks),
+            ("success", http.success, answers),
+            ("result", http.result, answers),
+        ):
+            if expression is not None:
+                self._check_expression(inside(place, member), expression, variables)
+
     def _attempts(self, task: Task) -> Iterator[tuple[str, str]]:
         """What bounds the attempts of a handler."""
         for member in ("timeout", "heartbeat", "concurrency", "breaker"):
-            if getattr(task, member) is not None and task.handler is None:
-                yield member, "is about a handler, and there is none"
+            called = task.handler if member in ("timeout", "heartbeat") else task.handler or task.http
+            if getattr(task, member) is not None and called is None:
+                hint = ": say http.timeout" if member == "timeout" and task.http is not None else ""
+                yield member, f"is about a handler, and there is none{hint}"
         for member, length in (("timeout", task.timeout), ("heartbeat", task.heartbeat)):
             if length is not None and length <= 0:
                 yield member, "must be longer than nothing"

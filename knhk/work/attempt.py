@@ -8,6 +8,7 @@ by others, and whatever its function returns later is refused and told to the lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
@@ -104,6 +105,12 @@ class Attempt:
         return None if left is None else min(max(left, 0) / 1000 + 0.001, GLANCE)
 
 
+def wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    """Set an event of a loop from any thread; on a loop that is closed nobody is left to wake."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(event.set)
+
+
 async def call_within(function: Coroutine[Any, Any, Any], attempt: Attempt, *, name: str) -> Any:
     """
     Await a coroutine for as long as its attempt may take and somebody wants its result, then cancel it and go on without it.
@@ -114,7 +121,7 @@ async def call_within(function: Coroutine[Any, Any, Any], attempt: Attempt, *, n
         Exception: what it raised.
     """
     loop, lost = asyncio.get_running_loop(), asyncio.Event()
-    attempt.when_lost = partial(loop.call_soon_threadsafe, lost.set)
+    attempt.when_lost = partial(wake, loop, lost)
     task, waiter = asyncio.ensure_future(function), asyncio.ensure_future(lost.wait())
     try:
         while True:

@@ -14,7 +14,7 @@ from knhk._cache import CaseCache, Resident
 from knhk._case_state import Phase
 from knhk.case import Case
 from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, KnhkError
-from knhk.spec import Task
+from knhk.spec import Http, Task
 from knhk.work.admission import CUT_OFF, Held, Key, Permit
 from knhk.work.attempt import Attempt, LostAttempt
 from knhk.work.failures import failure_of
@@ -31,7 +31,7 @@ class Job:
 
     Args:
         resident: the case in memory that it belongs to.
-        number, path, handler: the work item, where it stands, and the name of the function that it asks for.
+        number, path, handler: the work item, where it stands, and the name of the function that it asks for, or the request.
         work: what the function is given.
         attempt: the attempt while it is made.
         permit: to be given back with the outcome.
@@ -42,7 +42,7 @@ class Job:
     resident: Resident
     number: int
     path: str
-    handler: str
+    handler: str | Http
     work: Work
     attempt: Attempt
     permit: Permit | None = None
@@ -53,6 +53,13 @@ class Job:
         """Raise why the function cannot be called."""
         if self.refused is not None:
             raise self.refused
+
+    @property
+    def worker(self) -> str:
+        """Who does the work, for messages."""
+        if isinstance(self.handler, Http):
+            return f"{self.handler.method} {self.handler.url}"
+        return f"handler {self.handler!r}"
 
     @property
     def label(self) -> str:
@@ -167,7 +174,7 @@ class CaseWork:
                 if not self._take_back(resident, job):
                     return None
                 if job.number in resident.case.state.items:
-                    plain = self._cache.plain(output, f"the result of handler {job.handler!r}")
+                    plain = self._cache.plain(output, f"the result of {job.worker}")
                     resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
         except (ValueError, CommandError) as error:
             if isinstance(error, ConcurrentUpdate):
@@ -209,7 +216,7 @@ class CaseWork:
             job.release(None if unknown else answered)
         if again:
             return None
-        raised = HandlerError(f"{job.path}: handler {job.handler!r} failed: {error}")
+        raised = HandlerError(f"{job.path}: {job.worker} failed: {error}")
         raised.__cause__ = error
         return raised
 
@@ -302,7 +309,7 @@ class CaseWork:
                 permit.end(None)
             raise
         more = len(case.state.work) > len(resident.in_flight)
-        return Job(resident, number, work.task, task.handler or "", work, attempt, permit, more, refused)
+        return Job(resident, number, work.task, task.handler or task.http or "", work, attempt, permit, more, refused)
 
     def _timeout(self, task: Task, item: ItemEntry, now: int) -> int | None:
         """Return how long an attempt may take: what its task says, else the engine, and not beyond its last moment."""
@@ -320,7 +327,7 @@ class CaseWork:
         """
         taken = self._forget(job)
         if resident is not job.resident:
-            message = f"case {self.id} failed in the store while handler {job.handler!r} ran; run the case again"
+            message = f"case {self.id} failed in the store while {job.worker} ran; run the case again"
             raise ConcurrentUpdate(message)
         if job.attempt.lost and not (lost and taken) and job.number in resident.case.state.items:
             _LOG.warning("%s: its outcome is refused: %s", job.label, job.attempt.lost)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from knhk._hot import WorkFields
 from knhk._plain import whole_copy
 from knhk.ports import Chance
+from knhk.spec import Http
 from knhk.work.admission import Admission
 from knhk.work.attempt import Attempt, Watch
 
@@ -97,6 +98,7 @@ class Handlers:
     Args:
         ticks: tells the time in milliseconds, and never runs backwards.
         chance: where the waits between attempts are drawn from.
+        services: the functions that make the requests of tasks.
         timeout: how many milliseconds an attempt may take whose task says nothing of it; None: no limit.
 
     Attributes:
@@ -106,7 +108,15 @@ class Handlers:
         watch: calls what has a time limit.
     """
 
-    def __init__(self, ticks: Callable[[], int], chance: Chance, *, timeout: int | None = None) -> None:
+    def __init__(
+        self,
+        ticks: Callable[[], int],
+        chance: Chance,
+        *,
+        services: Callable[[Http], Callable[[Work], Any]],
+        timeout: int | None = None,
+    ) -> None:
+        self.services = services
         self.ticks = ticks
         self.chance = chance
         self.timeout = timeout
@@ -147,15 +157,17 @@ class Handlers:
 
         return decorate
 
-    def find(self, name: str) -> Callable[[Work], Any]:
-        """Return the function; raises LookupError, which fails the work item that asked for it."""
+    def find(self, name: str | Http) -> Callable[[Work], Any]:
+        """Return the function, or what makes a request; raises LookupError, which fails the work item that asked for it."""
+        if isinstance(name, Http):
+            return self.services(name)
         function = self._functions.get(name)
         if function is None:
             message = f"no handler {name!r} is registered"
             raise LookupError(message)
         return function
 
-    def find_plain(self, name: str) -> Callable[[Work], Any]:
+    def find_plain(self, name: str | Http) -> Callable[[Work], Any]:
         """Return the function; an asynchronous one needs `AsyncEngine` and is refused with a TypeError."""
         function = self.find(name)
         if name in self._asynchronous:

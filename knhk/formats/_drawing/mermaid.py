@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from knhk.formats._drawing.scene import Figure, Line, Panel, Scene
-from knhk.formats._drawing.words import shortened
+from knhk.formats._drawing.words import shortened, times
 from knhk.spec import PartialJoin, Task
 
 _LONGEST: Final = 80
@@ -73,7 +73,7 @@ def told_beside(task: Task, figure: Figure) -> list[str]:
     told = [", ".join(parts)] if parts else []
     marks = figure.marks
     marked = [f"no. {marks.order}"] if marks.order else []
-    marked += [f"{marks.count:,} times"] if marks.count is not None else []
+    marked += [times(marks.count)] if marks.count is not None else []
     return [*told, ", ".join(marked)] if marked else told
 
 
@@ -81,7 +81,7 @@ def label_of(line: Line) -> str:
     """Return what stands beside a flow."""
     parts = [line.label] if line.label else []
     parts += ["default"] if line.default else []
-    parts += [f"{line.marks.count:,} times"] if line.marks.count is not None else []
+    parts += [times(line.marks.count)] if line.marks.count is not None else []
     parts += [f"tokens: {line.marks.tokens}"] if line.marks.tokens else []
     return ", ".join(parts)
 

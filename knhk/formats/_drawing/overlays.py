@@ -13,7 +13,7 @@ from knhk.events import Event
 from knhk.formats._drawing.paths import Places, inside, parents, without_instance
 from knhk.formats._drawing.scene import PLAIN, FigureMarks, LineMarks, Marks, Panel, compose, title_of
 from knhk.formats._drawing.traffic import Figures, Traffic, figures_given, figures_told, name_of, told
-from knhk.formats._drawing.words import shortened
+from knhk.formats._drawing.words import shortened, times
 from knhk.spec import ROOT, Flow
 
 MOST: Final = 8
@@ -163,7 +163,7 @@ def _history_marks(traffic: Traffic, figures: Figures, began: int) -> tuple[Figu
                 when=f"+{span(first - began)}",
                 told=(
                     f"number {traffic.order[name]} of the case's tasks",
-                    f"started {_times(traffic.started[name])}, completed {_times(count)}",
+                    f"started {times(traffic.started[name])}, completed {times(count)}",
                     f"from {utc(first)} to {utc(last)}",
                 ),
             )
@@ -208,7 +208,7 @@ def _frequency_marks(figures: Figures, most_tasks: int, most_flows: int) -> tupl
         if count is None:
             return PLAIN
         states = ("visited",) if count else ()
-        return Marks(states=states, count=count, share=count / most_tasks, told=(f"completed {_times(count)}",))
+        return Marks(states=states, count=count, share=count / most_tasks, told=(f"completed {times(count)}",))
 
     def of_line(flow: Flow) -> Marks:
         name = name_of(flow)
@@ -225,11 +225,7 @@ def _line_marks(figures: Figures, name: str, *, share: float, least: int) -> Mar
         return PLAIN
     states = ("visited",) if count else ()
     shown = count if count >= least else None
-    return Marks(states=states, count=shown, share=share, told=(f"taken {_times(count)}",))
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
+    return Marks(states=states, count=shown, share=share, told=(f"taken {times(count)}",))
 
 
 def span(milliseconds: int) -> str:

@@ -137,11 +137,13 @@ def _condition(shape: Shape, at: Point) -> str:
     x, y = at
     figure = shape.figure
     radius = shape.width / 2
-    kind = "box-visited" if "visited" in figure.marks.states else "box"
-    parts = [f'<circle cx="{number(x)}" cy="{number(y)}" r="{number(radius)}" stroke-width="1.4" {paint(kind)}/>']
-    if figure.kind == "input":
+    ends = {"input": "box-begin", "output": "box-finish"}
+    kind = "box-visited" if "visited" in figure.marks.states else ends.get(figure.kind, "box")
+    parts = [f'<circle cx="{number(x)}" cy="{number(y)}" r="{number(radius)}" stroke-width="1.6" {paint(kind)}/>']
+    # A token takes the place of the sign; the colour of the circle still says what it is.
+    if figure.kind == "input" and not figure.marks.tokens:
         parts.append(_path([(x - 4.5, y - 7), (x - 4.5, y + 7), (x + 7.5, y)], "begin"))
-    if figure.kind == "output":
+    if figure.kind == "output" and not figure.marks.tokens:
         parts.append(_path([(x - 6, y - 6), (x + 6, y - 6), (x + 6, y + 6), (x - 6, y + 6)], "finish"))
     if figure.marks.tokens:
         parts.append(tokens(at, figure.marks.tokens))

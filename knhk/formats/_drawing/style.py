@@ -64,6 +64,8 @@ _PAINT: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "box-enabled": {"fill": "readybox", "stroke": "ready"},
         "box-failed": {"fill": "wrongbox", "stroke": "wrong"},
         "box-visited": {"fill": "beenbox", "stroke": "been"},
+        "box-begin": {"fill": "box", "stroke": "been"},
+        "box-finish": {"fill": "box", "stroke": "wrong"},
         "inner": {"fill": "none", "stroke": "ink"},
         "solid": {"fill": "ink", "stroke": "ink"},
         "open": {"fill": "box", "stroke": "ink"},

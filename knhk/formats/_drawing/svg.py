@@ -33,6 +33,8 @@ FARTHEST: Final = 6_000
 """How many ranks its flows may reach over, all together: ten seconds at the worst; a structured net of 1,000 is far from it."""
 
 _MARGIN: Final = 16.0
+_GAP: Final = 12.0  # between panels
+_SHEET: Final = 1_100.0  # width that panels side by side may have in any case
 _PADDING: Final = 18.0  # around a panel's net
 _HEADING: Final = 20.0
 _ROW: Final = 18.0  # of a legend
@@ -56,21 +58,20 @@ def svg(scene: Scene) -> str:
     drawn = [_panel(each) for each in scene.panels]
     title = fitted(scene.title, max([_TITLE, *(each.width for each in drawn)]), _BOLD * 16)
     wide = max([*(each.width for each in drawn), width(title, _BOLD * 16)]) + 2 * _MARGIN
-    parts = []
-    top = _MARGIN
-    parts.append(text(_MARGIN, top + 15, title, "heading", size=16, more=' font-weight="600"'))
-    top += 28
-    for each in drawn:
-        parts.append(f'<g transform="translate({number(_MARGIN)} {number(top)})">{each.svg}</g>')
-        top += each.height + 12
-        if each.remark:
-            parts.append(text(_MARGIN, top + 3, each.remark, "note", size=11))
-            top += _ROW
+    parts = [text(_MARGIN, _MARGIN + 15, title, "heading", size=16, more=' font-weight="600"')]
+    top = _MARGIN + 28
+    for row in _rows(drawn, max(_SHEET, wide - 2 * _MARGIN)):
+        left = _MARGIN
+        for each in row:
+            parts.append(f'<g transform="translate({number(left)} {number(top)})">{each.svg}</g>')
+            left += each.width + _GAP
+            wide = max(wide, left - _GAP + _MARGIN)
+        top += max(each.height for each in row) + _GAP
     legend = _legend(scene)
     if legend:
         parts.append(f'<g transform="translate({number(_MARGIN)} {number(top)})">{legend}</g>')
         top += _ROW
-    high = top + _MARGIN - 12
+    high = top + _MARGIN - _GAP
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="knhk-picture" role="img" aria-label={attribute(scene.title)} '
         f'viewBox="0 0 {number(wide)} {number(high)}" width="{number(wide)}" height="{number(high)}" '
@@ -86,7 +87,19 @@ class _Drawn:
     width: float
     height: float
     svg: str
-    remark: str
+
+
+def _rows(drawn: Sequence[_Drawn], room: float) -> list[list[_Drawn]]:
+    """Return the panels in rows no wider than `room`; the first stands alone."""
+    rows: list[list[_Drawn]] = []
+    left = room
+    for each in drawn:
+        if len(rows) < 2 or left + each.width > room:
+            rows.append([])
+            left = 0.0
+        rows[-1].append(each)
+        left += each.width + _GAP
+    return rows
 
 
 def _panel(panel: Panel) -> _Drawn:
@@ -106,9 +119,11 @@ def _panel(panel: Panel) -> _Drawn:
     placed = place([each.box for each in shapes], links)
     legend = [fitted(f"{each.letter}: {each.told}", 700, 11) for each in panel.regions]
     heading = fitted(panel.heading, 700, 13) if panel.heading else ""
-    wide = max([placed.width, width(heading, _BOLD * 13), *(width(each, 11) + 30 for each in legend)]) + 2 * _PADDING
+    remark = fitted(panel.remark, 700, 11) if panel.remark else ""
+    words = [width(heading, _BOLD * 13), width(remark, 11), *(width(each, 11) + 30 for each in legend)]
+    wide = max([placed.width, *words]) + 2 * _PADDING
     upper = _PADDING + (_HEADING if heading else 0)
-    high = upper + placed.height + _PADDING + _ROW * len(legend)
+    high = upper + placed.height + _PADDING + _ROW * (len(legend) + bool(remark))
     parts = [rectangle(0, 0, wide, high, "panel")]
     if heading:
         parts.append(text(_PADDING, 22, heading, "heading", size=13, more=' font-weight="600"'))
@@ -124,9 +139,11 @@ def _panel(panel: Panel) -> _Drawn:
             f'<path d="M{number(_PADDING)} {number(y)}h20" stroke-width="1.5" stroke-dasharray="5 3" {paint("region")}/>'
         )
         parts.append(text(_PADDING + 27, y + 4, each, "note", size=11))
+    if remark:
+        parts.append(text(_PADDING, high - 12, remark, "note", size=11))
     path = "" if panel.path is None else f" data-path={attribute(panel.path)}"
     group = f'<g class="net" data-net={attribute(panel.net)}{path}>'
-    return _Drawn(width=wide, height=high, svg="\n".join([group, *parts, "</g>"]), remark=panel.remark)
+    return _Drawn(width=wide, height=high, svg="\n".join([group, *parts, "</g>"]))
 
 
 def _check_size(panel: Panel, links: Sequence[Link]) -> None:

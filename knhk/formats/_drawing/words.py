@@ -46,6 +46,11 @@ def shortened(text: str, length: int = LONGEST) -> str:
     return shown if len(shown) <= length else shown[: length - 1].rstrip() + ELLIPSIS
 
 
+def times(count: int) -> str:
+    """Return how often something happened."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def width(text: str, size: float) -> float:
     """Return about how wide a text is in a sans-serif font of this size, rather too wide than too narrow."""
     return size * sum(_advance(each) for each in text)

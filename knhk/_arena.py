@@ -1,0 +1,213 @@
+"""Cases that are in memory and that nobody uses, packed: a few bytes each.
+
+Most cases wait, and where one waits many do.
+So what a case is, but for its name, its data and its numbers, is an `Outline`, which all cases that are at the same point
+share, and the rest is a row of bytes: which outline, two numbers, and the data as JSON.
+An outline is the tree of a snapshot (`CaseState.dump`) without the data, so what a snapshot keeps, a row keeps.
+
+There is an `Arena` for each specification version, which knows the outlines of its cases; `Rows` are the rows of all.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from knhk._case_state import CaseState, Code, Phase
+from knhk.case import Case
+from knhk.journal import json_bytes
+from knhk.ports import CaseHeader
+
+MOST_OUTLINES: Final = 4_096
+"""Outlines of one specification version that are shared; where a case is at yet another point, its row has the outline too."""
+
+_HEAD: Final = struct.Struct("<III")
+# The number of the outline, the case's version, and its records since the last snapshot.
+_LENGTH: Final = struct.Struct("<I")
+
+
+class Outline:
+    """
+    All that a case is but its name, its data and its numbers.
+
+    Attributes:
+        arena: of the specification version.
+        phase: where the case is in its life.
+        text: the tree as JSON; "" stands for outlines that the rows have themselves.
+        number: its place in the table of `Rows`, while `rows` are there that have it; else -1.
+    """
+
+    __slots__ = ("arena", "number", "phase", "rows", "text")
+
+    def __init__(self, arena: Arena, phase: Phase, text: bytes) -> None:
+        self.arena = arena
+        self.phase = phase
+        self.text = text
+        self.number = -1
+        self.rows = 0
+
+    def case(self, data: dict[str, Any]) -> Case:
+        """Return a case that is here with these data, which it will not change."""
+        case = self.arena.make()
+        if self is self.arena.created:
+            case.replay(None, ((Code.CREATED, data),))
+        else:
+            case.replay({**json.loads(self.text), "data": data}, ())
+        return case
+
+
+class Arena:
+    """
+    The outlines of a specification version's cases.
+
+    Args:
+        make: returns an empty case of it.
+        spec_id, version: which one it is.
+        express: what an express needs to know of its net, or None.
+
+    Attributes:
+        created, completed: where every case begins, and where most end.
+    """
+
+    __slots__ = ("_shared", "completed", "created", "express", "loose", "make", "spec_id", "version")
+
+    def __init__(self, make: Callable[[], Case], *, spec_id: str, version: str, express: Any) -> None:
+        self.make = make
+        self.spec_id = spec_id
+        self.version = version
+        self.express = express
+        self.loose = Outline(self, Phase.RUNNING, b"")
+        state = make().state
+        self.created = Outline(self, Phase.CREATED, _outline_text(state))
+        state.phase = Phase.COMPLETED
+        self.completed = Outline(self, Phase.COMPLETED, _outline_text(state))
+        self._shared = {each.text: each for each in (self.created, self.completed)}
+
+    def outline(self, state: CaseState) -> Outline:
+        """Return where a case is."""
+        return Outline(self, state.phase, _outline_text(state))
+
+    def share(self, outline: Outline) -> Outline | None:
+        """Return the outline that rows refer to for this one; None where they have to have it themselves."""
+        shared = self._shared.get(outline.text)
+        if shared is None and len(self._shared) < MOST_OUTLINES:
+            shared = self._shared[outline.text] = outline
+        return shared
+
+    def drop(self, outline: Outline) -> None:
+        """Forget a shared outline that no row has any more."""
+        if outline is not self.created and outline is not self.completed:
+            self._shared.pop(outline.text, None)
+
+
+class Still(NamedTuple):
+    """
+    A case that stands still: what a row says, and what a `Case` can be made of when somebody needs one.
+
+    Attributes:
+        outline, data: of these it is made.
+        header: its last one, but for what is due and whether work waits, which its row does not say.
+        since_snapshot: records since the last snapshot.
+    """
+
+    outline: Outline
+    data: dict[str, Any]
+    header: CaseHeader
+    since_snapshot: int
+
+
+class Rows:
+    """The rows of all packed cases, by case id, the one that was used longest ago first; its owner has the lock."""
+
+    __slots__ = ("_free", "_outlines", "_rows")
+
+    def __init__(self) -> None:
+        self._rows: dict[str | bytes, bytes] = {}
+        self._outlines: list[Outline | None] = []
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, still: Still) -> None:
+        """Keep a case that is not here yet."""
+        own, data, header, since_snapshot = still
+        content = json_bytes(data)
+        outline = own.arena.share(own)
+        if outline is None:
+            content = b"".join((_LENGTH.pack(len(own.text)), own.text, content))
+            outline = own.arena.loose
+        if outline.number < 0:
+            if not self._free:
+                self._free.append(len(self._outlines))
+                self._outlines.append(None)
+            outline.number = self._free.pop()
+            self._outlines[outline.number] = outline
+        row = _HEAD.pack(outline.number, header.version, since_snapshot) + content
+        outline.rows += 1
+        self._rows[_key(header.case_id)] = row
+
+    def take(self, case_id: str) -> Still | None:
+        """Give a case out, which is no row any more; None where it is none."""
+        row = self._rows.pop(_key(case_id), None)
+        if row is None:
+            return None
+        number, version, since_snapshot = _HEAD.unpack_from(row)
+        outline = self._release(number)
+        arena = outline.arena
+        begin = _HEAD.size
+        if outline is arena.loose:
+            begin += _LENGTH.size
+            end = begin + _LENGTH.unpack_from(row, _HEAD.size)[0]
+            text = row[begin:end]
+            outline = Outline(arena, Phase(json.loads(text)["phase"]), text)
+            begin = end
+        header = CaseHeader(
+            case_id=case_id,
+            spec_id=arena.spec_id,
+            spec_version=arena.version,
+            state=outline.phase.value,
+            version=version,
+        )
+        return Still(outline, json.loads(row[begin:]), header, since_snapshot)
+
+    def drop(self, case_id: str) -> None:
+        """Forget a case."""
+        row = self._rows.pop(_key(case_id), None)
+        if row is not None:
+            self._release(_HEAD.unpack_from(row)[0])
+
+    def drop_oldest(self, count: int) -> None:
+        """Forget the cases that came first."""
+        for key in tuple(islice(self._rows, count)):
+            self._release(_HEAD.unpack_from(self._rows.pop(key))[0])
+
+    def _release(self, number: int) -> Outline:
+        outline = self._outlines[number]
+        if outline is None:
+            raise LookupError(number)
+        outline.rows -= 1
+        if not outline.rows:
+            self._outlines[number] = None
+            self._free.append(number)
+            outline.number = -1
+            outline.arena.drop(outline)
+        return outline
+
+
+def _key(case_id: str) -> str | bytes:
+    """Return what stands for an id in the table: half its size where it is hexadecimal, as an engine's own ids are."""
+    try:
+        key = bytes.fromhex(case_id)
+    except ValueError:
+        return case_id
+    return key if key.hex() == case_id else case_id
+
+
+def _outline_text(state: CaseState) -> bytes:
+    tree = state.dump()
+    del tree["data"]
+    return json_bytes(tree)
