@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ConcurrentUpdate,
         ConstraintViolation,
         DataError,
+        Forbidden,
         HandlerError,
         IdempotencyConflict,
         IllegalTransition,
@@ -51,11 +52,14 @@ if TYPE_CHECKING:
     from knhk.limits import Limits
     from knhk.migration import CaseMigration, MigrationReport
     from knhk.patterns import patterns
+    from knhk.people import Directory, Participant
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
     from knhk.work.handlers import Work
+    from knhk.work.organisation import Organisation
     from knhk.work.outbound import Outbound
     from knhk.work.signature import verify_signature
+    from knhk.work.worklist import Worklist
 
 _HOME = {
     "knhk.aio": ("AsyncCase", "AsyncEngine"),
@@ -64,8 +68,11 @@ _HOME = {
     "knhk.events": ("Event", "EventKind"),
     "knhk.migration": ("CaseMigration", "MigrationReport"),
     "knhk.patterns": ("patterns",),
+    "knhk.people": ("Directory", "Participant"),
     "knhk.running": ("RunningCase", "WorkItem"),
     "knhk.work.handlers": ("Work",),
+    "knhk.work.organisation": ("Organisation",),
+    "knhk.work.worklist": ("Worklist",),
     "knhk.work.outbound": ("Outbound",),
     "knhk.work.signature": ("verify_signature",),
     "knhk.errors": (
@@ -73,6 +80,7 @@ _HOME = {
         "ConcurrentUpdate",
         "ConstraintViolation",
         "DataError",
+        "Forbidden",
         "HandlerError",
         "IdempotencyConflict",
         "IllegalTransition",
@@ -113,9 +121,11 @@ __all__ = (
     "ConcurrentUpdate",
     "ConstraintViolation",
     "DataError",
+    "Directory",
     "Engine",
     "Event",
     "EventKind",
+    "Forbidden",
     "HandlerError",
     "IdempotencyConflict",
     "IllegalTransition",
@@ -129,11 +139,13 @@ __all__ = (
     "MigrationReport",
     "MissingExtra",
     "ModelError",
+    "Organisation",
     "Outbound",
     "OutboundError",
     "OutboundFailed",
     "OutboundRefused",
     "ParseError",
+    "Participant",
     "Problem",
     "QuarantinedCase",
     "Registration",
@@ -151,6 +163,7 @@ __all__ = (
     "VerificationError",
     "Work",
     "WorkItem",
+    "Worklist",
     "build",
     "patterns",
     "verify_signature",

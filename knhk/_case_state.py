@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from knhk._kernel import IDLE, Marking, Net
 from knhk._lower import Kind, NetPlan, Program
+from knhk._people_state import PeopleRecords, PeopleState
 from knhk.errors import JournalError
 from knhk.workitem import ItemEntry, ItemState
 
@@ -49,6 +50,12 @@ class Code(enum.IntEnum):
     DEADLINE_SET = 31
     DEADLINE_CLEARED = 32
     DEADLINE_PASSED = 33
+    ROUTED = 37
+    SAVED = 38
+    ESCALATION_SET = 39
+    ESCALATED = 40
+    CHAINED = 41
+    SKIPPED = 42
     MIGRATED = 47
 
 
@@ -162,7 +169,7 @@ _PHASES: Final = {each.value: each for each in Phase}
 _ITEM_STATES: Final = {each.value: each for each in ItemState}
 
 
-class CaseState:
+class CaseState(PeopleRecords):
     """
     Everything that a case is, between two records.
 
@@ -171,6 +178,7 @@ class CaseState:
         touched: net instances that changed since the driver last looked.
         moved: items that appeared, changed or went since the driver last took them, for the worklist.
         work: started items that wait for their handler, in order.
+        people: who did what, and what is known of their work.
         deadlines: by item, in milliseconds since the epoch: when a failed one is tried again, or a started one's claim ends.
     """
 
@@ -183,6 +191,7 @@ class CaseState:
         "nets",
         "next_item",
         "next_net",
+        "people",
         "phase",
         "program",
         "touched",
@@ -202,6 +211,7 @@ class CaseState:
         self.moved: dict[int, None] = {}
         self.work: dict[int, None] = {}
         self.deadlines: dict[int, int] = {}
+        self.people = PeopleState()
 
     def apply(self, record: Record) -> None:
         """Change the state as the record says; raises JournalError where it cannot have happened."""
@@ -303,7 +313,10 @@ class CaseState:
     ) -> None:
         instance = self._touch(net)
         activity = instance.activities[task]
-        self._close(instance, task, activity.open.pop(k))
+        reference = activity.open.pop(k)
+        if instance.plan.plans[task].kind is Kind.MANUAL:
+            self.people.last_by = self.items[reference].by or self.people.last_by
+        self._close(instance, task, reference)
         activity.completed += 1
         if output:
             self.data.update(output)
@@ -448,6 +461,7 @@ class CaseState:
             self.items.clear()
             self.work.clear()
             self.deadlines.clear()
+            self.people.posts.clear()
             self.touched.clear()
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -472,16 +486,29 @@ class CaseState:
 
     def _note(self, item: ItemEntry) -> None:
         self.moved[item.number] = None
-        if item.state is ItemState.STARTED and self.nets[item.net].plan.plans[item.task].kind is Kind.HANDLER:
-            self.work[item.number] = None
-        else:
-            self.work.pop(item.number, None)
+        started = item.state is ItemState.STARTED
+        if started or item.state is ItemState.SUSPENDED:
+            plan = self.nets[item.net].plan.plans[item.task]
+            if started and plan.kind is Kind.HANDLER:
+                self.work[item.number] = None
+                return
+            if plan.remembered and item.by:
+                self._remember(plan.task.id, item)
+        self.work.pop(item.number, None)
+
+    def _remember(self, task: str, item: ItemEntry) -> None:
+        """Somebody has his hands on work that others are kept from, or familiar with, for it."""
+        self.people.remember(task, item.by, item.number)
+        for other in self.items.values():
+            if task in self.nets[other.net].plan.plans[other.task].separate:
+                self.moved[other.number] = None
 
     def _drop_item(self, number: int) -> None:
         if self.items.pop(number, None) is not None:
             self.moved[number] = None
             self.work.pop(number, None)
             self.deadlines.pop(number, None)
+            self.people.posts.pop(number, None)
 
     def _open_instance(
         self, net: NetInstance, task: int, activity: Activity, k: int, by: str, offered: int | None
@@ -495,7 +522,9 @@ class CaseState:
             self._note(item)
             activity.open[k] = offered
         else:
-            activity.open[k] = self._open_item(net, task, k, by, ItemState.STARTED)
+            # The instances of work that is shared out among people are offered, each for itself.
+            state = ItemState.OFFERED if plan.shared_out else ItemState.STARTED
+            activity.open[k] = self._open_item(net, task, k, "" if plan.shared_out else by, state)
         if plan.kind is Kind.EXTERNAL:
             self.items[activity.open[k]].attempt += 1
 
@@ -570,6 +599,7 @@ class CaseState:
                 if i.spared or i.begun or i.until is not None
             ],
             "deadlines": sorted(map(list, self.deadlines.items())),
+            **self.people.dump(),
             "nets": [_dump_net(net) for net in self.nets.values()],
         }
 
@@ -600,6 +630,7 @@ class CaseState:
             self.nets[net.number] = net
         for item in self.items.values():
             self._note(item)
+        self.people.load(tree)
         self.touched = {}
         self.moved.clear()
 
@@ -675,5 +706,11 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.DEADLINE_SET: CaseState._deadline_set,
     Code.DEADLINE_CLEARED: CaseState._deadline_cleared,
     Code.DEADLINE_PASSED: CaseState._deadline_passed,
+    Code.ROUTED: CaseState._routed,
+    Code.SAVED: CaseState._saved,
+    Code.ESCALATION_SET: CaseState._escalation_set,
+    Code.ESCALATED: CaseState._escalated,
+    Code.CHAINED: CaseState._chained,
+    Code.SKIPPED: CaseState._skipped,
     Code.MIGRATED: CaseState._migrated,
 }

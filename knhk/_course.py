@@ -14,7 +14,8 @@ from knhk._case_state import CaseState, Code, End, NetInstance, Phase, Record
 from knhk._decisions import choose, count_instances, end_of_instance, hold
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, TaskPlan
-from knhk._questions import depth_below, ends_implicitly, waits
+from knhk._people_rules import first_offer
+from knhk._questions import depth_below, ends_implicitly, locate, waits
 from knhk._schema import Check
 from knhk.errors import IllegalTransition, InternalError, JournalError, LimitExceeded, UnknownWorkItem
 from knhk.limits import Limits
@@ -23,6 +24,9 @@ from knhk.workitem import ItemEntry, ItemState
 
 LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
 """The phases in which things happen by themselves."""
+
+
+_WAITING: Final = (ItemState.UNOFFERED, ItemState.OFFERED, ItemState.ALLOCATED)
 
 
 class Course:
@@ -134,7 +138,7 @@ class Course:
     def enabled(self) -> list[str]:
         """Return the paths of the tasks that are offered for starting, sorted."""
         items = self.state.items.values()
-        return sorted(self.path(i) for i in items if i.state in (ItemState.OFFERED, ItemState.ALLOCATED))
+        return sorted(self.path(i) for i in items if i.state in _WAITING)
 
     def running(self) -> list[str]:
         """Return the paths of the started atomic tasks and instances, sorted."""
@@ -148,6 +152,17 @@ class Course:
             message = f"the case has no open work item {number}"
             raise UnknownWorkItem(message)
         return item
+
+    def item_at(self, path: str) -> int | None:
+        """Return the number of the open item of a task or instance; None: it has none."""
+        try:
+            net, task, k = locate(self.state, path)
+        except UnknownWorkItem:
+            return None
+        if k == 0 and task in net.offers:
+            return net.offers[task]
+        activity = net.activities.get(task) if net.plan.plans[task].kind is not Kind.SUBNET else None
+        return None if activity is None else activity.open.get(k)
 
     def marking(self) -> dict[str, dict[str, int]]:
         """Return the tokens of each running net: by path of the net (the root's is ``""``), by condition that holds any."""
@@ -204,6 +219,15 @@ class Course:
         chosen = choose(net, task, self.state.data) if detached else None
         self._record(Code.BEGUN, net.number, task, count, elements, by, chosen)
         self._claim(net, task)
+        if plan.shared_out:
+            self._share_out(net, task)
+
+    def _share_out(self, net: NetInstance, task: int) -> None:
+        """Say of the instances that have just come up whom each is offered to."""
+        for number in net.activities[task].open.values():
+            if self.state.items[number].state is ItemState.OFFERED and number not in self.state.people.posts:
+                for record in first_offer(self.state, net, task, number, self._now):
+                    self._record(*record)
 
     @abstractmethod
     def _stands_in_the_way(self, net: NetInstance, task: int, plan: TaskPlan) -> bool:
@@ -393,6 +417,9 @@ class Course:
                 if plan.automatic or plan.task.timer is not None or task in offers or not net.is_offerable(task):
                     continue
                 self._record(Code.OFFERED, number, task)
+                if plan.people is not None:
+                    for record in first_offer(self.state, net, task, offers[task], self._now):
+                        self._record(*record)
         self._visited.clear()
 
     def _conclude(self) -> None:

@@ -18,8 +18,9 @@ class Due(NamedTuple):
     Args:
         at: when.
         net, task: whose timer or deadline it is.
-        item: the item that is tried again, or whose claim ends; 0: none.
+        item: the item that is tried again, whose claim ends, or that is escalated; 0: none.
         deadline: whether it is the task's deadline.
+        escalates: whether it is an escalation.
     """
 
     at: int
@@ -27,6 +28,7 @@ class Due(NamedTuple):
     task: int
     item: int = 0
     deadline: bool = False
+    escalates: bool = False
 
 
 def locate(state: CaseState, path: str) -> tuple[NetInstance, int, int]:
@@ -53,8 +55,8 @@ def locate(state: CaseState, path: str) -> tuple[NetInstance, int, int]:
 
 
 def given_back(state: CaseState, net: NetInstance, task: int, k: int) -> ItemEntry | None:
-    """Return the item of running external work that waits to be started again, or None."""
-    activity = net.activities.get(task) if net.plan.plans[task].kind is Kind.EXTERNAL else None
+    """Return the item of running work, of people or elsewhere, that waits to be started (again), or None."""
+    activity = net.activities.get(task) if net.plan.plans[task].kind in (Kind.EXTERNAL, Kind.MANUAL) else None
     item = None if activity is None else state.items.get(activity.open.get(k, 0))
     return item if item is not None and item.state in (ItemState.OFFERED, ItemState.ALLOCATED) else None
 
@@ -73,6 +75,10 @@ def next_due(state: CaseState) -> Due | None:
     for number, at in state.deadlines.items():
         item = state.items[number]
         due.append(Due(at, item.net, item.task, number))
+    for number, post in state.people.posts.items():
+        item = state.items[number]
+        if post.due is not None and item.state is not ItemState.FAILED:
+            due.append(Due(post.due, item.net, item.task, number, escalates=True))
     return min(due, default=None)
 
 

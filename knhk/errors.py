@@ -12,6 +12,7 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     │   ├── UnknownCase (LookupError)
     │   ├── UnknownWorkItem (LookupError)
     │   ├── IllegalTransition                .status, .command, .allowed
+    │   ├── Forbidden                        whoever asks may not do that; .participant, .command
     │   ├── LimitExceeded                    a stated limit stands in the way; .limit names it
     │   ├── MigrationRefused                 the case has no place in the other version; .problems lists every reason
     │   ├── SpecificationConflict            this id and version are registered with other content
@@ -125,6 +126,21 @@ class IllegalTransition(CommandError):
         self.status = status
         self.command = command
         self.allowed = tuple(allowed)
+        super().__init__(message)
+
+
+class Forbidden(CommandError):
+    """
+    Whoever asks may not do this, whatever the state; the message says who may.
+
+    Attributes:
+        participant: who asked, or who should have got the work; "" where nobody was named.
+        command: what was asked.
+    """
+
+    def __init__(self, message: str, *, participant: str, command: str) -> None:
+        self.participant = participant
+        self.command = command
         super().__init__(message)
 
 

@@ -41,7 +41,6 @@ from knhk.spec.model import (
     External,
     Http,
     Join,
-    Manual,
     Multiple,
     PartialJoin,
     Retry,
@@ -49,6 +48,7 @@ from knhk.spec.model import (
     Termination,
     Trigger,
 )
+from knhk.spec.resourcing import Manual
 from knhk.spec.specification import Specification
 
 Duration = str | timedelta
@@ -67,6 +67,48 @@ class ExternalDocument(TypedDict, total=False):
 
     topic: str
     timeout: Duration
+
+
+class AllocationDocument(TypedDict, total=False):
+    """How the engine chooses who does the work."""
+
+    policy: Literal["round_robin", "shortest_queue", "random"]
+    seed: int
+
+
+class RecipientsDocument(TypedDict, total=False):
+    """Whom work is offered to that nobody did in time."""
+
+    roles: Sequence[str]
+    participants: Sequence[str]
+
+
+class EscalationDocument(TypedDict, total=False):
+    """What follows when work gets old."""
+
+    after: Duration
+    unless: Literal["started", "completed"]
+    to: RecipientsDocument
+    priority: int
+    notify: str
+
+
+class ManualDocument(TypedDict, total=False):
+    """Work for people: who may do it, who decides, what they may do with it, and what follows when nobody does it."""
+
+    roles: Sequence[str]
+    participants: Sequence[str]
+    participants_from: str
+    capabilities: Sequence[str]
+    positions: Sequence[str]
+    offer: Literal["system", "participant"]
+    allocate: Literal["participant", "round_robin", "shortest_queue", "random"] | AllocationDocument
+    start: Literal["system", "participant"]
+    separate_from: Sequence[str]
+    familiar_to: str
+    chained: bool
+    privileges: Sequence[Literal["suspend", "deallocate", "delegate", "reallocate", "skip", "pile", "chain"]]
+    escalate: Sequence[EscalationDocument]
 
 
 class HttpDocument(TypedDict, total=False):
@@ -196,7 +238,7 @@ class NetBuilder:
         timer: Duration | None = None,
         handler: str | None = None,
         http: str | HttpDocument | Http | None = None,
-        manual: bool | str | Sequence[str] | Manual = False,
+        manual: bool | str | Sequence[str] | Manual | ManualDocument = False,
         external: str | External | ExternalDocument | None = None,
         retry: Retry | RetryDocument | None = None,
         timeout: Duration | None = None,
@@ -225,7 +267,7 @@ class NetBuilder:
             timer: after which time it runs by itself.
             handler: the name under which the engine finds the Python function.
             http: the request that does the work, or only its URL.
-            manual: work for people: True, or the role or roles it is offered to.
+            manual: work for people: True, the role or roles it is offered to, or all there is to say of it.
             external: work for a program elsewhere: the topic.
             retry: what follows when the handler raises.
             timeout: how long one attempt of the handler may take.
@@ -377,7 +419,7 @@ def build(
     return SpecificationBuilder(id, version=version, name=name, data=data, termination=termination)
 
 
-def _manual(manual: bool | str | Sequence[str] | Manual) -> Any:
+def _manual(manual: bool | str | Sequence[str] | Manual | ManualDocument) -> Any:
     """The keyword for manual work: the role, the roles, or only that there is some."""
     if isinstance(manual, str):
         return {"roles": [manual]}

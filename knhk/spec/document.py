@@ -16,6 +16,8 @@ from typing import Any
 import attrs
 
 from knhk.errors import Problem
+from knhk.spec._manual import make as _make
+from knhk.spec._manual import manual as _manual
 from knhk.spec.durations import format_duration
 from knhk.spec.model import (
     Condition,
@@ -26,7 +28,6 @@ from knhk.spec.model import (
     Flow,
     Http,
     Join,
-    Manual,
     Multiple,
     Net,
     PartialJoin,
@@ -89,7 +90,6 @@ _NAME = name()
 _REFERENCES = names(name())
 
 _PARTIAL: Members = {"partial": Member("required", whole(1)), "cancels": Member("cancels", _REFERENCES)}
-_MANUAL: Members = _same(roles=names(_NAME))
 _EXTERNAL: Members = _same(topic=_NAME, timeout=duration)
 _TRIGGER: Members = _same(event=_NAME, mode=choice(TriggerMode))
 
@@ -126,10 +126,6 @@ def _join(reading: Reading, value: object, place: str) -> Any:
     if isinstance(value, str) and value in joins:
         return joins[value]
     return reading.refuse(place, f'must be {listed([*joins])}, or a map with "partial", not {described(value)}')
-
-
-def _manual(reading: Reading, value: object, place: str) -> Any:
-    return Manual() if value is True else _make(Manual, reading, value, place, _MANUAL)
 
 
 def _external(reading: Reading, value: object, place: str) -> Any:
@@ -191,13 +187,6 @@ def _mapping(reading: Reading, value: object, place: str) -> Any:
 
 def _multiple(reading: Reading, value: object, place: str) -> Any:
     return _make(Multiple, reading, value, place, _MULTIPLE)
-
-
-def _make(kind: type, reading: Reading, value: object, place: str, table: Members, *required: str) -> Any:
-    """An object of the model from its members; `BAD` where any of them was refused."""
-    before = reading.report.count
-    values = reading.members(value, place, table, required=required)
-    return BAD if values is BAD or reading.report.count > before else kind(**values)
 
 
 _MULTIPLE: Members = _same(

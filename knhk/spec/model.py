@@ -18,6 +18,8 @@ from typing import Any
 
 import attrs
 
+from knhk.spec.resourcing import Manual
+
 START = "start"
 """The input condition of every net."""
 
@@ -121,13 +123,6 @@ class Trigger:
 
     event: str
     mode: TriggerMode = TriggerMode.PERSISTENT
-
-
-@attrs.frozen(kw_only=True)
-class Manual:
-    """Work for people: the task is offered and waits to be started and completed."""
-
-    roles: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -19,11 +19,12 @@ The rules, by the place at which they are reported:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 
 from knhk.errors import ParseError, Problem
 from knhk.expr import Dialect, compile_expression
+from knhk.spec._manual import problems as people_problems
 from knhk.spec.document import Draft, read_document, to_document
 from knhk.spec.durations import format_duration
 from knhk.spec.failing import deadline_faults, error_flow_faults, error_split_faults
@@ -89,7 +90,20 @@ def draft_problems(
             known = specification.subnets
             check = _NetCheck(net, place, subnets=known, damaged=draft.damaged, expressions=expressions, report=report)
             check.run()
+            if not draft.incomplete:
+                check.check_people(_manual_tasks(specification, draft.damaged))
     return draft.problems + report.problems()
+
+
+def _manual_tasks(specification: SpecificationData, damaged: Collection[str]) -> dict[str, bool]:
+    """By id of a task, in whatever net, whether any such task is work for people; a damaged one may well be."""
+    found: dict[str, bool] = {}
+    for name, net in specification.nets().items():
+        tasks = inside(inside("subnets", name), "tasks") if name else "tasks"
+        for task in net.tasks:
+            manual = task.manual is not None or inside(tasks, task.id) in damaged
+            found[task.id] = found.get(task.id, False) or manual
+    return found
 
 
 class _Expressions:
@@ -154,6 +168,18 @@ class _NetCheck:
                 self._add(("conditions", condition.id), what if self.outputs[condition.id] else unused)
         self._check_flows(suspect)
         self._check_reachability()
+
+    def check_people(self, manual_tasks: Mapping[str, bool]) -> None:
+        """Look at what the work for people says; the other tasks of the specification matter for it."""
+        suspect = self._suspects()
+        for task in self.net.tasks:
+            if task.manual is None or task.id in suspect:
+                continue
+            place = inside(inside(inside(self.place, "tasks"), task.id), "manual")
+            for member, message in people_problems(task.manual, manual_tasks):
+                self.report.add(f"{place}.{member}", message)
+            if task.manual.participants_from is not None:
+                self._check_expression(f"{place}.participants_from", task.manual.participants_from, _DATA)
 
     def _add(self, path: tuple[str, ...], message: str) -> None:
         place = self.place
