@@ -58,6 +58,11 @@ from knhk.workitem import ItemState
 SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
 
+# Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
+_CREATED: Final = Phase.CREATED
+_COMPLETED: Final = Phase.COMPLETED
+_CREATION: Final = Code.CREATED
+
 HOT: Final = 1_000
 """Cases that stay as they are when nobody uses them any more; what was used longer ago is packed."""
 
@@ -170,9 +175,9 @@ class Resident:
     @property
     def is_fresh(self) -> bool:
         """Whether it was created and nothing has happened since."""
-        return self._case is None and self._at_rest().outline.phase is Phase.CREATED
+        return self._case is None and self.still is not None and self.still.outline.phase is _CREATED
 
-    def rest(self, arena: Arena) -> Still | None:
+    def rest(self, arenas: Mapping[tuple[str, str], Arena]) -> Still | None:
         """Return what a row can say of the case; None where it is not at rest, or a row would not say all."""
         if self.users or self.journey is not None or self.in_flight or self.doubtful:
             return None
@@ -181,13 +186,21 @@ class Resident:
             return self._at_rest()
         if case.owes or not case.state.in_order:
             return None
-        return self.still or Still(arena.outline(case.state), case.state.data, self.header, self.since_snapshot)
+        if self.still is not None:
+            return self.still
+        header = self.header
+        arena = arenas[header.spec_id, header.spec_version]
+        return Still(arena.outline(case.state), case.state.data, header, self.since_snapshot)
 
     def _at_rest(self) -> Still:
         if self.still is None:
             message = f"case {self.header.case_id} is neither a case nor at rest"
             raise InternalError(message)
         return self.still
+
+
+def _resident(still: Still) -> Resident:
+    return Resident(None, still.header, still.outline.arena.express, still, since_snapshot=still.since_snapshot)
 
 
 class CaseCache:
@@ -313,13 +326,15 @@ class CaseCache:
         self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None
     ) -> tuple[Resident, Commit]:
         """Return a new case, and the commit that creates it: it has no items yet, and nothing is due."""
-        compiled = self.compiled(header.spec_id, header.spec_version)
+        arena = self._arenas.get((header.spec_id, header.spec_version))
+        if arena is None:
+            arena = self._arena(header, self.compiled(header.spec_id, header.spec_version))
         first = dict(data)
-        if compiled.check is not None:
-            compiled.check(first)
+        if arena.check is not None:
+            arena.check(first)
         now = self.clock.now()
-        batch = encode_batch(now, ((Code.CREATED, first),))
-        resident = self._resident(Still(self._arena(header, compiled).created, first, header, 1))
+        batch = encode_batch(now, ((_CREATION, first),))
+        resident = _resident(Still(arena.created, first, header, 1))
         documents: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             resident.header = attrs.evolve(header, version=0)
@@ -339,16 +354,16 @@ class CaseCache:
                 self._residents.move_to_end(case_id)
                 resident.users += 1
                 return resident
-            still = self._rows.take(case_id) if len(self._rows) else None
+            still = self._rows.take(case_id) if self._rows.table else None
             if still is not None:
-                resident = self._residents[case_id] = self._resident(still)
+                resident = self._residents[case_id] = _resident(still)
                 resident.users += 1
                 return resident
         fresh = self._load(case_id)
         with self._lock:
             # Whoever was faster may have packed it already.
             still = None if case_id in self._residents else self._rows.take(case_id)
-            resident = self._residents.setdefault(case_id, fresh if still is None else self._resident(still))
+            resident = self._residents.setdefault(case_id, fresh if still is None else _resident(still))
             resident.users += 1
             return resident
 
@@ -356,7 +371,7 @@ class CaseCache:
         """Take back one `pin`."""
         with self._lock:
             resident.users -= 1
-            if len(self._residents) > self._hot or len(self) > self._size:
+            if len(self._residents) > self._hot or len(self._residents) + len(self._rows.table) > self._size:
                 self._make_room()
 
     def evict(self, case_id: str | None = None) -> None:
@@ -426,7 +441,7 @@ class CaseCache:
         """Commit the end of a case that an express has brought there all the way."""
         records = journey.log[journey.begun_at :]
         batches = _batches(records, journey.begun_at, journey.express.cuts, now)
-        commits = _commits(resident.header, batches, Phase.COMPLETED)
+        commits = _commits(resident.header, batches, _COMPLETED)
         self._store(resident, commits)
         header = resident.header = commits[-1].header
         resident.since_snapshot += len(records)
@@ -437,7 +452,9 @@ class CaseCache:
         """An express ended in the middle of a handler: its item stays begun, or to spare it, is handed back."""
         if resident.journey is not None:
             self._land(resident)
-            for number in resident.in_flight if spare else ():
+            for number, attempt in resident.in_flight.items() if spare else ():
+                if attempt.said is not None:
+                    resident.case.progress(number, attempt.said, at=self.clock.now())
                 resident.case.hand_back(number, at=self.clock.now())
             resident.in_flight.clear()
             self.commit(resident)
@@ -464,7 +481,8 @@ class CaseCache:
         self._travelling.discard(resident)
         if journey is not None:
             journey.land()
-            attempt = journey.express.job[3]._live = Attempt(self.clock.now)
+            work = journey.express.job[3]
+            attempt = work._live = work._attempt() or Attempt(self.clock.now)
             resident.in_flight[journey.express.job[1]] = attempt
             self.commit(resident, cuts=journey.express.cuts)
 
@@ -629,24 +647,20 @@ class CaseCache:
 
     def _pack(self, resident: Resident) -> None:
         header = resident.header
-        still = resident.rest(self._arenas[header.spec_id, header.spec_version])
+        still = resident.rest(self._arenas)
         if still is None:
             self._residents.move_to_end(header.case_id)
         else:
-            self.forget(resident)
+            resident.stale = True
+            del self._residents[header.case_id]
             self._rows.add(still)
-
-    def _resident(self, still: Still) -> Resident:
-        header = still.header
-        express = self._arenas[header.spec_id, header.spec_version].express
-        return Resident(None, header, express, still, since_snapshot=still.since_snapshot)
 
     def _arena(self, header: CaseHeader, compiled: Compiled) -> Arena:
         key = (header.spec_id, header.spec_version)
         found = self._arenas.get(key)
         if found is None:
             make = partial(self._fresh, compiled)
-            fresh = Arena(make, spec_id=key[0], version=key[1], express=compiled.express)
+            fresh = Arena(make, spec_id=key[0], version=key[1], express=compiled.express, check=compiled.check)
             found = self._arenas.setdefault(key, fresh)
         return found
 
@@ -744,10 +758,6 @@ def _commits(
         runnable=runnable,
         version=before.version + len(batches),
     )
-    earlier = [
-        Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
-        for version, batch in enumerate(batches[:-1], before.version)
-    ]
     last = Commit(
         header=header,
         expected=header.version - 1,
@@ -757,6 +767,12 @@ def _commits(
         closed_items=closed,
         documents=documents,
     )
+    if len(batches) == 1:
+        return [last]
+    earlier = [
+        Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
+        for version, batch in enumerate(batches[:-1], before.version)
+    ]
     return [*earlier, last]
 
 

@@ -46,6 +46,7 @@ class Code(enum.IntEnum):
     CLAIM_EXPIRED = 21
     ATTEMPTS_UNTIL = 22
     ATTEMPTS_SPARED = 23
+    PROGRESSED = 24
     RAISED = 30
     ROUTED = 37
     SAVED = 38
@@ -416,6 +417,9 @@ class CaseState(PeopleRecords):
         item = self.items[number]
         item.spared, item.begun = spared, False
 
+    def _progressed(self, number: int, progress: Any) -> None:
+        self.items[number].progress = progress
+
     def _migrated(self, _: str, __: str, tree: dict[str, Any], dropped: Sequence[int]) -> None:
         """Become the state that the other version has; this one's program is that version's already."""
         self.load(tree)
@@ -562,9 +566,9 @@ class CaseState(PeopleRecords):
                 [i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()
             ],
             "attempts": [
-                [i.number, i.spared, i.begun, i.until]
+                [i.number, i.spared, i.begun, i.until, i.progress]
                 for i in self.items.values()
-                if i.spared or i.begun or i.until is not None
+                if i.spared or i.begun or i.until is not None or i.progress is not None
             ],
             "deadlines": sorted(map(list, self.deadlines.items())),
             **self.people.dump(),
@@ -588,9 +592,9 @@ class CaseState(PeopleRecords):
             for number, net, task, k, state, by, attempt in tree["items"]
         }
         # Older snapshots know no deadlines of items, or less of their attempts.
-        for number, spared, begun, until in tree.get("attempts", ()):
+        for number, spared, begun, until, progress in tree.get("attempts", ()):
             item = self.items[number]
-            item.spared, item.begun, item.until = spared, begun, until
+            item.spared, item.begun, item.until, item.progress = spared, begun, until, progress
         self.deadlines = dict(tree.get("deadlines", ()))
         self.nets = {}
         for each in tree["nets"]:
@@ -666,6 +670,7 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.CLAIM_EXPIRED: CaseState._claim_expired,
     Code.ATTEMPTS_UNTIL: CaseState._attempts_until,
     Code.ATTEMPTS_SPARED: CaseState._attempts_spared,
+    Code.PROGRESSED: CaseState._progressed,
     Code.RAISED: CaseState._raised,
     Code.ROUTED: CaseState._routed,
     Code.SAVED: CaseState._saved,

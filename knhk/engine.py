@@ -81,6 +81,7 @@ class TimeOrderedIds:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._at = 0
+        self._head = ""
         self._tail = 0
 
     def next_id(self) -> str:
@@ -89,10 +90,10 @@ class TimeOrderedIds:
         with self._lock:
             if now > self._at:
                 # The top bit is left free, so that counting on from here never runs over.
-                self._at, self._tail = now, secrets.randbits(63)
+                self._at, self._head, self._tail = now, f"{now:012x}", secrets.randbits(63)
             else:
                 self._tail += 1
-            return f"{self._at:012x}{self._tail:016x}"
+            return f"{self._head}{self._tail:016x}"
 
 
 @attrs.frozen(kw_only=True)
