@@ -46,6 +46,7 @@ class Code(enum.IntEnum):
     CLAIM_EXPIRED = 21
     ATTEMPTS_UNTIL = 22
     ATTEMPTS_SPARED = 23
+    PROGRESSED = 24
     RAISED = 30
     DEADLINE_SET = 31
     DEADLINE_CLEARED = 32
@@ -447,6 +448,9 @@ class CaseState(PeopleRecords):
         item = self.items[number]
         item.spared, item.begun = spared, False
 
+    def _progressed(self, number: int, progress: Any) -> None:
+        self.items[number].progress = progress
+
     def _migrated(self, _: str, __: str, tree: dict[str, Any], dropped: Sequence[int]) -> None:
         """Become the state that the other version has; this one's program is that version's already."""
         self.load(tree)
@@ -594,9 +598,9 @@ class CaseState(PeopleRecords):
                 [i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()
             ],
             "attempts": [
-                [i.number, i.spared, i.begun, i.until]
+                [i.number, i.spared, i.begun, i.until, i.progress]
                 for i in self.items.values()
-                if i.spared or i.begun or i.until is not None
+                if i.spared or i.begun or i.until is not None or i.progress is not None
             ],
             "deadlines": sorted(map(list, self.deadlines.items())),
             **self.people.dump(),
@@ -620,9 +624,9 @@ class CaseState(PeopleRecords):
             for number, net, task, k, state, by, attempt in tree["items"]
         }
         # Older snapshots know no deadlines of items, or less of their attempts.
-        for number, spared, begun, until in tree.get("attempts", ()):
+        for number, spared, begun, until, progress in tree.get("attempts", ()):
             item = self.items[number]
-            item.spared, item.begun, item.until = spared, begun, until
+            item.spared, item.begun, item.until, item.progress = spared, begun, until, progress
         self.deadlines = dict(tree.get("deadlines", ()))
         self.nets = {}
         for each in tree["nets"]:
@@ -702,6 +706,7 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.CLAIM_EXPIRED: CaseState._claim_expired,
     Code.ATTEMPTS_UNTIL: CaseState._attempts_until,
     Code.ATTEMPTS_SPARED: CaseState._attempts_spared,
+    Code.PROGRESSED: CaseState._progressed,
     Code.RAISED: CaseState._raised,
     Code.DEADLINE_SET: CaseState._deadline_set,
     Code.DEADLINE_CLEARED: CaseState._deadline_cleared,

@@ -228,8 +228,8 @@ def _may_go(state: CaseState, of: Any, *, forgetful: bool) -> bool:
     """
     if not state.work or len(state.nets) != 1 or state.deadlines:
         return False
-    if any(state.items[number].begun for number in state.work):
-        # Whether what was cut off may be begun again is for the driver to say.
+    if any(state.items[number].begun or state.items[number].progress is not None for number in state.work):
+        # Whether what was cut off may be begun again is for the driver to say, and what was done of it before.
         return False
     tasks = [state.items[number].task for number in state.work]
     return all(map(of.handles, tasks)) and (forgetful or of.replays(tasks[0]))

@@ -193,6 +193,13 @@ class ItemLife(Raising):
             return "" if caught else why
         return ""
 
+    def progress(self, number: int, said: Any, *, at: int) -> None:
+        """Keep what the handler of a started item said of its progress, for the next attempt if there must be one."""
+        with self._command(at, Phase.RUNNING, Phase.FAILED, Phase.SUSPENDED):
+            item = self.item(number)
+            if item.progress != said:
+                self._record(Code.PROGRESSED, number, said)
+
     def hand_back(self, number: int, *, at: int) -> None:
         """Note that the attempt that was begun is not made after all: it does not count, and another may be begun."""
         with self._command(at, Phase.RUNNING, Phase.FAILED, Phase.SUSPENDED):

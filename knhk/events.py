@@ -43,6 +43,7 @@ class EventKind(enum.Enum):
     ATTEMPT_FAILED = "attempt_failed"
     ATTEMPTS_BOUNDED = "attempts_bounded"
     ATTEMPTS_SPARED = "attempts_spared"
+    ITEM_PROGRESSED = "item_progressed"
     ITEM_CLAIMED = "item_claimed"
     CLAIM_EXPIRED = "claim_expired"
     ERROR_CAUGHT = "error_caught"

@@ -240,6 +240,10 @@ def _attempts_until(state: CaseState, record: Record) -> Told:
     return EventKind.ATTEMPTS_BOUNDED, _item_path(state, record[1]), {"until": record[2]}
 
 
+def _progressed(state: CaseState, record: Record) -> Told:
+    return EventKind.ITEM_PROGRESSED, _item_path(state, record[1]), {"progress": record[2]}
+
+
 def _attempts_spared(state: CaseState, record: Record) -> Told:
     _, number, spared = record
     return EventKind.ATTEMPTS_SPARED, _item_path(state, number), {"spared": spared}
@@ -300,6 +304,7 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.CLAIM_EXPIRED: _claim_expired,
     Code.ATTEMPTS_UNTIL: _attempts_until,
     Code.ATTEMPTS_SPARED: _attempts_spared,
+    Code.PROGRESSED: _progressed,
     Code.RAISED: _raised,
     Code.DEADLINE_SET: _deadline_set,
     Code.DEADLINE_CLEARED: _simple(EventKind.DEADLINE_CLEARED),
