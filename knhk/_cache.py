@@ -368,7 +368,9 @@ class CaseCache:
         """An express ended in the middle of a handler: its item stays begun, or to spare it, is handed back."""
         if resident.journey is not None:
             self._land(resident)
-            for number in resident.in_flight if spare else ():
+            for number, attempt in resident.in_flight.items() if spare else ():
+                if attempt.said is not None:
+                    resident.case.progress(number, attempt.said, at=self.clock.now())
                 resident.case.hand_back(number, at=self.clock.now())
             resident.in_flight.clear()
             self.commit(resident)
@@ -395,7 +397,8 @@ class CaseCache:
         self._travelling.discard(resident)
         if journey is not None:
             journey.land()
-            attempt = journey.express.job[3]._live = Attempt(self.clock.now)
+            work = journey.express.job[3]
+            attempt = work._live = work._attempt() or Attempt(self.clock.now)
             resident.in_flight[journey.express.job[1]] = attempt
             self.commit(resident, cuts=journey.express.cuts)
 
