@@ -37,6 +37,7 @@ from knhk.spec.durations import format_duration, milliseconds
 from knhk.spec.model import (
     END,
     START,
+    Deadline,
     External,
     Http,
     Join,
@@ -141,6 +142,12 @@ class RetryDocument(TypedDict, total=False):
     non_retryable: Sequence[str]
 
 
+DeadlineDocument = TypedDict(
+    "DeadlineDocument", {"after": Duration, "from": Literal["enablement", "start"]}, total=False
+)
+"""By when a task must be complete: how long, counted from what."""
+
+
 class MultipleDocument(TypedDict, total=False):
     """How many instances a task has, and when they are enough."""
 
@@ -238,6 +245,9 @@ class NetBuilder:
         heartbeat: Duration | None = None,
         concurrency: int | None = None,
         breaker: str | None = None,
+        deadline: Duration | Deadline | DeadlineDocument | None = None,
+        requires: str | None = None,
+        ensures: str | None = None,
         replayable: bool = False,
         input: Mapping[str, str] | None = None,  # noqa: A002 - the word of the format
         output: Mapping[str, str] | None = None,
@@ -264,6 +274,9 @@ class NetBuilder:
             heartbeat: how long the handler may be silent.
             concurrency: how many handlers of this task run at once, over all cases.
             breaker: the dependency whose circuit breaker holds the handler back while it is open.
+            deadline: how long after its enablement, or its start, it must be complete.
+            requires: what must hold of the data when it becomes enabled.
+            ensures: what must hold of the data after its completion.
             replayable: the handler has no outside effect.
             input: what its work is given in place of the case's data: expressions by name.
             output: what its result changes in the case's data: expressions by name.
@@ -288,6 +301,9 @@ class NetBuilder:
             "heartbeat": heartbeat,
             "concurrency": concurrency,
             "breaker": breaker,
+            "deadline": deadline,
+            "requires": requires,
+            "ensures": ensures,
             "replayable": replayable or None,
             "input": input,
             "output": output,

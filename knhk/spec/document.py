@@ -22,6 +22,8 @@ from knhk.spec.durations import format_duration
 from knhk.spec.model import (
     Condition,
     Creation,
+    Deadline,
+    DeadlineFrom,
     External,
     Flow,
     Http,
@@ -97,6 +99,9 @@ def _jitter(reading: Reading, value: object, place: str) -> Any:
     return parts[value] if isinstance(value, str) and value in parts else number(0, 1)(reading, value, place)
 
 
+_DEADLINE: Members = {"after": Member("after", duration), "from": Member("since", choice(DeadlineFrom))}
+
+
 def _errors(reading: Reading, value: object, place: str) -> Any:
     if isinstance(value, list | tuple) and not value:
         return reading.refuse(place, 'names no error; "*" means any')
@@ -131,6 +136,11 @@ def _external(reading: Reading, value: object, place: str) -> Any:
 def _trigger(reading: Reading, value: object, place: str) -> Any:
     tree = {"event": value} if isinstance(value, str) else value
     return _make(Trigger, reading, tree, place, _TRIGGER, "event")
+
+
+def _deadline(reading: Reading, value: object, place: str) -> Any:
+    tree = {"after": value} if isinstance(value, str) else value
+    return _make(Deadline, reading, tree, place, _DEADLINE, "after")
 
 
 def _header_names(reading: Reading, value: object, place: str) -> Any:
@@ -219,6 +229,9 @@ _TASK: Members = _same(
     heartbeat=duration,
     concurrency=whole(1),
     breaker=_NAME,
+    deadline=_deadline,
+    requires=text(),
+    ensures=text(),
     replayable=truth,
     input=_mapping,
     output=_mapping,
@@ -391,8 +404,8 @@ def read_document(tree: object) -> Draft:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-_DURATIONS = frozenset({"after", "timer", "timeout", "heartbeat", "initial", "max", "deadline"})
-_WIRE_NAMES = {"source": "from", "target": "to", "required": "partial"}
+_DURATIONS = frozenset({"timer", "timeout", "heartbeat", "initial", "max", "deadline", "after"})
+_WIRE_NAMES = {"source": "from", "since": "from", "target": "to", "required": "partial"}
 
 
 def write_members(element: attrs.AttrsInstance) -> dict[str, Any]:

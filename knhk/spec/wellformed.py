@@ -27,7 +27,7 @@ from knhk.expr import Dialect, compile_expression
 from knhk.spec._manual import problems as people_problems
 from knhk.spec.document import Draft, read_document, to_document
 from knhk.spec.durations import format_duration
-from knhk.spec.failing import error_flow_faults, error_split_faults
+from knhk.spec.failing import deadline_faults, error_flow_faults, error_split_faults
 from knhk.spec.model import (
     END,
     START,
@@ -335,6 +335,10 @@ class _NetCheck:
     def _check_task(self, task: Task, listeners: dict[str, str]) -> None:
         for member, message in (*self._routing(task), *self._references(task), *self._work(task)):
             self._add(("tasks", task.id, *member.split(".")) if member else ("tasks", task.id), message)
+        for member, constraint in (("requires", task.requires), ("ensures", task.ensures)):
+            if constraint is not None:
+                here = inside(inside(self.place, "tasks"), task.id)
+                self._check_expression(inside(here, member), constraint, _DATA)
         if task.multiple is not None:
             self._check_multiple(task.id, task.multiple)
         self._check_mappings(task)
@@ -391,6 +395,7 @@ class _NetCheck:
             if task.retry.deadline is not None and task.retry.deadline <= 0:
                 yield "retry.deadline", "must be longer than nothing"
         yield from self._attempts(task)
+        yield from deadline_faults(task)
         if task.replayable and task.handler is None:
             yield "replayable", "is a promise about a handler, and there is none"
         if task.external is not None and task.external.timeout is not None and task.external.timeout <= 0:
