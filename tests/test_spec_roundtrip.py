@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from knhk.errors import SpecificationError
 from knhk.spec import (
+    CatchUp,
     Condition,
     Creation,
     External,
@@ -23,6 +24,7 @@ from knhk.spec import (
     PartialJoin,
     Remaining,
     Retry,
+    Schedule,
     Specification,
     Split,
     Task,
@@ -200,6 +202,18 @@ SPECIFICATIONS = st.builds(
     root=NETS,
     subnets=st.dictionaries(CONDITION_IDS, NETS, max_size=2),
     data=optional(st.dictionaries(TEXTS, JSON_VALUES, max_size=3)),
+    schedule=optional(
+        st.builds(
+            Schedule,
+            cron=optional(NAMES),
+            every=optional(DURATIONS),
+            repeat=optional(st.sampled_from(["R/2026-01-31T08:00:00Z/P1M", "R3/2026-01-31T08:00:00/PT1H"])),
+            zone=NAMES,
+            data=optional(st.dictionaries(TEXTS, JSON_VALUES, max_size=3)),
+            time=optional(NAMES),
+            catch_up=st.sampled_from(CatchUp),
+        )
+    ),
 )
 
 
