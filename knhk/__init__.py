@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from knhk.errors import (
         CommandError,
         ConcurrentUpdate,
+        ConstraintViolation,
         DataError,
+        Forbidden,
         HandlerError,
         IdempotencyConflict,
         IllegalTransition,
@@ -50,11 +52,14 @@ if TYPE_CHECKING:
     from knhk.limits import Limits
     from knhk.migration import CaseMigration, MigrationReport
     from knhk.patterns import patterns
+    from knhk.people import Directory, Participant
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
     from knhk.work.handlers import Work
+    from knhk.work.organisation import Organisation
     from knhk.work.outbound import Outbound
     from knhk.work.signature import verify_signature
+    from knhk.work.worklist import Worklist
 
 _HOME = {
     "knhk.aio": ("AsyncCase", "AsyncEngine"),
@@ -63,14 +68,19 @@ _HOME = {
     "knhk.events": ("Event", "EventKind"),
     "knhk.migration": ("CaseMigration", "MigrationReport"),
     "knhk.patterns": ("patterns",),
+    "knhk.people": ("Directory", "Participant"),
     "knhk.running": ("RunningCase", "WorkItem"),
     "knhk.work.handlers": ("Work",),
+    "knhk.work.organisation": ("Organisation",),
+    "knhk.work.worklist": ("Worklist",),
     "knhk.work.outbound": ("Outbound",),
     "knhk.work.signature": ("verify_signature",),
     "knhk.errors": (
         "CommandError",
         "ConcurrentUpdate",
+        "ConstraintViolation",
         "DataError",
+        "Forbidden",
         "HandlerError",
         "IdempotencyConflict",
         "IllegalTransition",
@@ -109,10 +119,13 @@ __all__ = (
     "CaseMigration",
     "CommandError",
     "ConcurrentUpdate",
+    "ConstraintViolation",
     "DataError",
+    "Directory",
     "Engine",
     "Event",
     "EventKind",
+    "Forbidden",
     "HandlerError",
     "IdempotencyConflict",
     "IllegalTransition",
@@ -126,11 +139,13 @@ __all__ = (
     "MigrationReport",
     "MissingExtra",
     "ModelError",
+    "Organisation",
     "Outbound",
     "OutboundError",
     "OutboundFailed",
     "OutboundRefused",
     "ParseError",
+    "Participant",
     "Problem",
     "QuarantinedCase",
     "Registration",
@@ -148,6 +163,7 @@ __all__ = (
     "VerificationError",
     "Work",
     "WorkItem",
+    "Worklist",
     "build",
     "patterns",
     "verify_signature",

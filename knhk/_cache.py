@@ -28,6 +28,7 @@ from knhk._express import Journey, depart, express_net, set_out, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk._migration import Moved, Renaming, move
+from knhk._people_rules import audience_of, details_of
 from knhk._plain import plain_data
 from knhk._schema import Check, compile_schema
 from knhk.case import Case
@@ -44,14 +45,23 @@ from knhk.errors import (
 from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
+from knhk.people import Directory
 from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store, StoredCase
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
+from knhk.work.authority import Authority
 from knhk.work.handlers import Work
 from knhk.work.outbox import Outbox, Told
+from knhk.work.people import People
+from knhk.workitem import ItemState
 
 SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
+
+# Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
+_CREATED: Final = Phase.CREATED
+_COMPLETED: Final = Phase.COMPLETED
+_CREATION: Final = Code.CREATED
 
 HOT: Final = 1_000
 """Cases that stay as they are when nobody uses them any more; what was used longer ago is packed."""
@@ -124,6 +134,7 @@ class Resident:
         in_flight: the attempts of the items whose handler runs now.
         doubtful: items whose handler may have been called by a process that ended, without a record of it.
         since_snapshot: records since the last snapshot.
+        shared: the last item that was looked at for somebody to give it to.
         stale: forgotten: whoever waited for the lock must load again.
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
         told: the case as subscribers know it, where there are any.
@@ -138,6 +149,7 @@ class Resident:
     doubtful: dict[int, None] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     since_snapshot: int = 0
+    shared: int = 0
     stale: bool = False
     users: int = 0
     told: Told | None = None
@@ -163,9 +175,9 @@ class Resident:
     @property
     def is_fresh(self) -> bool:
         """Whether it was created and nothing has happened since."""
-        return self._case is None and self._at_rest().outline.phase is Phase.CREATED
+        return self._case is None and self.still is not None and self.still.outline.phase is _CREATED
 
-    def rest(self, arena: Arena) -> Still | None:
+    def rest(self, arenas: Mapping[tuple[str, str], Arena]) -> Still | None:
         """Return what a row can say of the case; None where it is not at rest, or a row would not say all."""
         if self.users or self.journey is not None or self.in_flight or self.doubtful:
             return None
@@ -174,13 +186,21 @@ class Resident:
             return self._at_rest()
         if case.owes or not case.state.in_order:
             return None
-        return self.still or Still(arena.outline(case.state), case.state.data, self.header, self.since_snapshot)
+        if self.still is not None:
+            return self.still
+        header = self.header
+        arena = arenas[header.spec_id, header.spec_version]
+        return Still(arena.outline(case.state), case.state.data, header, self.since_snapshot)
 
     def _at_rest(self) -> Still:
         if self.still is None:
             message = f"case {self.header.case_id} is neither a case nor at rest"
             raise InternalError(message)
         return self.still
+
+
+def _resident(still: Still) -> Resident:
+    return Resident(None, still.header, still.outline.arena.express, still, since_snapshot=still.since_snapshot)
 
 
 class CaseCache:
@@ -196,10 +216,12 @@ class CaseCache:
         dialect: the language of predicates.
         kernel: the class of nets that plays the token game.
         functions: the plain functions by handler name; they may become more.
+        directory: who there is; None: nobody is asked for, and everybody may do everything.
         retry: what follows when a handler raises whose task says nothing of it.
         timed: whether handlers have a time limit even where their tasks state none.
 
     Attributes:
+        people, authority: who may do what, and who judges that; None without a directory.
         plain: `plain_data` within the limit of this engine.
         listeners: are told, while the case is held, of every commit after which it has work that nobody does.
         outbox: makes what subscribers are told of a commit.
@@ -218,7 +240,10 @@ class CaseCache:
         kernel: type[Net] = _hot.Net,
         retry: Retry | None = None,
         timed: bool = False,
+        directory: Directory | None = None,
     ) -> None:
+        self.people = None if directory is None else People(directory, store)
+        self.authority = None if self.people is None else Authority(self.people)
         self.listeners: list[Callable[[CaseHeader, bool], object]] = []
         self._retry = retry
         self._timed = timed
@@ -301,13 +326,15 @@ class CaseCache:
         self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None
     ) -> tuple[Resident, Commit]:
         """Return a new case, and the commit that creates it: it has no items yet, and nothing is due."""
-        compiled = self.compiled(header.spec_id, header.spec_version)
+        arena = self._arenas.get((header.spec_id, header.spec_version))
+        if arena is None:
+            arena = self._arena(header, self.compiled(header.spec_id, header.spec_version))
         first = dict(data)
-        if compiled.check is not None:
-            compiled.check(first)
+        if arena.check is not None:
+            arena.check(first)
         now = self.clock.now()
-        batch = encode_batch(now, ((Code.CREATED, first),))
-        resident = self._resident(Still(self._arena(header, compiled).created, first, header, 1))
+        batch = encode_batch(now, ((_CREATION, first),))
+        resident = _resident(Still(arena.created, first, header, 1))
         documents: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             resident.header = attrs.evolve(header, version=0)
@@ -359,16 +386,16 @@ class CaseCache:
                 self._residents.move_to_end(case_id)
                 resident.users += 1
                 return resident
-            still = self._rows.take(case_id) if len(self._rows) else None
+            still = self._rows.take(case_id) if self._rows.table else None
             if still is not None:
-                resident = self._residents[case_id] = self._resident(still)
+                resident = self._residents[case_id] = _resident(still)
                 resident.users += 1
                 return resident
         fresh = self._load(case_id)
         with self._lock:
             # Whoever was faster may have packed it already.
             still = None if case_id in self._residents else self._rows.take(case_id)
-            resident = self._residents.setdefault(case_id, fresh if still is None else self._resident(still))
+            resident = self._residents.setdefault(case_id, fresh if still is None else _resident(still))
             resident.users += 1
             return resident
 
@@ -376,7 +403,7 @@ class CaseCache:
         """Take back one `pin`."""
         with self._lock:
             resident.users -= 1
-            if len(self._residents) > self._hot or len(self) > self._size:
+            if len(self._residents) > self._hot or len(self._residents) + len(self._rows.table) > self._size:
                 self._make_room()
 
     def evict(self, case_id: str | None = None) -> None:
@@ -446,7 +473,7 @@ class CaseCache:
         """Commit the end of a case that an express has brought there all the way."""
         records = journey.log[journey.begun_at :]
         batches = _batches(records, journey.begun_at, journey.express.cuts, now)
-        commits = _commits(resident.header, batches, Phase.COMPLETED)
+        commits = _commits(resident.header, batches, _COMPLETED)
         self._store(resident, commits)
         header = resident.header = commits[-1].header
         resident.since_snapshot += len(records)
@@ -457,7 +484,9 @@ class CaseCache:
         """An express ended in the middle of a handler: its item stays begun, or to spare it, is handed back."""
         if resident.journey is not None:
             self._land(resident)
-            for number in resident.in_flight if spare else ():
+            for number, attempt in resident.in_flight.items() if spare else ():
+                if attempt.said is not None:
+                    resident.case.progress(number, attempt.said, at=self.clock.now())
                 resident.case.hand_back(number, at=self.clock.now())
             resident.in_flight.clear()
             self.commit(resident)
@@ -484,7 +513,8 @@ class CaseCache:
         self._travelling.discard(resident)
         if journey is not None:
             journey.land()
-            attempt = journey.express.job[3]._live = Attempt(self.clock.now)
+            work = journey.express.job[3]
+            attempt = work._live = work._attempt() or Attempt(self.clock.now)
             resident.in_flight[journey.express.job[1]] = attempt
             self.commit(resident, cuts=journey.express.cuts)
 
@@ -502,6 +532,7 @@ class CaseCache:
             cuts: lengths of the case's records, and when they had that length: a batch has one time.
         """
         try:
+            self._share_out(resident)
             commits = self._prepare(resident, cuts)
         except BaseException:
             # Its records count as stored, and are not.
@@ -522,6 +553,17 @@ class CaseCache:
             waits = len(resident.case.state.work) > len(resident.in_flight)
             for listener in self.listeners:
                 listener(header, waits)
+
+    def _share_out(self, resident: Resident) -> None:
+        """Give away the work of people that came up; what that decides is in the commit of what made it come up."""
+        if self.people is not None and resident.case.state.next_item - 1 > resident.shared:
+            resident.shared = self.people.share_out(
+                resident.case,
+                case_id=resident.header.case_id,
+                spec_id=resident.header.spec_id,
+                after=resident.shared,
+                at=self.clock.now(),
+            )
 
     def _store(self, resident: Resident, commits: Sequence[Commit]) -> None:
         try:
@@ -609,8 +651,13 @@ class CaseCache:
         if not dry_run:
             # With a snapshot, as the records before mean nothing in the new version.
             fresh = Resident(
-                case, attrs.evolve(header, spec_version=version), target.express, since_snapshot=SNAPSHOT_EVERY
+                case,
+                attrs.evolve(header, spec_version=version),
+                target.express,
+                since_snapshot=SNAPSHOT_EVERY,
+                shared=resident.shared,
             )
+            self._share_out(fresh)
             self.store.commit(self._prepare(fresh, ()))
             self.forget(resident)
         return moved
@@ -636,24 +683,20 @@ class CaseCache:
 
     def _pack(self, resident: Resident) -> None:
         header = resident.header
-        still = resident.rest(self._arenas[header.spec_id, header.spec_version])
+        still = resident.rest(self._arenas)
         if still is None:
             self._residents.move_to_end(header.case_id)
         else:
-            self.forget(resident)
+            resident.stale = True
+            del self._residents[header.case_id]
             self._rows.add(still)
-
-    def _resident(self, still: Still) -> Resident:
-        header = still.header
-        express = self._arenas[header.spec_id, header.spec_version].express
-        return Resident(None, header, express, still, since_snapshot=still.since_snapshot)
 
     def _arena(self, header: CaseHeader, compiled: Compiled) -> Arena:
         key = (header.spec_id, header.spec_version)
         found = self._arenas.get(key)
         if found is None:
             make = partial(self._fresh, compiled)
-            fresh = Arena(make, spec_id=key[0], version=key[1], express=compiled.express)
+            fresh = Arena(make, spec_id=key[0], version=key[1], express=compiled.express, check=compiled.check)
             found = self._arenas.setdefault(key, fresh)
         return found
 
@@ -675,7 +718,14 @@ class CaseCache:
             message = f"case {case_id} is set aside: {reason}"
             raise QuarantinedCase(message) from error
         doubtful = {} if self._forgetful else dict.fromkeys(case.state.work)
-        return Resident(case, stored.header, compiled.express, since_snapshot=len(records), doubtful=doubtful)
+        return Resident(
+            case,
+            stored.header,
+            compiled.express,
+            since_snapshot=len(records),
+            doubtful=doubtful,
+            shared=case.state.next_item - 1,
+        )
 
 
 class _Hold:
@@ -744,10 +794,6 @@ def _commits(
         runnable=runnable,
         version=before.version + len(batches),
     )
-    earlier = [
-        Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
-        for version, batch in enumerate(batches[:-1], before.version)
-    ]
     last = Commit(
         header=header,
         expected=header.version - 1,
@@ -757,6 +803,12 @@ def _commits(
         closed_items=closed,
         documents=documents,
     )
+    if len(batches) == 1:
+        return [last]
+    earlier = [
+        Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
+        for version, batch in enumerate(batches[:-1], before.version)
+    ]
     return [*earlier, last]
 
 
@@ -788,6 +840,7 @@ def item_row(case_id: str, case: Case, number: int) -> ItemRow:
     """Return an open item as the worklist shows it."""
     item = case.state.items[number]
     task = case.plan(item).task
+    offered = item.state is ItemState.OFFERED
     return ItemRow(
         case_id=case_id,
         number=number,
@@ -796,4 +849,6 @@ def item_row(case_id: str, case: Case, number: int) -> ItemRow:
         by=item.by,
         roles=() if task.manual is None else task.manual.roles,
         topic="" if task.external is None else task.external.topic,
+        audience=audience_of(case.state, item) if offered and task.manual is not None else (),
+        details={} if task.manual is None else details_of(case.state, item),
     )

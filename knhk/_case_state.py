@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from knhk._kernel import IDLE, Marking, Net
 from knhk._lower import Kind, NetPlan, Program
+from knhk._people_state import PeopleRecords, PeopleState
 from knhk.errors import JournalError
 from knhk.workitem import ItemEntry, ItemState
 
@@ -45,7 +46,17 @@ class Code(enum.IntEnum):
     CLAIM_EXPIRED = 21
     ATTEMPTS_UNTIL = 22
     ATTEMPTS_SPARED = 23
+    PROGRESSED = 24
     RAISED = 30
+    DEADLINE_SET = 31
+    DEADLINE_CLEARED = 32
+    DEADLINE_PASSED = 33
+    ROUTED = 37
+    SAVED = 38
+    ESCALATION_SET = 39
+    ESCALATED = 40
+    CHAINED = 41
+    SKIPPED = 42
     MIGRATED = 47
 
 
@@ -99,10 +110,12 @@ class NetInstance:
 
     __slots__ = (
         "activities",
+        "deadlines",
         "instance",
         "marking",
         "number",
         "offers",
+        "overdue",
         "parent",
         "plan",
         "task",
@@ -122,6 +135,8 @@ class NetInstance:
         self.activities: dict[int, Activity] = {}
         self.offers: dict[int, int] = {}
         self.timers: dict[int, int] = {}
+        self.deadlines: dict[int, int] = {}
+        self.overdue: dict[int, int] = {}
         self.triggers: dict[int, int] = {}
 
     def is_offerable(self, task: int) -> bool:
@@ -129,6 +144,16 @@ class NetInstance:
         if not self.marking.is_ready(task):
             return False
         return self.plan.plans[task].task.trigger is None or self.triggers.get(task, 0) > 0
+
+    def is_at_work(self, task: int) -> bool:
+        """Whether the task has started and not yet passed control."""
+        activity = self.activities.get(task)
+        return activity is not None and bool(activity.open) and not activity.passed
+
+    def stop_clock(self, task: int) -> None:
+        """The activation is over whose deadline ran or had passed."""
+        self.deadlines.pop(task, None)
+        self.overdue.pop(task, None)
 
     def path(self, task: int, instance: int = 0) -> str:
         """Return the path of a task or instance from the root net: ``S#2/B``."""
@@ -145,7 +170,7 @@ _PHASES: Final = {each.value: each for each in Phase}
 _ITEM_STATES: Final = {each.value: each for each in ItemState}
 
 
-class CaseState:
+class CaseState(PeopleRecords):
     """
     Everything that a case is, between two records.
 
@@ -154,6 +179,7 @@ class CaseState:
         touched: net instances that changed since the driver last looked.
         moved: items that appeared, changed or went since the driver last took them, for the worklist.
         work: started items that wait for their handler, in order.
+        people: who did what, and what is known of their work.
         deadlines: by item, in milliseconds since the epoch: when a failed one is tried again, or a started one's claim ends.
     """
 
@@ -166,6 +192,7 @@ class CaseState:
         "nets",
         "next_item",
         "next_net",
+        "people",
         "phase",
         "program",
         "touched",
@@ -185,6 +212,7 @@ class CaseState:
         self.moved: dict[int, None] = {}
         self.work: dict[int, None] = {}
         self.deadlines: dict[int, int] = {}
+        self.people = PeopleState()
 
     def apply(self, record: Record) -> None:
         """Change the state as the record says; raises JournalError where it cannot have happened."""
@@ -245,6 +273,7 @@ class CaseState:
     def _fired(self, net: int, task: int, chosen: Sequence[int]) -> None:
         instance = self._touch(net)
         self._before_start(instance, task)
+        instance.stop_clock(task)
         instance.marking.start(task)
         self._after_start(instance, task)
         if instance.plan.tables.table[task].detached:
@@ -285,7 +314,10 @@ class CaseState:
     ) -> None:
         instance = self._touch(net)
         activity = instance.activities[task]
-        self._close(instance, task, activity.open.pop(k))
+        reference = activity.open.pop(k)
+        if instance.plan.plans[task].kind is Kind.MANUAL:
+            self.people.last_by = self.items[reference].by or self.people.last_by
+        self._close(instance, task, reference)
         activity.completed += 1
         if output:
             self.data.update(output)
@@ -295,6 +327,7 @@ class CaseState:
             instance.marking.complete(task, chosen or ())
         elif end == End.PASSES_ON:
             activity.passed = True
+            instance.stop_clock(task)
             aborts_itself = task in instance.plan.tables.table[task].cancels_tasks
             self._drop_region(instance, task)
             instance.marking.pass_on(task, chosen or ())
@@ -323,6 +356,7 @@ class CaseState:
                 self._drop_item(offered)
             instance.marking.start(task)
             self._after_start(instance, task)
+        instance.stop_clock(task)
         self._drop_activity(instance, task)
         self._drop_region(instance, task)
         instance.marking.complete(task, (position,))
@@ -347,6 +381,7 @@ class CaseState:
     def _withdrawn(self, net: int, task: int) -> None:
         instance = self._touch(net)
         self._before_start(instance, task, persistent=False)
+        instance.stop_clock(task)
         instance.marking.withdraw(task)
 
     def _offered(self, net: int, task: int) -> None:
@@ -361,6 +396,16 @@ class CaseState:
 
     def _timer_cleared(self, net: int, task: int) -> None:
         del self.nets[net].timers[task]
+
+    def _deadline_set(self, net: int, task: int, due: int) -> None:
+        self.nets[net].deadlines[task] = due
+
+    def _deadline_cleared(self, net: int, task: int) -> None:
+        self.nets[net].stop_clock(task)
+
+    def _deadline_passed(self, net: int, task: int) -> None:
+        instance = self.nets[net]
+        instance.overdue[task] = instance.deadlines.pop(task)
 
     def _trigger_held(self, net: int, task: int, held: int) -> None:
         self._touch(net).triggers[task] = held
@@ -403,6 +448,9 @@ class CaseState:
         item = self.items[number]
         item.spared, item.begun = spared, False
 
+    def _progressed(self, number: int, progress: Any) -> None:
+        self.items[number].progress = progress
+
     def _migrated(self, _: str, __: str, tree: dict[str, Any], dropped: Sequence[int]) -> None:
         """Become the state that the other version has; this one's program is that version's already."""
         self.load(tree)
@@ -417,6 +465,7 @@ class CaseState:
             self.items.clear()
             self.work.clear()
             self.deadlines.clear()
+            self.people.posts.clear()
             self.touched.clear()
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -441,16 +490,29 @@ class CaseState:
 
     def _note(self, item: ItemEntry) -> None:
         self.moved[item.number] = None
-        if item.state is ItemState.STARTED and self.nets[item.net].plan.plans[item.task].kind is Kind.HANDLER:
-            self.work[item.number] = None
-        else:
-            self.work.pop(item.number, None)
+        started = item.state is ItemState.STARTED
+        if started or item.state is ItemState.SUSPENDED:
+            plan = self.nets[item.net].plan.plans[item.task]
+            if started and plan.kind is Kind.HANDLER:
+                self.work[item.number] = None
+                return
+            if plan.remembered and item.by:
+                self._remember(plan.task.id, item)
+        self.work.pop(item.number, None)
+
+    def _remember(self, task: str, item: ItemEntry) -> None:
+        """Somebody has his hands on work that others are kept from, or familiar with, for it."""
+        self.people.remember(task, item.by, item.number)
+        for other in self.items.values():
+            if task in self.nets[other.net].plan.plans[other.task].separate:
+                self.moved[other.number] = None
 
     def _drop_item(self, number: int) -> None:
         if self.items.pop(number, None) is not None:
             self.moved[number] = None
             self.work.pop(number, None)
             self.deadlines.pop(number, None)
+            self.people.posts.pop(number, None)
 
     def _open_instance(
         self, net: NetInstance, task: int, activity: Activity, k: int, by: str, offered: int | None
@@ -464,7 +526,9 @@ class CaseState:
             self._note(item)
             activity.open[k] = offered
         else:
-            activity.open[k] = self._open_item(net, task, k, by, ItemState.STARTED)
+            # The instances of work that is shared out among people are offered, each for itself.
+            state = ItemState.OFFERED if plan.shared_out else ItemState.STARTED
+            activity.open[k] = self._open_item(net, task, k, "" if plan.shared_out else by, state)
         if plan.kind is Kind.EXTERNAL:
             self.items[activity.open[k]].attempt += 1
 
@@ -496,6 +560,7 @@ class CaseState:
         activity = net.activities.get(task)
         if activity is None:
             return
+        net.stop_clock(task)
         for reference in activity.open.values():
             self._close(net, task, reference)
         activity.open.clear()
@@ -533,11 +598,12 @@ class CaseState:
                 [i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()
             ],
             "attempts": [
-                [i.number, i.spared, i.begun, i.until]
+                [i.number, i.spared, i.begun, i.until, i.progress]
                 for i in self.items.values()
-                if i.spared or i.begun or i.until is not None
+                if i.spared or i.begun or i.until is not None or i.progress is not None
             ],
             "deadlines": sorted(map(list, self.deadlines.items())),
+            **self.people.dump(),
             "nets": [_dump_net(net) for net in self.nets.values()],
         }
 
@@ -558,9 +624,9 @@ class CaseState:
             for number, net, task, k, state, by, attempt in tree["items"]
         }
         # Older snapshots know no deadlines of items, or less of their attempts.
-        for number, spared, begun, until in tree.get("attempts", ()):
+        for number, spared, begun, until, progress in tree.get("attempts", ()):
             item = self.items[number]
-            item.spared, item.begun, item.until = spared, begun, until
+            item.spared, item.begun, item.until, item.progress = spared, begun, until, progress
         self.deadlines = dict(tree.get("deadlines", ()))
         self.nets = {}
         for each in tree["nets"]:
@@ -568,6 +634,7 @@ class CaseState:
             self.nets[net.number] = net
         for item in self.items.values():
             self._note(item)
+        self.people.load(tree)
         self.touched = {}
         self.moved.clear()
 
@@ -584,6 +651,8 @@ class CaseState:
         net = NetInstance(number, self.program.nets[kind], marking, None if parent < 0 else self.nets[parent], task, k)
         net.offers = dict(tree["offers"])
         net.timers = dict(tree["timers"])
+        net.deadlines = dict(tree.get("deadlines", ()))
+        net.overdue = dict(tree.get("overdue", ()))
         net.triggers = dict(tree["triggers"])
         for each, created, completed, closed, passed, elements, opened in tree["activities"]:
             activity = net.activities[each] = Activity()
@@ -603,6 +672,8 @@ def _dump_net(net: NetInstance) -> dict[str, Any]:
         "seen": sorted(map(list, marking.seen.items())),
         "offers": list(map(list, net.offers.items())),
         "timers": list(map(list, net.timers.items())),
+        "deadlines": list(map(list, net.deadlines.items())),
+        "overdue": list(map(list, net.overdue.items())),
         "triggers": sorted([t, n] for t, n in net.triggers.items() if n),
         "activities": [
             [t, a.created, a.completed, a.closed, a.passed, a.elements, list(map(list, a.open.items()))]
@@ -635,6 +706,16 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.CLAIM_EXPIRED: CaseState._claim_expired,
     Code.ATTEMPTS_UNTIL: CaseState._attempts_until,
     Code.ATTEMPTS_SPARED: CaseState._attempts_spared,
+    Code.PROGRESSED: CaseState._progressed,
     Code.RAISED: CaseState._raised,
+    Code.DEADLINE_SET: CaseState._deadline_set,
+    Code.DEADLINE_CLEARED: CaseState._deadline_cleared,
+    Code.DEADLINE_PASSED: CaseState._deadline_passed,
+    Code.ROUTED: CaseState._routed,
+    Code.SAVED: CaseState._saved,
+    Code.ESCALATION_SET: CaseState._escalation_set,
+    Code.ESCALATED: CaseState._escalated,
+    Code.CHAINED: CaseState._chained,
+    Code.SKIPPED: CaseState._skipped,
     Code.MIGRATED: CaseState._migrated,
 }

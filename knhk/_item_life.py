@@ -9,9 +9,10 @@ from knhk._attempts import Failure, is_retryable, next_attempt, why_no_further
 from knhk._case_state import Code, NetInstance, Phase
 from knhk._decisions import mapped
 from knhk._lower import Kind
+from knhk._people_rules import check_separate, escalated
 from knhk._questions import Due, given_back, next_due
 from knhk._raising import Raising
-from knhk.errors import IllegalTransition
+from knhk.errors import IllegalTransition, InternalError
 from knhk.spec import Retry
 from knhk.workitem import TRANSITIONS, ItemEntry, ItemState, allowed
 
@@ -23,7 +24,8 @@ class ItemLife(Raising):
 
     def advance(self, *, at: int) -> int:
         """
-        Do what is due, in deadline order, each at its own time: timers run, failed work gets its next attempt, claims end.
+        Do what is due, in deadline order, each at its own time: timers run, failed work gets its next attempt, claims
+        end, deadlines pass.
 
         Returns:
             How many of these there were.
@@ -34,7 +36,11 @@ class ItemLife(Raising):
             if due is None or due.at > at:
                 break
             with self._command(due.at, Phase.RUNNING):
-                if due.item:
+                if due.deadline:
+                    self._pass_deadline(self.state.nets[due.net], due.task)
+                elif due.escalates:
+                    self._escalate(self.state.items[due.item], due.at)
+                elif due.item:
                     self._come_due(self.state.items[due.item])
                 else:
                     self._begin(self.state.nets[due.net], due.task, "")
@@ -63,12 +69,13 @@ class ItemLife(Raising):
         with self._command(at, Phase.RUNNING):
             item = self.item(number)
             if (item.state, "start") not in TRANSITIONS:
-                raise _illegal(self.path(item), item, "start")
+                raise illegal(self.path(item), item, "start")
+            check_separate(self.state, item, by or item.by, "start")
             net = self.state.nets[item.net]
             if given_back(self.state, net, item.task, item.instance) is item:
-                self._start_again(item, by)
+                self._start_again(item, by or item.by)
             else:
-                self._begin(net, item.task, by)
+                self._begin(net, item.task, by or item.by)
             self._drive()
 
     def complete_item(self, number: int, output: Mapping[str, Any] | None = None, *, at: int, by: str = "") -> None:
@@ -82,17 +89,25 @@ class ItemLife(Raising):
         activity = net.activities.get(task)
         if k == 0 and net.is_offerable(task) and net.plan.plans[task].task.multiple is None:
             self._check_offered(net, task, k, "complete")
-            self._begin(net, task, by)
+            offered = self.state.items[net.offers[task]]
+            if offered.state is ItemState.UNOFFERED:
+                raise illegal(net.path(task, k), offered, "complete")
+            check_separate(self.state, offered, by or offered.by, "complete")
+            self._begin(net, task, by or offered.by)
             self._drive()
             activity = net.activities.get(task)
-        if activity is None or k not in activity.open or net.plan.plans[task].kind is Kind.SUBNET:
+        # What followed from its start may have ended the case, and with it the item.
+        number = -1 if activity is None or net.plan.plans[task].kind is Kind.SUBNET else activity.open.get(k, -1)
+        item = self.state.items.get(number)
+        if item is None:
             raise self._refusal(net.path(task, k), "complete", "it is not started")
-        item = self.state.items[activity.open[k]]
         if (item.state, "complete") not in TRANSITIONS:
-            raise _illegal(net.path(task, k), item, "complete")
+            raise illegal(net.path(task, k), item, "complete")
         if by and item.by not in ("", by) and net.plan.plans[task].kind is Kind.EXTERNAL:
             # The claim of whoever completes it has run out, and somebody else has it now.
             raise self._refusal(net.path(task, k), "complete", f"it belongs to {item.by!r} now, not to {by!r}")
+        if net.plan.plans[task].kind is Kind.MANUAL:
+            output = self._done_by(item, output, by or item.by)
         mapping = net.plan.plans[task].output
         if mapping is not None:
             given = {**self._mapping_variables(net, task, k), "output": output or {}}
@@ -100,16 +115,28 @@ class ItemLife(Raising):
         self._finish(net, task, k, output)
         self._drive()
 
+    def _done_by(self, item: ItemEntry, output: dict[str, Any] | None, who: str) -> dict[str, Any] | None:
+        """Note who completes work of people, where that matters; returns its output with what was saved of it."""
+        plan = self.plan(item)
+        check_separate(self.state, item, who, "complete")
+        noted = (item.state, item.by) == (ItemState.STARTED, who)
+        if who and not noted and (plan.people is not None or plan.remembered):
+            self._record(Code.ITEM, item.number, ItemState.STARTED.value, who, item.attempt)
+        post = self.state.people.posts.get(item.number)
+        return output if post is None or post.draft is None else {**post.draft, **(output or {})}
+
     def change_item(self, number: int, command: str, *, at: int, by: str | None = None) -> None:
         """Allocate, offer, suspend, resume, fail or retry a work item, as `knhk.workitem.TRANSITIONS` allows."""
         with self._command(at, Phase.RUNNING, Phase.FAILED):
             item = self.item(number)
             state = TRANSITIONS.get((item.state, command))
             if state is None or command in ("start", "complete"):
-                raise _illegal(self.path(item), item, command)
+                raise illegal(self.path(item), item, command)
             if command == "fail":
                 self._fail(item, Failure(text=""))
             else:
+                if state in (ItemState.ALLOCATED, ItemState.STARTED):
+                    check_separate(self.state, item, by or item.by, command)
                 # A handler's attempt is counted when its handler is about to run; external work is begun right here.
                 again = command == "retry" and self.plan(item).kind is Kind.EXTERNAL
                 self._record(Code.ITEM, number, state.value, item.by if by is None else by, item.attempt + again)
@@ -134,7 +161,7 @@ class ItemLife(Raising):
         with self._command(at, Phase.RUNNING, Phase.FAILED):
             item = self.item(number)
             if (item.state, "fail") not in TRANSITIONS:
-                raise _illegal(self.path(item), item, "fail")
+                raise illegal(self.path(item), item, "fail")
             self._fail(item, failure)
             self._drive()
             return number in self.state.deadlines or number not in self.state.items
@@ -165,6 +192,13 @@ class ItemLife(Raising):
                 self._drive()
             return "" if caught else why
         return ""
+
+    def progress(self, number: int, said: Any, *, at: int) -> None:
+        """Keep what the handler of a started item said of its progress, for the next attempt if there must be one."""
+        with self._command(at, Phase.RUNNING, Phase.FAILED, Phase.SUSPENDED):
+            item = self.item(number)
+            if item.progress != said:
+                self._record(Code.PROGRESSED, number, said)
 
     def hand_back(self, number: int, *, at: int) -> None:
         """Note that the attempt that was begun is not made after all: it does not count, and another may be begun."""
@@ -236,13 +270,22 @@ class ItemLife(Raising):
         else:
             self._record(Code.ITEM, item.number, ItemState.OFFERED.value, "", item.attempt)
 
+    def _escalate(self, item: ItemEntry, due: int) -> None:
+        """Take the next step of an item's escalation, or pass it over."""
+        manual = self.plan(item).people
+        if manual is None:
+            raise InternalError(f"{self.path(item)} escalates, and nothing says how")
+        self._record(*escalated(manual, item, self.state.people.posts[item.number].step, due))
+
     def _start_again(self, item: ItemEntry, by: str) -> None:
-        """Start external work that was given back: its task is running all the time."""
-        self._record(Code.ITEM, item.number, ItemState.STARTED.value, by, item.attempt + 1)
+        """Start work that waits while its task is running: given back, or one of several instances that are shared out."""
+        attempt = item.attempt + (self.plan(item).kind is Kind.EXTERNAL)
+        self._record(Code.ITEM, item.number, ItemState.STARTED.value, by, attempt)
         self._claim(self.state.nets[item.net], item.task)
 
 
-def _illegal(name: str, item: ItemEntry, command: str) -> IllegalTransition:
+def illegal(name: str, item: ItemEntry, command: str) -> IllegalTransition:
+    """Return the refusal of a command that does not fit the item's state."""
     options = allowed(item.state)
     message = f"cannot {command} work item {name}: it is {item.state.value}; allowed: {', '.join(options) or 'nothing'}"
     return IllegalTransition(message, status=item.state.value, command=command, allowed=options)

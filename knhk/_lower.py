@@ -13,7 +13,20 @@ import attrs
 
 from knhk._tables import AND, OR, PARTIAL, XOR, Tables, TaskTable, build_tables
 from knhk.expr import Dialect, Expression, compile_expression
-from knhk.spec import END, START, Flow, Join, Net, PartialJoin, Remaining, Specification, Split, Task, Termination
+from knhk.spec import (
+    END,
+    START,
+    Flow,
+    Join,
+    Manual,
+    Net,
+    PartialJoin,
+    Remaining,
+    Specification,
+    Split,
+    Task,
+    Termination,
+)
 from knhk.spec.model import mapping_variables
 
 _JOINS = {Join.AND: AND, Join.XOR: XOR, Join.OR: OR}
@@ -74,7 +87,14 @@ class TaskPlan:
         errors: the error flows, in the order of the text.
         count, for_each, until: the expressions of a multiple-instance task; a constant count is an int.
         subnet: the number of the net that a composite task stands for, or -1.
+        people: what is said of the people who do it beyond their roles, or None.
+        participants: the expression for further participants.
+        separate: ids of the tasks that whoever does this one must not have done, both ways round.
+        remembered: whether it matters later who did it.
+        shared_out: whether its instances are offered, each for itself, instead of started together.
         input, output: the task's mappings, each an expression by name; None: there is none.
+        requires, ensures: the constraints on the data before and after.
+        guarded: whether they have a say when it starts; where it is offered `requires` has it before.
     """
 
     task: Task
@@ -87,8 +107,16 @@ class TaskPlan:
     for_each: Expression | None = None
     until: Expression | None = None
     subnet: int = -1
+    people: Manual | None = None
+    participants: Expression | None = None
+    separate: frozenset[str] = frozenset()
+    remembered: bool = False
+    shared_out: bool = False
     input: Mapping[str, Expression] | None = None
     output: Mapping[str, Expression] | None = None
+    requires: Expression | None = None
+    ensures: Expression | None = None
+    guarded: bool = False
 
     @property
     def maps(self) -> bool:
@@ -108,6 +136,8 @@ class NetPlan:
         index: tasks by name.
         listeners: tasks by the event that they wait for; `triggered` are their numbers.
         timed: the tasks with a timer.
+        deadlines: the tasks with a deadline.
+        conditional: the offered tasks that require something of the data.
         empty: whether it has no task at all, and so ends when it starts.
     """
 
@@ -119,23 +149,53 @@ class NetPlan:
     listeners: Mapping[str, int]
     triggered: tuple[int, ...]
     timed: tuple[int, ...]
+    deadlines: tuple[int, ...]
+    conditional: tuple[int, ...]
     empty: bool
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Program:
-    """A specification, compiled: net 0 is the root."""
+    """A specification, compiled: net 0 is the root; `conditional` is whether any net has such tasks."""
 
     specification: Specification
     nets: tuple[NetPlan, ...]
+    conditional: bool = False
 
 
 def lower(specification: Specification, *, dialect: Dialect = "subset") -> Program:
     """Compile a well-formed specification; the caller has checked it (`Specification.problems`)."""
     names = {name: number for number, name in enumerate(specification.nets())}
-    return Program(
-        specification=specification,
-        nets=tuple(_lower_net(names[name], name, net, names, dialect) for name, net in specification.nets().items()),
+    bonds = _bonds(specification)
+    nets = tuple(
+        _lower_net(names[name], name, net, names, dialect, bonds) for name, net in specification.nets().items()
+    )
+    return Program(specification=specification, nets=nets, conditional=any(net.conditional for net in nets))
+
+
+@attrs.frozen
+class _Bonds:
+    """How tasks hang together through the people who do them: the separate ones by task id, and those to remember."""
+
+    separate: Mapping[str, frozenset[str]]
+    remembered: frozenset[str]
+
+
+def _bonds(specification: Specification) -> _Bonds:
+    separate: dict[str, set[str]] = {}
+    remembered: set[str] = set()
+    for net in specification.nets().values():
+        for task in net.tasks:
+            if task.manual is None:
+                continue
+            for other in task.manual.separate_from:
+                # Whichever is done first keeps its doer from the other.
+                separate.setdefault(task.id, set()).add(other)
+                separate.setdefault(other, set()).add(task.id)
+            if task.manual.familiar_to is not None:
+                remembered.add(task.manual.familiar_to)
+    return _Bonds(
+        {each: frozenset(others) for each, others in separate.items()}, frozenset(remembered | separate.keys())
     )
 
 
@@ -143,7 +203,7 @@ def _implicit(flow: Flow) -> str:
     return f"{flow.source}>{flow.target}"
 
 
-def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], dialect: Dialect) -> NetPlan:
+def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], dialect: Dialect, bonds: _Bonds) -> NetPlan:
     tasks = {task.id: position for position, task in enumerate(net.tasks)}
     between = [_implicit(flow) for flow in net.flows if flow.source in tasks and flow.target in tasks]
     conditions = {
@@ -164,7 +224,7 @@ def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], diale
     table = tuple(
         _lower_task(t, tuple(inputs[t.id]), tuple(outputs[t.id]), conditions, tasks, flows[t.id]) for t in net.tasks
     )
-    plans = tuple(_plan(task, flows[task.id], names, dialect) for task in net.tasks)
+    plans = tuple(_plan(task, flows[task.id], names, dialect, bonds) for task in net.tasks)
     listeners = {task.trigger.event: tasks[task.id] for task in net.tasks if task.trigger is not None}
     return NetPlan(
         number=number,
@@ -180,6 +240,8 @@ def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], diale
         listeners=listeners,
         triggered=tuple(sorted(listeners.values())),
         timed=tuple(number for number, task in enumerate(net.tasks) if task.timer is not None),
+        deadlines=tuple(number for number, task in enumerate(net.tasks) if task.deadline is not None),
+        conditional=tuple(number for number, plan in enumerate(plans) if plan.requires and _is_offered(plan)),
         empty=not net.tasks,
     )
 
@@ -238,7 +300,7 @@ def _kind(task: Task) -> Kind:
     return Kind.EXTERNAL if task.external is not None else Kind.ROUTING
 
 
-def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dialect) -> TaskPlan:
+def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dialect, bonds: _Bonds) -> TaskPlan:
     kind = _kind(task)
     branches: list[Branch] = []
     normal = [(position, flow) for position, flow in enumerate(flows) if not flow.on_error]
@@ -257,11 +319,15 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         for_each = None if multiple.for_each is None else compile_expression(multiple.for_each, dialect=dialect)
         if multiple.until is not None:
             until = compile_expression(multiple.until, variables=("data", "completed", "created"), dialect=dialect)
+    manual = task.manual
+    named = None if manual is None else manual.participants_from
+    shared_out = multiple is not None and manual is not None and not manual.is_plain
+    automatic = (kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) or shared_out) and task.timer is None
     given, gives = mapping_variables(task)
     return TaskPlan(
         task=task,
         kind=kind,
-        automatic=kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) and task.timer is None,
+        automatic=automatic,
         branches=tuple(branches),
         every_output=tuple(position for position, _ in normal),
         errors=tuple(
@@ -273,9 +339,26 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         for_each=for_each,
         until=until,
         subnet=-1 if task.subnet is None else names[task.subnet],
+        people=None if manual is None or manual.is_plain else manual,
+        participants=None if named is None else compile_expression(named, dialect=dialect),
+        separate=bonds.separate.get(task.id, frozenset()) if manual is not None else frozenset(),
+        remembered=manual is not None and task.id in bonds.remembered,
+        shared_out=shared_out,
+        requires=_constraint(task.requires, dialect),
+        ensures=_constraint(task.ensures, dialect),
+        guarded=(task.requires is not None and (automatic or task.timer is not None))
+        or (task.ensures is not None and kind is Kind.ROUTING),
         input=_compiled(task.input, given, dialect),
         output=_compiled(task.output, gives, dialect),
     )
+
+
+def _is_offered(plan: TaskPlan) -> bool:
+    return not plan.automatic and plan.task.timer is None
+
+
+def _constraint(text: str | None, dialect: Dialect) -> Expression | None:
+    return None if text is None else compile_expression(text, dialect=dialect)
 
 
 def _compiled(

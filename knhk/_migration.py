@@ -98,8 +98,24 @@ class _Move:
         dropped = tuple(number for number in self._items if number not in kept)
         deadlines = [each for each in self._tree.get("deadlines", ()) if each[0] in kept]
         attempts = [each for each in self._tree.get("attempts", ()) if each[0] in kept]
-        tree = {**self._tree, "nets": nets, "items": items, "attempts": attempts, "deadlines": deadlines}
+        moved = {"nets": nets, "items": items, "attempts": attempts, "deadlines": deadlines}
+        tree = {**self._tree, **moved, **self._people(kept)}
         return Moved(tree=tree, problems=tuple(self._problems), withdrawn=tuple(self._withdrawn), dropped=dropped)
+
+    def _people(self, kept: set[int]) -> dict[str, Any]:
+        """Keep what is known of the people's work that moves; an escalation goes on where the new version has that step."""
+        if "people" not in self._tree:
+            return {}
+        posts, did, *rest = self._tree["people"]
+        moved = []
+        for number, audience, filtered, step, due, *more in posts:
+            if number in kept:
+                _, net, task, *_ = self._items[number]
+                there = self._still(net, task)
+                after = self._plans[net][1].plans[there].people if there >= 0 else None
+                goes_on = due is not None and after is not None and step < len(after.escalate)
+                moved.append([number, audience, filtered, step, due if goes_on else None, *more])
+        return {"people": [moved, [[self._renaming.task(task), by] for task, by in did], *rest]}
 
     def _net(self, tree: Mapping[str, Any]) -> dict[str, Any] | None:
         number, kind, parent, task, k = tree["id"]
@@ -122,6 +138,8 @@ class _Move:
             "seen": [self._seen(number, each, seen) for each, seen in tree["seen"]],
             "offers": self._offers(number, tree["offers"]),
             "timers": self._timers(number, tree["timers"]),
+            "deadlines": self._deadlines(number, tree.get("deadlines", ())),
+            "overdue": self._deadlines(number, tree.get("overdue", ())),
             "triggers": self._triggers(number, tree["triggers"]),
             "activities": [self._activity(number, *each) for each in tree["activities"]],
         }
@@ -204,6 +222,11 @@ class _Move:
         """Keep the running clocks of the tasks that have a timer there too; the others' stop, as nothing waits for them."""
         moved = [[self._still(net, task), due] for task, due in timers]
         return [[task, due] for task, due in moved if task in self._plans[net][1].timed]
+
+    def _deadlines(self, net: int, deadlines: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Keep the clocks of the tasks that have a deadline there too, as they run."""
+        moved = [[self._still(net, task), due] for task, due in deadlines]
+        return [[task, due] for task, due in moved if task in self._plans[net][1].deadlines]
 
     def _triggers(self, net: int, triggers: Sequence[Sequence[int]]) -> list[list[int]]:
         """Keep the events that were held for tasks that listen to the same there; the others nobody would ever take."""

@@ -12,12 +12,23 @@ from knhk.workitem import ItemEntry, ItemState
 
 
 class Due(NamedTuple):
-    """What comes due at a time: a task's timer, or the deadline of an item (a retry, or the end of a claim; 0: none)."""
+    """
+    What comes due at a time.
+
+    Args:
+        at: when.
+        net, task: whose timer or deadline it is.
+        item: the item that is tried again, whose claim ends, or that is escalated; 0: none.
+        deadline: whether it is the task's deadline.
+        escalates: whether it is an escalation.
+    """
 
     at: int
     net: int
     task: int
     item: int = 0
+    deadline: bool = False
+    escalates: bool = False
 
 
 def locate(state: CaseState, path: str) -> tuple[NetInstance, int, int]:
@@ -44,8 +55,8 @@ def locate(state: CaseState, path: str) -> tuple[NetInstance, int, int]:
 
 
 def given_back(state: CaseState, net: NetInstance, task: int, k: int) -> ItemEntry | None:
-    """Return the item of running external work that waits to be started again, or None."""
-    activity = net.activities.get(task) if net.plan.plans[task].kind is Kind.EXTERNAL else None
+    """Return the item of running work, of people or elsewhere, that waits to be started (again), or None."""
+    activity = net.activities.get(task) if net.plan.plans[task].kind in (Kind.EXTERNAL, Kind.MANUAL) else None
     item = None if activity is None else state.items.get(activity.open.get(k, 0))
     return item if item is not None and item.state in (ItemState.OFFERED, ItemState.ALLOCATED) else None
 
@@ -58,9 +69,16 @@ def next_due(state: CaseState) -> Due | None:
         for task, at in net.timers.items()
         if net.marking.is_ready(task)
     ]
+    for net in state.nets.values():
+        if net.deadlines:
+            due += [Due(at, net.number, task, deadline=True) for task, at in net.deadlines.items()]
     for number, at in state.deadlines.items():
         item = state.items[number]
         due.append(Due(at, item.net, item.task, number))
+    for number, post in state.people.posts.items():
+        item = state.items[number]
+        if post.due is not None and item.state is not ItemState.FAILED:
+            due.append(Due(post.due, item.net, item.task, number, escalates=True))
     return min(due, default=None)
 
 
@@ -80,7 +98,7 @@ def waits(state: CaseState) -> bool:
     if state.deadlines:
         return True
     for net in state.nets.values():
-        if net.timers or net.marking.undecided:
+        if net.timers or net.deadlines or net.marking.undecided:
             return True
         if any(net.marking.is_ready(task) for task in net.plan.triggered):
             return True

@@ -21,6 +21,7 @@ from knhk.events import Event
 from knhk.expr import Dialect
 from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport
+from knhk.people import Directory
 from knhk.ports import CaseHeader, Chance, Clock, IdSource, ItemRow, Store
 from knhk.running import RunningCase, WorkItem
 from knhk.spec import Retry, Specification
@@ -84,6 +85,7 @@ class AsyncEngine:
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
+        directory: Directory | None = None,
     ) -> None:
         self.engine = Engine(
             target,
@@ -99,6 +101,7 @@ class AsyncEngine:
             expressions=expressions,
             kernel=kernel,
             outbound=outbound,
+            directory=directory,
         )
         self._threads = _Threads()
 

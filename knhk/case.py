@@ -8,8 +8,8 @@ timers that are due) belongs to the command.
 A command that is refused raises, and nothing has happened: what it had already written is undone by rebuilding the state
 from its last snapshot and the records since.
 
-The commands on the case and its tasks are here, those on work items in `knhk._item_life`, and what follows by itself in
-`knhk._course`.
+The commands on the case and its tasks are here, those on work items in `knhk._item_life` and `knhk._people_life`, and what
+follows by itself in `knhk._course`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from typing import Any
 from knhk._case_state import Activity, Code, NetInstance, Phase
 from knhk._course import LIVE, Undo
 from knhk._decisions import choose
-from knhk._item_life import ItemLife
 from knhk._migration import Moved
+from knhk._people_life import PeopleLife
+from knhk._people_rules import check_separate
 from knhk._questions import given_back, keeps_event, locate
 from knhk.errors import InternalError
 from knhk.spec import Creation
 
 
-class Case(ItemLife):
+class Case(PeopleLife):
     """
     A case of one specification.
 
@@ -133,9 +134,12 @@ class Case(ItemLife):
             again = given_back(self.state, net, task, k)
             if again is None:
                 self._check_offered(net, task, k, "start")
-                self._begin(net, task, by)
+                offered = self.state.items[net.offers[task]]
+                check_separate(self.state, offered, by or offered.by, "start")
+                self._begin(net, task, by or offered.by)
             else:
-                self._start_again(again, by)
+                check_separate(self.state, again, by or again.by, "start")
+                self._start_again(again, by or again.by)
             self._drive()
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, at: int, by: str = "") -> None:
@@ -173,6 +177,8 @@ class Case(ItemLife):
             wrapped = None if plan.for_each is None else [element]
             self._record(Code.INSTANCE_ADDED, net.number, task, wrapped, by)
             self._claim(net, task)
+            if plan.shared_out:
+                self._share_out(net, task)
             self._drive()
 
     def close_instances(self, path: str, *, at: int) -> None:

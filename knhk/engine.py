@@ -38,6 +38,7 @@ from knhk.errors import (
 from knhk.expr import Dialect
 from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport, migrate_cases
+from knhk.people import Directory
 from knhk.ports import CaseHeader, Chance, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
 from knhk.running import RunningCase
 from knhk.spec import Retry, Specification
@@ -55,6 +56,7 @@ from knhk.work.schedules import Schedules
 from knhk.work.services import Services
 from knhk.work.times import schedule_problems
 from knhk.work.webhooks import Webhooks
+from knhk.work.worklist import Worklist, who_is
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 
@@ -81,6 +83,7 @@ class TimeOrderedIds:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._at = 0
+        self._head = ""
         self._tail = 0
 
     def next_id(self) -> str:
@@ -89,10 +92,10 @@ class TimeOrderedIds:
         with self._lock:
             if now > self._at:
                 # The top bit is left free, so that counting on from here never runs over.
-                self._at, self._tail = now, secrets.randbits(63)
+                self._at, self._head, self._tail = now, f"{now:012x}", secrets.randbits(63)
             else:
                 self._tail += 1
-            return f"{self._at:012x}{self._tail:016x}"
+            return f"{self._head}{self._tail:016x}"
 
 
 @attrs.frozen(kw_only=True)
@@ -123,6 +126,7 @@ class Engine:
             somebody asks for them.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
+        directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
         outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
 
     Attributes:
@@ -146,6 +150,7 @@ class Engine:
         expressions: Dialect = "subset",
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
+        directory: Directory | None = None,
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -167,6 +172,7 @@ class Engine:
             functions=self._handlers.plain,
             retry=None if retry is None else read_retry(retry),
             timed=span is not None,
+            directory=directory,
         )
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
         self.schedules = Schedules(self._cache, self._clock, self._new_header)
@@ -182,6 +188,11 @@ class Engine:
     def clock(self) -> Clock:
         """What tells this engine the time."""
         return self._clock
+
+    @property
+    def directory(self) -> Directory | None:
+        """Who works here, as far as this engine was told."""
+        return None if self._cache.people is None else self._cache.people.directory
 
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
@@ -422,6 +433,19 @@ class Engine:
         while page := self._store.items(state=state, by=by, after=after):
             yield from page
             after = (page[-1].case_id, page[-1].number)
+
+    def worklist(self, participant: str, *, roles: Iterable[str] | None = None) -> Worklist:
+        """
+        Return the work of a participant: what is offered to him, and what is allocated to, started or suspended by him.
+
+        Args:
+            participant: his id.
+            roles: what he is, where no directory says so.
+
+        Raises:
+            Forbidden: the directory does not know him, or not these roles of his.
+        """
+        return Worklist(self._store, who_is(self.directory, participant, roles), self._cache.land)
 
     def run_pending(self) -> int:
         """

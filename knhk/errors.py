@@ -12,12 +12,14 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     │   ├── UnknownCase (LookupError)
     │   ├── UnknownWorkItem (LookupError)
     │   ├── IllegalTransition                .status, .command, .allowed
+    │   ├── Forbidden                        whoever asks may not do that; .participant, .command
     │   ├── LimitExceeded                    a stated limit stands in the way; .limit names it
     │   ├── MigrationRefused                 the case has no place in the other version; .problems lists every reason
     │   ├── SpecificationConflict            this id and version are registered with other content
     │   ├── IdempotencyConflict              this key was used with another request
     │   └── ConcurrentUpdate                 somebody else moved the case first; reload and retry
     ├── DataError (ValueError)               a predicate, a mapping or the schema refuses this data; .expression, .element
+    │   └── ConstraintViolation              a task's requires or ensures does not hold
     ├── HandlerError                         user code raised; __cause__ is it
     ├── StoreError                           the store failed; the case is unchanged
     │   ├── StoreFull                        no space left; nothing was written, reading goes on
@@ -127,6 +129,21 @@ class IllegalTransition(CommandError):
         super().__init__(message)
 
 
+class Forbidden(CommandError):
+    """
+    Whoever asks may not do this, whatever the state; the message says who may.
+
+    Attributes:
+        participant: who asked, or who should have got the work; "" where nobody was named.
+        command: what was asked.
+    """
+
+    def __init__(self, message: str, *, participant: str, command: str) -> None:
+        self.participant = participant
+        self.command = command
+        super().__init__(message)
+
+
 class LimitExceeded(CommandError):
     """
     A stated, configurable limit stands in the way; nothing happened.
@@ -186,6 +203,10 @@ class DataError(KnhkError, ValueError):
         where = f"{element}: " if element else ""
         what = f" in `{expression}`" if expression else ""
         super().__init__(f"{where}{message}{what}")
+
+
+class ConstraintViolation(DataError):
+    """What a task requires or ensures does not hold of this data; the case is unchanged."""
 
 
 class HandlerError(KnhkError):

@@ -155,6 +155,10 @@ def _timer_set(state: CaseState, record: Record) -> Told:
     return EventKind.TIMER_SET, _path(state, record), {"due": record[3]}
 
 
+def _deadline_set(state: CaseState, record: Record) -> Told:
+    return EventKind.DEADLINE_SET, _path(state, record), {"due": record[3]}
+
+
 def _trigger_held(state: CaseState, record: Record) -> Told:
     return EventKind.TRIGGER_HELD, _path(state, record), {"held": record[3]}
 
@@ -201,8 +205,43 @@ def _claim_expired(state: CaseState, record: Record) -> Told:
     return EventKind.CLAIM_EXPIRED, _item_path(state, number), details
 
 
+def _routed(state: CaseState, record: Record) -> Told:
+    _, number, after, audience, _ = record
+    return EventKind.ITEM_ROUTED, _item_path(state, number), _without_none(state=after, audience=audience)
+
+
+def _saved(state: CaseState, record: Record) -> Told:
+    return EventKind.ITEM_SAVED, _item_path(state, record[1]), _without_none(draft=record[2])
+
+
+def _skipped(state: CaseState, record: Record) -> Told:
+    return EventKind.ITEM_SKIPPED, _item_path(state, record[1]), _without_none(by=record[2])
+
+
+def _escalation_set(state: CaseState, record: Record) -> Told:
+    _, number, step, due = record
+    return EventKind.ESCALATION_SET, _item_path(state, number), _without_none(step=step + 1, due=due)
+
+
+def _escalated(state: CaseState, record: Record) -> Told:
+    _, number, step, audience, priority, due = record
+    item = state.items[number]
+    manual = state.nets[item.net].plan.plans[item.task].people
+    notify = None if manual is None else manual.escalate[step].notify
+    details = _without_none(step=step + 1, audience=audience, priority=priority, notify=notify, by=item.by, next=due)
+    return EventKind.ITEM_ESCALATED, _item_path(state, number), details
+
+
+def _chained(_: CaseState, record: Record) -> Told:
+    return EventKind.PARTICIPANT_CHAINED, "", {"by": record[1], "chained": record[2]}
+
+
 def _attempts_until(state: CaseState, record: Record) -> Told:
     return EventKind.ATTEMPTS_BOUNDED, _item_path(state, record[1]), {"until": record[2]}
+
+
+def _progressed(state: CaseState, record: Record) -> Told:
+    return EventKind.ITEM_PROGRESSED, _item_path(state, record[1]), {"progress": record[2]}
 
 
 def _attempts_spared(state: CaseState, record: Record) -> Told:
@@ -265,6 +304,16 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.CLAIM_EXPIRED: _claim_expired,
     Code.ATTEMPTS_UNTIL: _attempts_until,
     Code.ATTEMPTS_SPARED: _attempts_spared,
+    Code.PROGRESSED: _progressed,
     Code.RAISED: _raised,
+    Code.DEADLINE_SET: _deadline_set,
+    Code.DEADLINE_CLEARED: _simple(EventKind.DEADLINE_CLEARED),
+    Code.DEADLINE_PASSED: _simple(EventKind.DEADLINE_PASSED),
+    Code.ROUTED: _routed,
+    Code.SAVED: _saved,
+    Code.ESCALATION_SET: _escalation_set,
+    Code.ESCALATED: _escalated,
+    Code.CHAINED: _chained,
+    Code.SKIPPED: _skipped,
     Code.MIGRATED: _migrated,
 }

@@ -20,8 +20,10 @@ from knhk.history import narrate
 from knhk.migration import migrate_case, refuse
 from knhk.ports import ItemRow
 from knhk.spec.specification import PictureFormat
+from knhk.work.authority import Request
 from knhk.work.case_work import CaseWork
 from knhk.work.failures import raise_first, shortened
+from knhk.work.people_item import PeopleItem
 from knhk.workitem import ItemState
 
 _T = TypeVar("_T")
@@ -263,12 +265,22 @@ class RunningCase(CaseWork):
 
     def start_task(self, path: str, *, by: str = "") -> None:
         """Start an offered task."""
-        self._do(lambda case, at: case.start_task(path, at=at, by=by))
+
+        def start(case: Case, at: int) -> None:
+            self._authorise(case, case.item_at(path), Request("start", by))
+            case.start_task(path, at=at, by=by)
+
+        self._do(start)
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete a started task or instance (an offered one is started first)."""
         plain = self._cache.plain(output, "the output")
-        self._do(lambda case, at: case.complete_task(path, plain, at=at, by=by))
+
+        def complete(case: Case, at: int) -> None:
+            self._authorise(case, case.item_at(path), Request("complete", by))
+            case.complete_task(path, plain, at=at, by=by)
+
+        self._do(complete)
 
     def cancel_task(self, path: str) -> None:
         """Abort a running task, or withdraw an enabled or waiting one."""
@@ -299,6 +311,21 @@ class RunningCase(CaseWork):
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _authorise(self, case: Case, number: int | None, request: Request) -> None:
+        """Refuse a participant's request, where a directory is there to ask; the case itself refuses what is not open."""
+        authority = self._cache.authority
+        item = None if number is None else case.state.items.get(number)
+        if authority is not None and item is not None:
+            authority.check(case, item, request)
+        elif authority is None and request.command in ("pile", "chain"):
+            raise CommandError(f"cannot {request.command}: the engine has no directory (Engine(directory=...))")
+
+    def _pile(self, number: int, by: str, *, piled: bool) -> None:
+        people = self._cache.people
+        task = self._look(lambda case: case.plan(case.item(number)).task.id)
+        if people is not None:
+            people.pile(f"{self._cache.store.header(self.id).spec_id}/{task}", by, piled=piled)
+
     def _look(self, question: Callable[[Case], _T]) -> _T:
         with self._cache.hold(self.id) as resident:
             return question(resident.case)
@@ -322,7 +349,7 @@ class RunningCase(CaseWork):
             return answer
 
 
-class WorkItem:
+class WorkItem(PeopleItem):
     """
     An open piece of work of a case, as it was when somebody looked.
 
@@ -332,6 +359,8 @@ class WorkItem:
         state: offered, allocated, started, suspended or failed.
         by: the participant it is allocated to or was started by; "" for nobody.
         roles, topic: who may do it.
+        audience: whom it is offered to, each as ``role:clerk`` or ``participant:ann``.
+        priority: what its escalation has made of it; 0 at first.
     """
 
     def __init__(self, case: RunningCase, row: ItemRow) -> None:
@@ -343,6 +372,18 @@ class WorkItem:
         self.by = row.by
         self.roles: Sequence[str] = row.roles
         self.topic = row.topic
+        self.audience: Sequence[str] = row.audience
+        self.priority = int(row.details.get("priority", 0))
+
+    @property
+    def draft(self) -> dict[str, Any]:
+        """What was saved of its output."""
+
+        def saved(case: Case) -> dict[str, Any]:
+            post = case.state.people.posts.get(self.number)
+            return {} if post is None or post.draft is None else self._plain(post.draft, "the draft")
+
+        return self._case._look(saved)
 
     def __repr__(self) -> str:
         return f"<work item {self.number} {self.path} {self.state}>"
@@ -354,30 +395,22 @@ class WorkItem:
 
     def start(self, *, by: str = "") -> None:
         """Take the work up; a multiple-instance task starts all its instances, each an item of its own."""
-        self._do(lambda case, at: case.start_item(self.number, at=at, by=by), gone="started")
+        self._ask(Request("start", by), lambda case, at: case.start_item(self.number, at=at, by=by), gone="started")
 
     def complete(self, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete the work (an offered item is started first); `output` joins the case's data."""
         plain = self._case._cache.plain(output, "the output")
-        self._do(lambda case, at: case.complete_item(self.number, plain, at=at, by=by))
+        self._ask(Request("complete", by), lambda case, at: case.complete_item(self.number, plain, at=at, by=by))
 
-    def allocate(self, by: str) -> None:
-        """Give the item to a participant, whether it is offered or already allocated to another."""
-        self._do(lambda case, at: case.change_item(self.number, "allocate", at=at, by=by))
-
-    def offer(self) -> None:
-        """Give an allocated item back to all who may do it."""
-        self._do(lambda case, at: case.change_item(self.number, "offer", at=at, by=""))
-
-    def suspend(self) -> None:
+    def suspend(self, *, by: str = "") -> None:
         """Lay started work aside."""
-        self._do(lambda case, at: case.change_item(self.number, "suspend", at=at))
+        self._ask(Request("suspend", by), lambda case, at: case.change_item(self.number, "suspend", at=at))
 
-    def resume(self) -> None:
+    def resume(self, *, by: str = "") -> None:
         """Take suspended work up again."""
-        self._do(lambda case, at: case.change_item(self.number, "resume", at=at))
+        self._ask(Request("resume", by), lambda case, at: case.change_item(self.number, "resume", at=at))
 
-    def fail(self, reason: str = "", *, error: str = "") -> None:
+    def fail(self, reason: str = "", *, error: str = "", by: str = "") -> None:
         """
         Say that started work has failed.
 
@@ -388,6 +421,7 @@ class WorkItem:
         Args:
             reason: what people are told of it.
             error: the name that error flows may have for it; "" is ``Failed``.
+            by: who says so.
         """
 
         def failed(case: Case, at: int) -> None:
@@ -395,11 +429,26 @@ class WorkItem:
             failure = Failure(text=shortened(reason), kinds=kinds, draw=self._case._handlers.chance.random())
             case.fail_attempt(self.number, failure, at=at)
 
-        self._do(failed)
+        self._ask(Request("fail", by), failed)
 
-    def retry(self) -> None:
+    def retry(self, *, by: str = "") -> None:
         """Start failed work once more."""
-        self._do(lambda case, at: case.change_item(self.number, "retry", at=at))
+        self._ask(Request("retry", by), lambda case, at: case.change_item(self.number, "retry", at=at))
+
+    def _plain(self, data: Mapping[str, Any], what: str) -> dict[str, Any]:
+        return self._case._cache.plain(data, what)
+
+    def _pile(self, by: str, *, piled: bool) -> None:
+        self._case._pile(self.number, by, piled=piled)
+
+    def _ask(self, request: Request, command: Callable[[Case, int], None], *, gone: str = "completed") -> None:
+        """Do a command of a participant, if he may give it."""
+
+        def permitted(case: Case, at: int) -> None:
+            self._case._authorise(case, self.number, request)
+            command(case, at)
+
+        self._do(permitted, gone=gone)
 
     def _do(self, command: Callable[[Case, int], None], *, gone: str = "completed") -> None:
         def then_look(case: Case, at: int) -> ItemRow | None:

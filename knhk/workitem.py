@@ -1,12 +1,13 @@
 """Work items and the table of their legal transitions.
 
-The life of an item is YAWL's, without its resource side: offered, allocated, started, suspended, and one of the ends.
+The life of an item is YAWL's: offered, allocated, started, suspended, and one of the ends.
+Work for people may wait before that, unoffered, for somebody to say whom it is for.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -16,6 +17,7 @@ from knhk.spec import Retry
 class ItemState(enum.Enum):
     """Where a work item is in its life."""
 
+    UNOFFERED = "unoffered"
     OFFERED = "offered"
     ALLOCATED = "allocated"
     STARTED = "started"
@@ -27,6 +29,9 @@ class ItemState(enum.Enum):
 
 
 TRANSITIONS: Final[dict[tuple[ItemState, str], ItemState]] = {
+    (ItemState.UNOFFERED, "offer"): ItemState.OFFERED,
+    (ItemState.UNOFFERED, "allocate"): ItemState.ALLOCATED,
+    (ItemState.UNOFFERED, "start"): ItemState.STARTED,
     (ItemState.OFFERED, "allocate"): ItemState.ALLOCATED,
     (ItemState.ALLOCATED, "allocate"): ItemState.ALLOCATED,
     (ItemState.ALLOCATED, "offer"): ItemState.OFFERED,
@@ -41,6 +46,15 @@ TRANSITIONS: Final[dict[tuple[ItemState, str], ItemState]] = {
     (ItemState.FAILED, "retry"): ItemState.STARTED,
 }
 """What a command makes of an item in a state; a pair that is not here is refused."""
+
+
+PEOPLE: Final[dict[str, tuple[ItemState, ...]]] = {
+    "delegate": (ItemState.ALLOCATED,),
+    "reallocate": (ItemState.STARTED, ItemState.SUSPENDED),
+    "save": (ItemState.STARTED,),
+    "skip": (ItemState.UNOFFERED, ItemState.OFFERED, ItemState.ALLOCATED, ItemState.STARTED),
+}
+"""The states in which work of people takes the commands that only it has."""
 
 
 def allowed(state: ItemState) -> tuple[str, ...]:
@@ -65,6 +79,7 @@ class ItemEntry:
         spared: how many of these attempts count towards no maximum: they were handed back, or a fresh budget was given.
         begun: whether the current attempt was begun and nothing came of it yet.
         until: when all attempts must be over, in milliseconds since the epoch; None: no limit.
+        progress: what the last heartbeat said that was kept, as JSON data.
     """
 
     number: int
@@ -77,11 +92,34 @@ class ItemEntry:
     spared: int = 0
     begun: bool = False
     until: int | None = None
+    progress: Any = None
 
     @property
     def counted(self) -> int:
         """The attempts that count towards a maximum."""
         return self.attempt - self.spared
+
+
+@attrs.define
+class Post:
+    """
+    What is known of an item of people's beyond its state; an item of which there is nothing to know has none.
+
+    Args:
+        audience: whom it is offered to, as ``role:clerk`` or ``participant:ann``; None: as its task says.
+        filtered: whether these must also have the capabilities and positions that its task asks for.
+        step: which step of its escalation is next, from 0.
+        due: when that is, in milliseconds since the epoch; None: never.
+        priority: what an escalation has made of it; 0 at first.
+        draft: what was saved of its output.
+    """
+
+    audience: tuple[str, ...] | None = None
+    filtered: bool = True
+    step: int = 0
+    due: int | None = None
+    priority: int = 0
+    draft: dict[str, Any] | None = None
 
 
 def backoff(retry: Retry, attempt: int, draw: float = 0.0) -> int:

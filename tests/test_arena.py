@@ -309,7 +309,7 @@ def arena_of(specification: Specification) -> Arena:
     def make() -> Case:
         return Case(compiled.program, compiled.kernels, limits=limits)
 
-    return Arena(make, spec_id=specification.id, version="", express=None)
+    return Arena(make, spec_id=specification.id, version="", express=None, check=None)
 
 
 @given(st.integers(0, 2**20), st.integers(1, 2**31), st.dictionaries(st.text(), st.integers() | st.text() | st.none()))

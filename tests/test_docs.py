@@ -31,7 +31,7 @@ import yaml
 
 import knhk
 from knhk.events import EventKind
-from knhk.spec import document
+from knhk.spec import _manual, document
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -172,7 +172,8 @@ def test_the_reference_names_everything_public() -> None:
     reference = {each.stem: each.read_text(encoding="utf-8") for each in (DOCS / "reference").glob("*.md")}
     everything = "\n".join(reference.values())
     tables = (document._TASK, document._FLOW, document._CONDITION, document._MULTIPLE, document._RETRY)
-    tables += (document._MANUAL, document._EXTERNAL, document._TRIGGER, document._PARTIAL, document._HTTP)
+    tables += (document._EXTERNAL, document._TRIGGER, document._PARTIAL, document._HTTP)
+    tables += (_manual._MANUAL, _manual._ALLOCATION, _manual._ESCALATION, _manual._RECIPIENTS)
     members = {name for table in tables for name in table}
 
     assert [] == [name for name in knhk.__all__ if not re.search(rf"knhk\.{name}\b", everything)]

@@ -11,17 +11,25 @@ from hypothesis import strategies as st
 
 from knhk.errors import SpecificationError
 from knhk.spec import (
+    Allocation,
     CatchUp,
     Condition,
     Creation,
+    Deadline,
+    DeadlineFrom,
+    Escalation,
     External,
     Flow,
     Http,
+    Initiator,
     Join,
     Manual,
     Multiple,
     Net,
     PartialJoin,
+    Policy,
+    Privilege,
+    Recipients,
     Remaining,
     Retry,
     Schedule,
@@ -31,6 +39,7 @@ from knhk.spec import (
     Termination,
     Trigger,
     TriggerMode,
+    Unless,
     dump_json,
     dump_yaml,
     from_document,
@@ -117,6 +126,32 @@ MULTIPLE = st.builds(
     remaining=st.sampled_from(Remaining),
     detached=st.booleans(),
 )
+MANUAL = st.builds(
+    Manual,
+    roles=NAME_LISTS,
+    participants=NAME_LISTS,
+    participants_from=optional(TEXTS),
+    capabilities=NAME_LISTS,
+    positions=NAME_LISTS,
+    offer=st.sampled_from(Initiator),
+    allocate=optional(st.builds(Allocation, policy=st.sampled_from(Policy), seed=st.integers(0, 2**31 - 1))),
+    start=st.sampled_from(Initiator),
+    separate_from=NAME_LISTS,
+    familiar_to=optional(NAMES),
+    chained=st.booleans(),
+    privileges=st.lists(st.sampled_from(Privilege), max_size=3, unique=True).map(tuple),
+    escalate=st.lists(
+        st.builds(
+            Escalation,
+            after=DURATIONS,
+            unless=st.sampled_from(Unless),
+            to=optional(st.builds(Recipients, roles=NAME_LISTS, participants=NAME_LISTS)),
+            priority=optional(st.integers(-9, 9)),
+            notify=optional(TEXTS),
+        ),
+        max_size=2,
+    ).map(tuple),
+)
 TASKS = st.builds(
     Task,
     id=TASK_IDS,
@@ -144,7 +179,7 @@ TASKS = st.builds(
             timeout=optional(DURATIONS),
         )
     ),
-    manual=optional(st.builds(Manual, roles=NAME_LISTS)),
+    manual=optional(MANUAL),
     external=optional(st.builds(External, topic=NAMES, timeout=optional(DURATIONS))),
     retry=optional(
         st.builds(
@@ -162,6 +197,9 @@ TASKS = st.builds(
     heartbeat=optional(DURATIONS),
     concurrency=optional(INTEGERS),
     breaker=optional(NAMES),
+    deadline=optional(st.builds(Deadline, after=DURATIONS, since=st.sampled_from(DeadlineFrom))),
+    requires=optional(TEXTS),
+    ensures=optional(TEXTS),
     replayable=st.booleans(),
     input=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),
     output=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),

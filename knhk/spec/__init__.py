@@ -2,7 +2,7 @@
 
 The map, from below:
 
-* `model`: frozen data; `places`, `durations`, `values`: findings, and strict readers of single values
+* `model`, `resourcing`: frozen data; `places`, `durations`, `values`: findings, and strict readers of single values
 * `document`: the tree format, read and written; `json_text`, `yaml_text`, `files`: texts to trees
 * `wellformed`: every problem with its place; `content`: the hash that names a content
 * `specification`: `Specification` with its class methods; `text`: reading by form alone; `builder`: written in Python
@@ -20,11 +20,12 @@ from knhk.spec.model import (
     CatchUp,
     Condition,
     Creation,
+    Deadline,
+    DeadlineFrom,
     External,
     Flow,
     Http,
     Join,
-    Manual,
     Multiple,
     Net,
     PartialJoin,
@@ -38,6 +39,16 @@ from knhk.spec.model import (
     Trigger,
     TriggerMode,
 )
+from knhk.spec.resourcing import (
+    Allocation,
+    Escalation,
+    Initiator,
+    Manual,
+    Policy,
+    Privilege,
+    Recipients,
+    Unless,
+)
 from knhk.spec.specification import Specification
 from knhk.spec.text import dump_json, dump_yaml, from_document, load, parse_json, parse_yaml
 from knhk.spec.wellformed import problems
@@ -47,19 +58,27 @@ __all__ = (
     "END",
     "ROOT",
     "START",
+    "Allocation",
     "CatchUp",
     "Condition",
     "Creation",
+    "Deadline",
+    "DeadlineFrom",
     "Element",
+    "Escalation",
     "External",
     "Flow",
     "Http",
+    "Initiator",
     "Join",
     "Manual",
     "Multiple",
     "Net",
     "NetBuilder",
     "PartialJoin",
+    "Policy",
+    "Privilege",
+    "Recipients",
     "Remaining",
     "Retry",
     "Schedule",
@@ -71,6 +90,7 @@ __all__ = (
     "Termination",
     "Trigger",
     "TriggerMode",
+    "Unless",
     "build",
     "content_hash",
     "dump_json",

@@ -37,10 +37,10 @@ from knhk.spec.durations import format_duration, milliseconds
 from knhk.spec.model import (
     END,
     START,
+    Deadline,
     External,
     Http,
     Join,
-    Manual,
     Multiple,
     PartialJoin,
     Retry,
@@ -49,6 +49,7 @@ from knhk.spec.model import (
     Termination,
     Trigger,
 )
+from knhk.spec.resourcing import Manual
 from knhk.spec.specification import Specification
 
 Duration = str | timedelta
@@ -67,6 +68,48 @@ class ExternalDocument(TypedDict, total=False):
 
     topic: str
     timeout: Duration
+
+
+class AllocationDocument(TypedDict, total=False):
+    """How the engine chooses who does the work."""
+
+    policy: Literal["round_robin", "shortest_queue", "random"]
+    seed: int
+
+
+class RecipientsDocument(TypedDict, total=False):
+    """Whom work is offered to that nobody did in time."""
+
+    roles: Sequence[str]
+    participants: Sequence[str]
+
+
+class EscalationDocument(TypedDict, total=False):
+    """What follows when work gets old."""
+
+    after: Duration
+    unless: Literal["started", "completed"]
+    to: RecipientsDocument
+    priority: int
+    notify: str
+
+
+class ManualDocument(TypedDict, total=False):
+    """Work for people: who may do it, who decides, what they may do with it, and what follows when nobody does it."""
+
+    roles: Sequence[str]
+    participants: Sequence[str]
+    participants_from: str
+    capabilities: Sequence[str]
+    positions: Sequence[str]
+    offer: Literal["system", "participant"]
+    allocate: Literal["participant", "round_robin", "shortest_queue", "random"] | AllocationDocument
+    start: Literal["system", "participant"]
+    separate_from: Sequence[str]
+    familiar_to: str
+    chained: bool
+    privileges: Sequence[Literal["suspend", "deallocate", "delegate", "reallocate", "skip", "pile", "chain"]]
+    escalate: Sequence[EscalationDocument]
 
 
 class HttpDocument(TypedDict, total=False):
@@ -110,6 +153,12 @@ class ScheduleDocument(TypedDict, total=False):
     data: Mapping[str, Any]
     time: str
     catch_up: Literal["one", "all", "none"]
+
+
+DeadlineDocument = TypedDict(
+    "DeadlineDocument", {"after": Duration, "from": Literal["enablement", "start"]}, total=False
+)
+"""By when a task must be complete: how long, counted from what."""
 
 
 class MultipleDocument(TypedDict, total=False):
@@ -202,13 +251,16 @@ class NetBuilder:
         timer: Duration | None = None,
         handler: str | None = None,
         http: str | HttpDocument | Http | None = None,
-        manual: bool | str | Sequence[str] | Manual = False,
+        manual: bool | str | Sequence[str] | Manual | ManualDocument = False,
         external: str | External | ExternalDocument | None = None,
         retry: Retry | RetryDocument | None = None,
         timeout: Duration | None = None,
         heartbeat: Duration | None = None,
         concurrency: int | None = None,
         breaker: str | None = None,
+        deadline: Duration | Deadline | DeadlineDocument | None = None,
+        requires: str | None = None,
+        ensures: str | None = None,
         replayable: bool = False,
         input: Mapping[str, str] | None = None,  # noqa: A002 - the word of the format
         output: Mapping[str, str] | None = None,
@@ -228,13 +280,16 @@ class NetBuilder:
             timer: after which time it runs by itself.
             handler: the name under which the engine finds the Python function.
             http: the request that does the work, or only its URL.
-            manual: work for people: True, or the role or roles it is offered to.
+            manual: work for people: True, the role or roles it is offered to, or all there is to say of it.
             external: work for a program elsewhere: the topic.
             retry: what follows when the handler raises.
             timeout: how long one attempt of the handler may take.
             heartbeat: how long the handler may be silent.
             concurrency: how many handlers of this task run at once, over all cases.
             breaker: the dependency whose circuit breaker holds the handler back while it is open.
+            deadline: how long after its enablement, or its start, it must be complete.
+            requires: what must hold of the data when it becomes enabled.
+            ensures: what must hold of the data after its completion.
             replayable: the handler has no outside effect.
             input: what its work is given in place of the case's data: expressions by name.
             output: what its result changes in the case's data: expressions by name.
@@ -259,6 +314,9 @@ class NetBuilder:
             "heartbeat": heartbeat,
             "concurrency": concurrency,
             "breaker": breaker,
+            "deadline": deadline,
+            "requires": requires,
+            "ensures": ensures,
             "replayable": replayable or None,
             "input": input,
             "output": output,
@@ -379,7 +437,7 @@ def build(
     return SpecificationBuilder(id, version=version, name=name, data=data, schedule=schedule, termination=termination)
 
 
-def _manual(manual: bool | str | Sequence[str] | Manual) -> Any:
+def _manual(manual: bool | str | Sequence[str] | Manual | ManualDocument) -> Any:
     """The keyword for manual work: the role, the roles, or only that there is some."""
     if isinstance(manual, str):
         return {"roles": [manual]}

@@ -16,16 +16,19 @@ from typing import Any
 import attrs
 
 from knhk.errors import Problem
+from knhk.spec._manual import make as _make
+from knhk.spec._manual import manual as _manual
 from knhk.spec.durations import format_duration
 from knhk.spec.model import (
     CatchUp,
     Condition,
     Creation,
+    Deadline,
+    DeadlineFrom,
     External,
     Flow,
     Http,
     Join,
-    Manual,
     Multiple,
     Net,
     PartialJoin,
@@ -90,7 +93,6 @@ _NAME = name()
 _REFERENCES = names(name())
 
 _PARTIAL: Members = {"partial": Member("required", whole(1)), "cancels": Member("cancels", _REFERENCES)}
-_MANUAL: Members = _same(roles=names(_NAME))
 _EXTERNAL: Members = _same(topic=_NAME, timeout=duration)
 _TRIGGER: Members = _same(event=_NAME, mode=choice(TriggerMode))
 
@@ -98,6 +100,9 @@ _TRIGGER: Members = _same(event=_NAME, mode=choice(TriggerMode))
 def _jitter(reading: Reading, value: object, place: str) -> Any:
     parts = {"full": 1.0, "none": 0.0}
     return parts[value] if isinstance(value, str) and value in parts else number(0, 1)(reading, value, place)
+
+
+_DEADLINE: Members = {"after": Member("after", duration), "from": Member("since", choice(DeadlineFrom))}
 
 
 def _errors(reading: Reading, value: object, place: str) -> Any:
@@ -126,10 +131,6 @@ def _join(reading: Reading, value: object, place: str) -> Any:
     return reading.refuse(place, f'must be {listed([*joins])}, or a map with "partial", not {described(value)}')
 
 
-def _manual(reading: Reading, value: object, place: str) -> Any:
-    return Manual() if value is True else _make(Manual, reading, value, place, _MANUAL)
-
-
 def _external(reading: Reading, value: object, place: str) -> Any:
     tree = {"topic": value} if isinstance(value, str) else value
     return _make(External, reading, tree, place, _EXTERNAL, "topic")
@@ -138,6 +139,11 @@ def _external(reading: Reading, value: object, place: str) -> Any:
 def _trigger(reading: Reading, value: object, place: str) -> Any:
     tree = {"event": value} if isinstance(value, str) else value
     return _make(Trigger, reading, tree, place, _TRIGGER, "event")
+
+
+def _deadline(reading: Reading, value: object, place: str) -> Any:
+    tree = {"after": value} if isinstance(value, str) else value
+    return _make(Deadline, reading, tree, place, _DEADLINE, "after")
 
 
 def _header_names(reading: Reading, value: object, place: str) -> Any:
@@ -186,13 +192,6 @@ def _multiple(reading: Reading, value: object, place: str) -> Any:
     return _make(Multiple, reading, value, place, _MULTIPLE)
 
 
-def _make(kind: type, reading: Reading, value: object, place: str, table: Members, *required: str) -> Any:
-    """An object of the model from its members; `BAD` where any of them was refused."""
-    before = reading.report.count
-    values = reading.members(value, place, table, required=required)
-    return BAD if values is BAD or reading.report.count > before else kind(**values)
-
-
 _MULTIPLE: Members = _same(
     count=_count,
     for_each=text(),
@@ -233,6 +232,9 @@ _TASK: Members = _same(
     heartbeat=duration,
     concurrency=whole(1),
     breaker=_NAME,
+    deadline=_deadline,
+    requires=text(),
+    ensures=text(),
     replayable=truth,
     input=_mapping,
     output=_mapping,
@@ -439,8 +441,8 @@ def read_document(tree: object) -> Draft:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-_DURATIONS = frozenset({"timer", "timeout", "heartbeat", "initial", "max", "deadline", "every"})
-_WIRE_NAMES = {"source": "from", "target": "to", "required": "partial"}
+_DURATIONS = frozenset({"timer", "timeout", "heartbeat", "initial", "max", "deadline", "after", "every"})
+_WIRE_NAMES = {"source": "from", "since": "from", "target": "to", "required": "partial"}
 
 
 def write_members(element: attrs.AttrsInstance) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from typing import Any
 
 import attrs
 
+from knhk.spec.resourcing import Manual
+
 START = "start"
 """The input condition of every net."""
 
@@ -124,13 +126,6 @@ class Trigger:
 
 
 @attrs.frozen(kw_only=True)
-class Manual:
-    """Work for people: the task is offered and waits to be started and completed."""
-
-    roles: tuple[str, ...] = ()
-
-
-@attrs.frozen(kw_only=True)
 class External:
     """
     Work for a program elsewhere: offered under a topic, started and completed from outside.
@@ -194,6 +189,27 @@ class Retry:
     jitter: float = 1.0
     deadline: int | None = None
     non_retryable: tuple[str, ...] = ()
+
+
+class DeadlineFrom(enum.Enum):
+    """What a deadline counts from: the task's enablement, or the start of its work."""
+
+    ENABLEMENT = "enablement"
+    START = "start"
+
+
+@attrs.frozen(kw_only=True)
+class Deadline:
+    """
+    By when a task must be complete, or it fails with the error ``Deadline``.
+
+    Args:
+        after: milliseconds.
+        since: what they count from.
+    """
+
+    after: int
+    since: DeadlineFrom = DeadlineFrom.ENABLEMENT
 
 
 ANY_ERROR = "*"
@@ -261,6 +277,9 @@ class Task:
         heartbeat: how many milliseconds a handler may be silent (`Work.heartbeat`) before its attempt counts as failed.
         concurrency: how many handlers of this task an engine runs at once, over all cases.
         breaker: the dependency whose circuit breaker the handler's outcomes are told to, and which holds it back while open.
+        deadline: by when it must be complete.
+        requires: what must hold of ``data`` when it becomes enabled.
+        ensures: what must hold of ``data`` as they are after its completion.
         replayable: the handler has no outside effect, so its result may share the commit of what follows.
         input: what its work is given in place of the case's data: expressions over ``data`` (and ``item``, ``index``) by name.
         output: what its result changes in the case's data: expressions over ``data``, ``output`` (and ``item``, ``index``) by
@@ -286,6 +305,9 @@ class Task:
     heartbeat: int | None = None
     concurrency: int | None = None
     breaker: str | None = None
+    deadline: Deadline | None = None
+    requires: str | None = None
+    ensures: str | None = None
     replayable: bool = False
     input: Mapping[str, str] | None = None
     output: Mapping[str, str] | None = None

@@ -19,14 +19,15 @@ The rules, by the place at which they are reported:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 
 from knhk.errors import ParseError, Problem
 from knhk.expr import Dialect, compile_expression
+from knhk.spec._manual import problems as people_problems
 from knhk.spec.document import Draft, read_document, to_document
 from knhk.spec.durations import format_duration
-from knhk.spec.failing import error_flow_faults, error_split_faults
+from knhk.spec.failing import deadline_faults, error_flow_faults, error_split_faults
 from knhk.spec.model import (
     END,
     START,
@@ -93,6 +94,8 @@ def draft_problems(
             known = specification.subnets
             check = _NetCheck(net, place, subnets=known, damaged=draft.damaged, expressions=expressions, report=report)
             check.run()
+            if not draft.incomplete:
+                check.check_people(_manual_tasks(specification, draft.damaged))
     if specification.schedule is not None:
         _check_schedule(specification.schedule, report)
     return draft.problems + report.problems()
@@ -108,6 +111,17 @@ def _check_schedule(schedule: Schedule, report: Report) -> None:
             report.add("schedule.every", f"must be at least {format_duration(LEAST_EVERY)}")
         if schedule.zone != "UTC":
             report.add("schedule.zone", "means nothing for every, which counts from the registration")
+
+
+def _manual_tasks(specification: SpecificationData, damaged: Collection[str]) -> dict[str, bool]:
+    """By id of a task, in whatever net, whether any such task is work for people; a damaged one may well be."""
+    found: dict[str, bool] = {}
+    for name, net in specification.nets().items():
+        tasks = inside(inside("subnets", name), "tasks") if name else "tasks"
+        for task in net.tasks:
+            manual = task.manual is not None or inside(tasks, task.id) in damaged
+            found[task.id] = found.get(task.id, False) or manual
+    return found
 
 
 class _Expressions:
@@ -172,6 +186,18 @@ class _NetCheck:
                 self._add(("conditions", condition.id), what if self.outputs[condition.id] else unused)
         self._check_flows(suspect)
         self._check_reachability()
+
+    def check_people(self, manual_tasks: Mapping[str, bool]) -> None:
+        """Look at what the work for people says; the other tasks of the specification matter for it."""
+        suspect = self._suspects()
+        for task in self.net.tasks:
+            if task.manual is None or task.id in suspect:
+                continue
+            place = inside(inside(inside(self.place, "tasks"), task.id), "manual")
+            for member, message in people_problems(task.manual, manual_tasks):
+                self.report.add(f"{place}.{member}", message)
+            if task.manual.participants_from is not None:
+                self._check_expression(f"{place}.participants_from", task.manual.participants_from, _DATA)
 
     def _add(self, path: tuple[str, ...], message: str) -> None:
         place = self.place
@@ -327,6 +353,10 @@ class _NetCheck:
     def _check_task(self, task: Task, listeners: dict[str, str]) -> None:
         for member, message in (*self._routing(task), *self._references(task), *self._work(task)):
             self._add(("tasks", task.id, *member.split(".")) if member else ("tasks", task.id), message)
+        for member, constraint in (("requires", task.requires), ("ensures", task.ensures)):
+            if constraint is not None:
+                here = inside(inside(self.place, "tasks"), task.id)
+                self._check_expression(inside(here, member), constraint, _DATA)
         if task.multiple is not None:
             self._check_multiple(task.id, task.multiple)
         self._check_mappings(task)
@@ -383,6 +413,7 @@ class _NetCheck:
             if task.retry.deadline is not None and task.retry.deadline <= 0:
                 yield "retry.deadline", "must be longer than nothing"
         yield from self._attempts(task)
+        yield from deadline_faults(task)
         if task.replayable and task.handler is None:
             yield "replayable", "is a promise about a handler, and there is none"
         if task.external is not None and task.external.timeout is not None and task.external.timeout <= 0:

@@ -18,6 +18,14 @@ _AUDIENCE: Final = "SELECT audience FROM items WHERE case_id = ? AND number = ?"
 _ADMIT: Final = "INSERT INTO audiences (audience, case_id, number) VALUES (?, ?, ?)"
 _DISMISS: Final = "DELETE FROM audiences WHERE audience = ? AND case_id = ? AND number = ?"
 _SELECT: Final = "SELECT case_id, number, path, state, by, roles, topic, audience, details FROM items WHERE"
+_BY_AUDIENCE: Final = (
+    "SELECT * FROM (SELECT case_id, number, path, state, by, roles, topic, audience, details FROM"
+    " (SELECT case_id AS c, number AS n FROM audiences WHERE audience = ? AND (case_id, number) > (?, ?)) CROSS JOIN items"
+    " ON (case_id, number) = (c, n) WHERE "
+)
+_BY_INDEX: Final = " ORDER BY c, n LIMIT ?)"
+_MOST_PARTS: Final = 200
+"""How many words of an audience have a query each; of more the whole list is read."""
 _IN_AUDIENCE: Final = "(case_id, number) IN (SELECT case_id, number FROM audiences WHERE audience IN"
 _NOT_ASIDE: Final = "case_id NOT IN (SELECT cases.case_id FROM cases WHERE quarantined IS NOT NULL)"
 _ORDER: Final = " ORDER BY case_id, number LIMIT ?"
@@ -64,11 +72,16 @@ def find_items(
     if topics is not None:
         where.append(f"topic <> '' AND topic IN ({_marks(topics)})")
         values += topics
-    if audience is not None:
-        where.append(f"{_IN_AUDIENCE} ({_marks(audience)}) AND (case_id, number) > (?, ?))")
-        values += [*audience, *after]
     where.append(_NOT_ASIDE)
-    return f"{_SELECT} {' AND '.join(where)}{_ORDER}", (*values, limit)
+    if audience is None:
+        return f"{_SELECT} {' AND '.join(where)}{_ORDER}", (*values, limit)
+    if not 0 < len(audience) <= _MOST_PARTS:
+        where.append(f"{_IN_AUDIENCE} ({_marks(audience)}) AND (case_id, number) > (?, ?))")
+        return f"{_SELECT} {' AND '.join(where)}{_ORDER}", (*values, *audience, *after, limit)
+    # Each word of the audience has its page by the index, so that what is beyond the page is not looked at.
+    parts = " UNION ".join([_BY_AUDIENCE + " AND ".join(where) + _BY_INDEX] * len(audience))
+    each_values = [value for each in audience for value in (each, *after, *values, limit)]
+    return parts + _ORDER, (*each_values, limit)
 
 
 def read_item(row: Sequence[Any]) -> ItemRow:
