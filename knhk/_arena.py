@@ -14,9 +14,10 @@ import json
 import struct
 from collections.abc import Callable
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from knhk._case_state import CaseState, Code, Phase
+from knhk._schema import Check
 from knhk.case import Case
 from knhk.journal import json_bytes
 from knhk.ports import CaseHeader
@@ -35,16 +36,17 @@ class Outline:
 
     Attributes:
         arena: of the specification version.
-        phase: where the case is in its life.
+        phase, state: where the case is in its life, and the same by name.
         text: the tree as JSON; "" stands for outlines that the rows have themselves.
         number: its place in the table of `Rows`, while `rows` are there that have it; else -1.
     """
 
-    __slots__ = ("arena", "number", "phase", "rows", "text")
+    __slots__ = ("arena", "number", "phase", "rows", "state", "text")
 
     def __init__(self, arena: Arena, phase: Phase, text: bytes) -> None:
         self.arena = arena
         self.phase = phase
+        self.state: str = phase.value
         self.text = text
         self.number = -1
         self.rows = 0
@@ -67,15 +69,19 @@ class Arena:
         make: returns an empty case of it.
         spec_id, version: which one it is.
         express: what an express needs to know of its net, or None.
+        check: of the data, where it has a schema.
 
     Attributes:
         created, completed: where every case begins, and where most end.
     """
 
-    __slots__ = ("_shared", "completed", "created", "express", "loose", "make", "spec_id", "version")
+    __slots__ = ("_shared", "check", "completed", "created", "express", "loose", "make", "spec_id", "version")
 
-    def __init__(self, make: Callable[[], Case], *, spec_id: str, version: str, express: Any) -> None:
+    def __init__(
+        self, make: Callable[[], Case], *, spec_id: str, version: str, express: Any, check: Check | None
+    ) -> None:
         self.make = make
+        self.check = check
         self.spec_id = spec_id
         self.version = version
         self.express = express
@@ -103,34 +109,32 @@ class Arena:
             self._shared.pop(outline.text, None)
 
 
-class Still(NamedTuple):
-    """
-    A case that stands still: what a row says, and what a `Case` can be made of when somebody needs one.
+Still = tuple[Outline, dict[str, Any], CaseHeader, int]
+"""
+A case that stands still, as a row has it: where it is, its data, its header, and its records since the last snapshot.
 
-    Attributes:
-        outline, data: of these it is made.
-        header: its last one, but for what is due and whether work waits, which its row does not say.
-        since_snapshot: records since the last snapshot.
-    """
-
-    outline: Outline
-    data: dict[str, Any]
-    header: CaseHeader
-    since_snapshot: int
+The header is its last one, but for what is due and whether work waits, which a row does not say.
+(A plain tuple: every new case is one, and one with names costs six times as much to make.)
+"""
 
 
 class Rows:
-    """The rows of all packed cases, by case id, the one that was used longest ago first; its owner has the lock."""
+    """
+    The rows of all packed cases; its owner has the lock.
 
-    __slots__ = ("_free", "_outlines", "_rows")
+    Attributes:
+        table: the rows by what stands for the case id, the one that was used longest ago first.
+    """
+
+    __slots__ = ("_free", "_outlines", "table")
 
     def __init__(self) -> None:
-        self._rows: dict[str | bytes, bytes] = {}
+        self.table: dict[str | bytes, bytes] = {}
         self._outlines: list[Outline | None] = []
         self._free: list[int] = []
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.table)
 
     def add(self, still: Still) -> None:
         """Keep a case that is not here yet."""
@@ -148,11 +152,11 @@ class Rows:
             self._outlines[outline.number] = outline
         row = _HEAD.pack(outline.number, header.version, since_snapshot) + content
         outline.rows += 1
-        self._rows[_key(header.case_id)] = row
+        self.table[_key(header.case_id)] = row
 
     def take(self, case_id: str) -> Still | None:
         """Give a case out, which is no row any more; None where it is none."""
-        row = self._rows.pop(_key(case_id), None)
+        row = self.table.pop(_key(case_id), None)
         if row is None:
             return None
         number, version, since_snapshot = _HEAD.unpack_from(row)
@@ -169,21 +173,21 @@ class Rows:
             case_id=case_id,
             spec_id=arena.spec_id,
             spec_version=arena.version,
-            state=outline.phase.value,
+            state=outline.state,
             version=version,
         )
-        return Still(outline, json.loads(row[begin:]), header, since_snapshot)
+        return outline, json.loads(row[begin:]), header, since_snapshot
 
     def drop(self, case_id: str) -> None:
         """Forget a case."""
-        row = self._rows.pop(_key(case_id), None)
+        row = self.table.pop(_key(case_id), None)
         if row is not None:
             self._release(_HEAD.unpack_from(row)[0])
 
     def drop_oldest(self, count: int) -> None:
         """Forget the cases that came first."""
-        for key in tuple(islice(self._rows, count)):
-            self._release(_HEAD.unpack_from(self._rows.pop(key))[0])
+        for key in tuple(islice(self.table, count)):
+            self._release(_HEAD.unpack_from(self.table.pop(key))[0])
 
     def _release(self, number: int) -> Outline:
         outline = self._outlines[number]

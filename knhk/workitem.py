@@ -79,6 +79,7 @@ class ItemEntry:
         spared: how many of these attempts count towards no maximum: they were handed back, or a fresh budget was given.
         begun: whether the current attempt was begun and nothing came of it yet.
         until: when all attempts must be over, in milliseconds since the epoch; None: no limit.
+        progress: what the last heartbeat said that was kept, as JSON data.
     """
 
     number: int
@@ -91,6 +92,7 @@ class ItemEntry:
     spared: int = 0
     begun: bool = False
     until: int | None = None
+    progress: Any = None
 
     @property
     def counted(self) -> int:

@@ -330,6 +330,32 @@ def test_what_is_handed_back_is_refused_when_it_returns(caplog: pytest.LogCaptur
         assert {"attempt": 2} == case.run().data
 
 
+def test_progress_is_put_on_record_while_a_handler_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner records what a handler that still runs has said, and no more often than it is said."""
+    monkeypatch.setattr("knhk.work.runner.KEEP", 0.0)
+    said, let_go = threading.Event(), threading.Event()
+    with Engine(str(tmp_path / "p.db")) as engine:
+        engine.register(line({"id": "A", "handler": "h"}))
+
+        @engine.handler("h")
+        def handle(work: Work) -> None:
+            work.heartbeat({"page": 1})
+            said.set()
+            let_go.wait(30)
+
+        def kept() -> list[Any]:
+            return [event.details["progress"] for event in case.history() if event.kind is EventKind.ITEM_PROGRESSED]
+
+        with engine.serve(workers=1, interval=0.01):
+            (case,) = started(engine, 1)
+            assert said.wait(30)
+            until(lambda: kept() == [{"page": 1}])
+            let_go.set()
+            until(all_are(engine, "completed"))
+
+        assert [{"page": 1}] == kept()
+
+
 def test_a_runner_that_was_not_started_may_be_stopped() -> None:
     """Stopping before starting ends nothing and waits for nothing."""
     with Engine() as engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import operator
 import threading
 from collections.abc import Sequence
 from itertools import islice
@@ -46,15 +47,47 @@ def overtaken(document: Document, expected: int) -> ConcurrentUpdate:
     return ConcurrentUpdate(f"{document.collection} {document.key!r} is not {had} any more: read it again")
 
 
+_FEW: Final = 8
+"""Batches, and work items, of a case that are kept in a tuple, which is half the size of a list or a dictionary of so few."""
+
+
 @attrs.define(eq=False)
 class _Kept:
-    """All that is known of one case."""
+    """
+    All that is known of one case.
+
+    Args:
+        snapshot: the last one, and the version that it was made at.
+        items: the open ones, in a dictionary by number where there are many.
+    """
 
     header: CaseHeader
-    batches: list[bytes] = attrs.field(factory=list)
-    snapshot: bytes | None = None
-    snapshot_version: int = 0
-    items: dict[int, ItemRow] = attrs.field(factory=dict)
+    batches: tuple[bytes, ...] | list[bytes] = ()
+    snapshot: tuple[bytes, int] | None = None
+    items: tuple[ItemRow, ...] | dict[int, ItemRow] = ()
+
+    def add(self, batch: bytes) -> None:
+        """Keep another batch, which is not one of the first few."""
+        if isinstance(self.batches, tuple):
+            self.batches = [*self.batches]
+        self.batches.append(batch)
+
+    def change(self, items: Sequence[ItemRow], closed: Sequence[int]) -> None:
+        """Keep items that are new or changed, and those no longer that are closed."""
+        kept = self.items if isinstance(self.items, dict) else {each.number: each for each in self.items}
+        for each in items:
+            kept[each.number] = each
+        for number in closed:
+            kept.pop(number, None)
+        self.items = kept if len(kept) > _FEW else tuple(kept.values())
+
+    def listed(self) -> list[ItemRow]:
+        """Return the open items by number."""
+        items = self.items.values() if isinstance(self.items, dict) else self.items
+        return sorted(items, key=_by_number)
+
+
+_by_number: Final = operator.attrgetter("number")
 
 
 class _Opened:
@@ -70,10 +103,15 @@ class _Opened:
         self.lock.acquire()
         if self.closed:
             self.lock.release()
-            raise StoreUnavailable("the store is closed")
+            raise self.refusal()
 
     def __exit__(self, *error: object) -> None:
         self.lock.release()
+
+    @staticmethod
+    def refusal() -> StoreUnavailable:
+        """Say that it is closed; whoever is in a hurry asks for lock and closed himself."""
+        return StoreUnavailable("the store is closed")
 
 
 class MemoryStore:
@@ -99,7 +137,9 @@ class MemoryStore:
 
     def commit(self, commits: Sequence[Commit]) -> None:
         """Store all steps, or none and raise."""
-        with self._opened:
+        with self._opened.lock:
+            if self._opened.closed:
+                raise self._opened.refusal()
             self._validate(commits)
             for commit in commits:
                 self._apply(commit)
@@ -110,9 +150,8 @@ class MemoryStore:
             kept = self._kept(case_id)
             if kept.header.quarantined:
                 raise QuarantinedCase(f"case {case_id!r} is set aside: {kept.header.quarantined}")
-            return StoredCase(
-                header=kept.header, snapshot=kept.snapshot, batches=tuple(kept.batches[kept.snapshot_version :])
-            )
+            snapshot, since = kept.snapshot or (None, 0)
+            return StoredCase(header=kept.header, snapshot=snapshot, batches=tuple(kept.batches[since:]))
 
     def history(self, case_id: str) -> tuple[bytes, ...]:
         """Read all batches of a case from its creation on."""
@@ -157,7 +196,7 @@ class MemoryStore:
                 item
                 for kept in map(self._cases.__getitem__, cases)
                 if not kept.header.quarantined
-                for _, item in sorted(kept.items.items())
+                for item in kept.listed()
                 if (item.case_id, item.number) > after
                 and (state is None or item.state == state)
                 and (by is None or item.by == by)
@@ -228,7 +267,9 @@ class MemoryStore:
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""
-        with self._opened:
+        with self._opened.lock:
+            if self._opened.closed:
+                raise self._opened.refusal()
             stored = self._latest.get(spec_id) if version is None else self._specifications.get((spec_id, version))
             if stored is not None:
                 return stored
@@ -264,13 +305,13 @@ class MemoryStore:
 
     def _validate(self, commits: Sequence[Commit]) -> None:
         """Raise if any of the commits cannot be applied after those before it; after this, applying cannot fail."""
-        versions: dict[str, int] = {}
+        before: dict[str, CaseHeader] = {}
         keys: set[str] = set()
-        aside: set[str] = set()
         written: dict[tuple[str, str], int] = {}
         for commit in commits:
-            refuse_malformed(commit)
             header = commit.header
+            if commit.items or header.version != commit.expected + 1 or commit.expected < 0:
+                refuse_malformed(commit)
             case_id = header.case_id
             if (header.spec_id, header.spec_version) not in self._specifications:
                 raise UnknownSpecification(
@@ -281,17 +322,18 @@ class MemoryStore:
                 if key in self._keys or key in keys:
                     raise IdempotencyConflict(f"idempotency key {key!r} was used before")
                 keys.add(key)
-            kept = self._cases.get(case_id)
-            stored = versions.get(case_id, kept.header.version if kept is not None else 0)
-            if not stored and commit.expected:
+            last = before.get(case_id)
+            if last is None:
+                kept = self._cases.get(case_id)
+                last = None if kept is None else kept.header
+            stored = 0 if last is None else last.version
+            if last is None and commit.expected:
                 raise UnknownCase(f"case {case_id!r} is not in the store")
-            if case_id in aside or (kept is not None and kept.header.quarantined):
+            if last is not None and last.quarantined:
                 raise QuarantinedCase(f"case {case_id!r} is set aside")
             if stored != commit.expected:
                 raise ConcurrentUpdate(f"case {case_id!r} is at version {stored}, not {commit.expected}: reload it")
-            versions[case_id] = header.version
-            if header.quarantined:
-                aside.add(case_id)
+            before[case_id] = header
             if commit.documents or commit.removed:
                 self._validate_documents(commit.documents, commit.removed, written)
 
@@ -324,13 +366,14 @@ class MemoryStore:
             else:
                 self._ids.append(header.case_id)
         kept.header = header
-        kept.batches.append(commit.batch)
+        if len(kept.batches) < _FEW:
+            kept.batches = (*kept.batches, commit.batch)
+        else:
+            kept.add(commit.batch)
         if commit.snapshot is not None:
-            kept.snapshot, kept.snapshot_version = commit.snapshot, header.version
-        for item in commit.items:
-            kept.items[item.number] = item
-        for number in commit.closed_items:
-            kept.items.pop(number, None)
+            kept.snapshot = commit.snapshot, header.version
+        if commit.items or commit.closed_items:
+            kept.change(commit.items, commit.closed_items)
         if commit.idempotency is not None:
             key, digest = commit.idempotency
             self._keys[key] = (header.case_id, digest)
@@ -339,12 +382,13 @@ class MemoryStore:
         self._index(header)
 
     def _index(self, header: CaseHeader) -> None:
+        case_id = header.case_id
         works = header.state == RUNNING and not header.quarantined
         if works and header.due is not None:
-            self._due[header.case_id] = header.due
-        else:
-            self._due.pop(header.case_id, None)
+            self._due[case_id] = header.due
+        elif case_id in self._due:
+            del self._due[case_id]
         if works and header.runnable:
-            self._runnable.add(header.case_id)
+            self._runnable.add(case_id)
         else:
-            self._runnable.discard(header.case_id)
+            self._runnable.discard(case_id)
