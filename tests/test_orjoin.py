@@ -828,6 +828,24 @@ def test_a_round_that_is_not_mentioned_has_not_begun() -> None:
     assert [WAITING, ENABLED, WAITING] == found
 
 
+def test_what_no_round_mentions_has_not_come() -> None:
+    """A partial join without memory has seen none of its inputs, in either search."""
+    both = net(A="x -> b", P={"flow": "a b -> q", "join": 2}, J={"flow": "m q -> o", "join": "or"})
+    shared = net(
+        A="x -> c",
+        P={"flow": "c d -> q", "join": 1},
+        R={"flow": "c e -> r", "join": 1},
+        J={"flow": "m q -> o", "join": "or"},
+    )
+
+    found = []
+    for of in (both, shared):
+        state = of.state("m x")
+        found.append(OrJoinAnalysis(of.tables).decide(of.tasks.index("J"), state.tokens, state.status, {}))
+
+    assert [ENABLED, WAITING] == found
+
+
 # --- the exclusions ---------------------------------------------------------------------------------------------------
 
 
