@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from knhk.errors import (
         CommandError,
         ConcurrentUpdate,
+        ConstraintViolation,
         DataError,
         Forbidden,
         HandlerError,
@@ -77,6 +78,7 @@ _HOME = {
     "knhk.errors": (
         "CommandError",
         "ConcurrentUpdate",
+        "ConstraintViolation",
         "DataError",
         "Forbidden",
         "HandlerError",
@@ -117,6 +119,7 @@ __all__ = (
     "CaseMigration",
     "CommandError",
     "ConcurrentUpdate",
+    "ConstraintViolation",
     "DataError",
     "Directory",
     "Engine",
