@@ -30,6 +30,7 @@ from knhk.work.admission import Held
 from knhk.work.attempt import call_within, wake
 from knhk.work.breaker import Breaker
 from knhk.work.case_work import Job
+from knhk.work.correspondence import Delivered
 from knhk.work.failures import raise_first
 from knhk.work.outbound import Outbound
 from knhk.work.runner import DRAIN, Runner
@@ -204,6 +205,25 @@ class AsyncEngine:
     async def tick(self, now: int | None = None) -> int:
         """Run the timers that are due, as `Engine.tick`."""
         return await self._threads.call(self.engine.tick, now)
+
+    async def send_event(
+        self,
+        name: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        correlate: Mapping[str, Any] | None = None,
+        spec_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Delivered:
+        """Deliver an event to the running cases that it is meant for, as `Engine.send_event`."""
+        return await self._threads.call(
+            self.engine.send_event,
+            name,
+            data,
+            correlate=correlate,
+            spec_id=spec_id,
+            idempotency_key=idempotency_key,
+        )
 
     async def deliver(self, now: int | None = None) -> int:
         """Send the messages of webhooks that are due, as `Engine.deliver`; the webhooks are in `engine.webhooks`."""
