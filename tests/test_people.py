@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 import knhk
 from knhk import Forbidden, IllegalTransition
+from knhk.stores._worklist import find_items
 from tests.people import EVERY_PRIVILEGE, begun, office, queues, work_of
 
 CLERKS = {"roles": ["clerk"]}
@@ -522,6 +525,33 @@ def test_many_words_of_an_audience_are_found(tmp_path: Any) -> None:
         for count, found in ((300, ["a"]), (5, []), (100, ["a"])):
             roles = [f"r{number}" for number in range(count)]
             assert [row.path for row in engine.worklist("ann", roles=roles).offered()] == found
+
+
+def test_a_page_costs_the_same_however_much_is_open(tmp_path: Any) -> None:
+    """What an SQLite store does for a page of a worklist does not grow with the work that is open elsewhere."""
+    work = []
+    for many in (150, 1_500):
+        path = tmp_path / f"{many}.db"
+        with knhk.Engine(str(path), durability="off") as engine:
+            engine.register(work_of({"a": {"roles": ["clerk", "senior"]}}))
+            engine.run_many(engine.create_many("work", [None] * many), threads=1)
+        query, values = find_items(
+            case_id=None,
+            state=None,
+            by=None,
+            topics=None,
+            audience=["participant:ann", "role:clerk", "role:senior"],
+            after=("", 0),
+            limit=100,
+        )
+        counted = []
+        connection = sqlite3.connect(path)
+        connection.set_progress_handler(lambda counted=counted: counted.append(1) or 0, 100)
+        with contextlib.closing(connection):
+            assert len(connection.execute(query, values).fetchall()) == 100
+        work.append(len(counted))
+
+    assert work[1] < 1.2 * work[0]
 
 
 # --- the directory --------------------------------------------------------------------------------------------------------
