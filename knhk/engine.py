@@ -29,6 +29,7 @@ from knhk.errors import (
     CommandError,
     ConcurrentUpdate,
     DataError,
+    DirectoryError,
     HandlerError,
     IdempotencyConflict,
     KnhkError,
@@ -188,7 +189,7 @@ class Engine:
     @property
     def directory(self) -> Directory | None:
         """Who works here, as far as this engine was told."""
-        return None if self._cache.people is None else self._cache.people.directory
+        return None if self._cache.people is None else self._cache.people.directory.directory
 
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
@@ -357,7 +358,7 @@ class Engine:
         def run(case: RunningCase) -> None:
             try:
                 case.run()
-            except (CommandError, DataError, HandlerError) as error:
+            except (CommandError, DataError, HandlerError, DirectoryError) as error:
                 failures.append(error)
 
         if threads <= 1:
@@ -439,8 +440,11 @@ class Engine:
 
         Raises:
             Forbidden: the directory does not know him, or not these roles of his.
+            DirectoryError: the directory failed.
         """
-        return Worklist(self._store, who_is(self.directory, participant, roles), self._cache.land)
+        people = self._cache.people
+        found = who_is(None if people is None else people.directory, participant, roles)
+        return Worklist(self._store, found, self._cache.land)
 
     def run_pending(self) -> int:
         """
@@ -457,7 +461,7 @@ class Engine:
             except (QuarantinedCase, ConcurrentUpdate):
                 # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
                 continue
-            except (CommandError, HandlerError) as error:
+            except (CommandError, HandlerError, DirectoryError) as error:
                 failures.append(error)
             driven += 1
         raise_first(failures)
@@ -506,7 +510,7 @@ class Engine:
                 except (QuarantinedCase, ConcurrentUpdate):
                     # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
                     count = 0
-                except (CommandError, DataError) as error:
+                except (CommandError, DataError, DirectoryError) as error:
                     failures.append(error)
                     count = 0
                 ran += count

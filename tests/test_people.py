@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable
@@ -11,8 +12,10 @@ import pytest
 
 import knhk
 from knhk import Forbidden, IllegalTransition
+from knhk.people import Guarded, works_for
 from knhk.stores._worklist import find_items
-from tests.people import EVERY_PRIVILEGE, begun, office, queues, work_of
+from knhk.testing.clock import ManualClock
+from tests.people import EVERY_PRIVILEGE, HOUR, begun, office, queues, work_of
 
 CLERKS = {"roles": ["clerk"]}
 
@@ -489,6 +492,20 @@ def test_queues_come_in_pages(tmp_path: Any, target: str) -> None:
         assert found == expected
 
 
+def test_an_asynchronous_engine_gives_pages() -> None:
+    """An AsyncEngine gives a page of a participant's work, with or without a directory."""
+
+    async def play() -> None:
+        async with knhk.AsyncEngine(directory=office()) as engine:
+            await engine.register(work_of({"a": CLERKS}))
+            await (await engine.create_case("work")).run()
+
+            assert [row.path for row in (await engine.worklist("ann")).items] == ["a"]
+            assert (await engine.worklist("ann", "started")).items == ()
+
+    asyncio.run(play())
+
+
 def test_a_page_looks_past_what_somebody_may_not_do() -> None:
     """Items in an audience's list that a participant is kept from fill no page of his."""
     engine = knhk.Engine(directory=office())
@@ -558,21 +575,36 @@ def test_a_page_costs_the_same_however_much_is_open(tmp_path: Any) -> None:
 
 
 def test_a_directory_that_fails_ends_the_command() -> None:
-    """What a directory raises reaches the caller, and nothing of the command has happened."""
+    """What a directory raises reaches the caller as a DirectoryError, and nothing of the command has happened."""
 
-    class Broken(knhk.Organisation):
-        def participants(self, role: str | None = None) -> tuple[knhk.Participant, ...]:
-            message = f"no connection, asked for {role}"
-            raise ConnectionError(message)
+    class Broken:
+        def participant(self, participant_id: str) -> knhk.Participant | None:
+            raise ConnectionError(participant_id)
 
-    engine = knhk.Engine(directory=Broken([]))
-    engine.register(work_of({"a": CLERKS}))
-    case = engine.create_case("work")
-    with pytest.raises(ConnectionError, match="asked for clerk"):
+        def participants(self, role: str | None = None) -> list[knhk.Participant]:
+            raise ConnectionError(role)
+
+        def reports_to(self, position: str) -> str | None:
+            raise ConnectionError(position)
+
+    engine = knhk.Engine(directory=Broken(), clock=ManualClock(0))
+    engine.register(work_of({"a": {"roles": ["clerk"]}}))
+    net = knhk.build("late")
+    net.sequence(net.start, net.task("wait", timer="1h"), net.task("a", manual="clerk"), net.end)
+    engine.register(net.specification())
+    case, late = engine.create_case("work"), engine.create_case("late").run()
+    with pytest.raises(knhk.DirectoryError, match="the directory of people failed: ConnectionError: clerk") as caught:
         case.start()
 
+    assert isinstance(caught.value.__cause__, ConnectionError)
     assert case.state == "created"
     assert [each.kind.value for each in case.history()] == ["case_created"]
+    for give in (lambda: engine.worklist("ann"), lambda: engine.tick(HOUR)):
+        with pytest.raises(knhk.DirectoryError):
+            give()
+    assert late.next_due == HOUR
+    with pytest.raises(knhk.DirectoryError, match="ConnectionError: head"):
+        works_for(Guarded(Broken()), knhk.Participant(id="x", positions=["head"]), knhk.Participant(id="y"))
 
 
 def test_the_directory_is_asked_anew_each_time() -> None:
