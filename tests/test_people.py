@@ -409,6 +409,30 @@ def test_an_added_instance_is_offered_too() -> None:
     assert case.next_due is not None
 
 
+def test_work_with_a_timer_comes_up_when_it_is_due() -> None:
+    """Work that waits for its timer is offered when that is due, to those it is for, with its clock running from then on."""
+    tree: dict[str, Any] = {
+        "id": "work",
+        "tasks": {
+            "remind": {"timer": "2h", "manual": {"roles": ["clerk"], "escalate": [{"after": "1h", "priority": 3}]}}
+        },
+        "flows": [{"from": "start", "to": "remind"}, {"from": "remind", "to": "end"}],
+    }
+    engine = knhk.Engine(directory=office(), clock=ManualClock(0))
+    engine.register(knhk.Specification.from_dict(tree))
+    case = engine.create_case("work").run()
+    assert queues(engine, "ann") == {}
+    engine.tick(2 * HOUR)
+
+    assert queues(engine, "ann") == {"offered": ["remind"]}
+    assert case.next_due == 3 * HOUR
+    with pytest.raises(Forbidden, match="it is for role clerk"):
+        case.start_task("remind", by="dora")
+    case.start_task("remind", by="ann")
+    case.complete_task("remind", by="ann")
+    assert case.state == "completed"
+
+
 def test_plain_work_starts_all_its_instances_together() -> None:
     """Work that says no more than its roles stays as it was: one offer, and whoever starts it starts all instances."""
     tree: dict[str, Any] = {
