@@ -120,8 +120,8 @@ class Engine:
         timeout: how long one attempt of a handler may take whose task states none, as ``"30s"`` or a timedelta; None: no limit.
         clock, ids, chance: for tests; what tells the time, names cases, and draws the waits between attempts.
         cache: how many cases stay in memory while nobody uses them.
-        hot: how many of these stay ready for use; the others are packed, a few bytes beside their data, and unpacked when
-            somebody asks for them.
+        hot: how many of these stay ready for use; of the others those that are not over are packed, a few bytes beside their
+            data, and unpacked when somebody asks for them.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
