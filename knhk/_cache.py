@@ -259,6 +259,38 @@ class CaseCache:
             resident.header = header
         return resident, Commit(header=header, expected=0, batch=batch, idempotency=idempotency, documents=documents)
 
+    def launch(
+        self,
+        header: CaseHeader,
+        data: Mapping[str, Any],
+        *,
+        idempotency: tuple[str, str],
+        documents: tuple[Document, ...],
+    ) -> None:
+        """
+        Create a case and start it, in one commit that also writes documents.
+
+        Args:
+            header, data, idempotency: as in `create`.
+            documents: what is written beside it.
+
+        Raises:
+            DataError, CommandError: the case refuses the data, or cannot be started.
+            KnhkError: what the store's `commit` raises.
+        """
+        compiled = self.compiled(header.spec_id, header.spec_version)
+        case = self._fresh(compiled)
+        case.create(self.plain(data, "the data of the schedule"))
+        case.start(at=self.clock.now())
+        resident = Resident(case, attrs.evolve(header, version=0), compiled.express)
+        (commit,) = self._prepare(resident, ())
+        self.store.commit([attrs.evolve(commit, idempotency=idempotency, documents=(*commit.documents, *documents))])
+        resident.header = commit.header
+        with self._lock:
+            self._residents[header.case_id] = resident
+            self._make_room()
+        self._tell_listeners(resident)
+
     def hold(self, case_id: str) -> _Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
         return _Hold(self, case_id)
@@ -425,10 +457,14 @@ class CaseCache:
         if not commits:
             return
         self._store(resident, commits)
-        resident.header = header = commits[-1].header
+        resident.header = commits[-1].header
         for number, attempt in resident.in_flight.items():
             if number not in resident.case.state.items:
                 attempt.lose("its work is gone")
+        self._tell_listeners(resident)
+
+    def _tell_listeners(self, resident: Resident) -> None:
+        header = resident.header
         if self.listeners and (header.runnable or header.due is not None):
             waits = len(resident.case.state.work) > len(resident.in_flight)
             for listener in self.listeners:
