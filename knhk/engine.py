@@ -123,8 +123,8 @@ class Engine:
         timeout: how long one attempt of a handler may take whose task states none, as ``"30s"`` or a timedelta; None: no limit.
         clock, ids, chance: for tests; what tells the time, names cases, and draws the waits between attempts.
         cache: how many cases stay in memory while nobody uses them.
-        hot: how many of these stay ready for use; the others are packed, a few bytes beside their data, and unpacked when
-            somebody asks for them.
+        hot: how many of these stay ready for use; of the others those that are not over are packed, a few bytes beside their
+            data, and unpacked when somebody asks for them.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
@@ -158,6 +158,7 @@ class Engine:
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
         self._expressions = expressions
         span = None if timeout is None else read_span(timeout, "timeout")
+        policy = None if retry is None else read_retry(retry)
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
         self._outbound = outbound if outbound is not None else Outbound()
         services = Services(self._outbound, self._clock, dialect=expressions)
@@ -171,8 +172,8 @@ class Engine:
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
-            retry=None if retry is None else read_retry(retry),
-            timed=span is not None,
+            retry=policy,
+            timed=span is not None or (policy is not None and policy.deadline is not None),
             directory=directory,
         )
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
