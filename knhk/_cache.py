@@ -130,7 +130,7 @@ class CaseCache:
         clock: stamps commits.
         limits: what one case may do.
         size: how many cases stay in memory when nobody uses them.
-        hot: how many of these stay as they are; the others are packed.
+        hot: how many of these stay as they are; the others are packed, or forgotten where they are over.
         dialect: the language of predicates.
         kernel: the class of nets that plays the token game.
         functions: the plain functions by handler name; they may become more.
@@ -610,14 +610,17 @@ class CaseCache:
                 self.forget(resident)
 
     def _pack(self, resident: Resident) -> None:
-        header = resident.header
-        still = resident.rest(self._arenas)
-        if still is None:
-            self._residents.move_to_end(header.case_id)
-        else:
-            resident.stale = True
-            del self._residents[header.case_id]
-            self._rows.add(still)
+        case_id = resident.header.case_id
+        if resident.is_idle:
+            # Whoever asks for a case that is over gets it from the store: the room is for those that go on.
+            still = None if resident.is_over else resident.rest(self._arenas)
+            if still is not None or resident.is_over:
+                resident.stale = True
+                del self._residents[case_id]
+                if still is not None:
+                    self._rows.add(still)
+                return
+        self._residents.move_to_end(case_id)
 
     def _arena(self, header: CaseHeader, compiled: Compiled) -> Arena:
         key = (header.spec_id, header.spec_version)

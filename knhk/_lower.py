@@ -335,7 +335,9 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
             until = compile_expression(multiple.until, variables=("data", "completed", "created"), dialect=dialect)
     manual = task.manual
     named = None if manual is None else manual.participants_from
-    shared_out = multiple is not None and manual is not None and not manual.is_plain
+    # What starts by its timer comes up then, and somebody has to take it up, too.
+    comes_up_started = multiple is not None or task.timer is not None
+    shared_out = comes_up_started and manual is not None and not manual.is_plain
     automatic = (kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) or shared_out) and task.timer is None
     given, gives = mapping_variables(task)
     meant = None if task.trigger is None else task.trigger.correlate

@@ -16,7 +16,15 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 from knhk._cache import HOT, Kernel
 from knhk.engine import Engine, Registration
-from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, QuarantinedCase, StoreUnavailable
+from knhk.errors import (
+    CommandError,
+    ConcurrentUpdate,
+    DirectoryError,
+    HandlerError,
+    KnhkError,
+    QuarantinedCase,
+    StoreUnavailable,
+)
 from knhk.events import Event
 from knhk.expr import Dialect
 from knhk.limits import Limits
@@ -34,6 +42,7 @@ from knhk.work.correspondence import Delivered
 from knhk.work.failures import raise_first
 from knhk.work.outbound import Outbound
 from knhk.work.runner import DRAIN, Runner
+from knhk.work.worklist import Page, Place
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -178,6 +187,22 @@ class AsyncEngine:
             self.engine.migrate, spec_id, to=to, cases=cases, dry_run=dry_run, progress=progress, **renamed
         )
 
+    async def worklist(
+        self,
+        participant: str,
+        queue: str = "offered",
+        *,
+        roles: Iterable[str] | None = None,
+        after: Place | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Return a page of a participant's work, as `Worklist.page` of `Engine.worklist`."""
+
+        def page() -> Page:
+            return self.engine.worklist(participant, roles=roles).page(queue, after=after, limit=limit)
+
+        return await self._threads.call(page)
+
     async def run_pending(self) -> int:
         """Do the automatic work that waits in any case; returns how many cases were driven, as `Engine.run_pending`."""
         failures: list[KnhkError] = []
@@ -188,7 +213,7 @@ class AsyncEngine:
             except (QuarantinedCase, ConcurrentUpdate):
                 # As in the synchronous engine: what is so is in the store, and the rest goes on.
                 continue
-            except (CommandError, HandlerError) as error:
+            except (CommandError, HandlerError, DirectoryError) as error:
                 failures.append(error)
             driven += 1
         raise_first(failures)

@@ -29,6 +29,7 @@ from knhk.errors import (
     CommandError,
     ConcurrentUpdate,
     DataError,
+    DirectoryError,
     HandlerError,
     IdempotencyConflict,
     KnhkError,
@@ -123,8 +124,8 @@ class Engine:
         timeout: how long one attempt of a handler may take whose task states none, as ``"30s"`` or a timedelta; None: no limit.
         clock, ids, chance: for tests; what tells the time, names cases, and draws the waits between attempts.
         cache: how many cases stay in memory while nobody uses them.
-        hot: how many of these stay ready for use; the others are packed, a few bytes beside their data, and unpacked when
-            somebody asks for them.
+        hot: how many of these stay ready for use; of the others those that are not over are packed, a few bytes beside their
+            data, and unpacked when somebody asks for them.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
@@ -158,6 +159,7 @@ class Engine:
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
         self._expressions = expressions
         span = None if timeout is None else read_span(timeout, "timeout")
+        policy = None if retry is None else read_retry(retry)
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
         self._outbound = outbound if outbound is not None else Outbound()
         services = Services(self._outbound, self._clock, dialect=expressions)
@@ -171,8 +173,8 @@ class Engine:
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
-            retry=None if retry is None else read_retry(retry),
-            timed=span is not None,
+            retry=policy,
+            timed=span is not None or (policy is not None and policy.deadline is not None),
             directory=directory,
         )
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
@@ -194,7 +196,7 @@ class Engine:
     @property
     def directory(self) -> Directory | None:
         """Who works here, as far as this engine was told."""
-        return None if self._cache.people is None else self._cache.people.directory
+        return None if self._cache.people is None else self._cache.people.directory.directory
 
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
@@ -364,7 +366,7 @@ class Engine:
         def run(case: RunningCase) -> None:
             try:
                 case.run()
-            except (CommandError, DataError, HandlerError) as error:
+            except (CommandError, DataError, HandlerError, DirectoryError) as error:
                 failures.append(error)
 
         if threads <= 1:
@@ -446,8 +448,11 @@ class Engine:
 
         Raises:
             Forbidden: the directory does not know him, or not these roles of his.
+            DirectoryError: the directory failed.
         """
-        return Worklist(self._store, who_is(self.directory, participant, roles), self._cache.land)
+        people = self._cache.people
+        found = who_is(None if people is None else people.directory, participant, roles)
+        return Worklist(self._store, found, self._cache.land)
 
     def run_pending(self) -> int:
         """
@@ -464,7 +469,7 @@ class Engine:
             except (QuarantinedCase, ConcurrentUpdate):
                 # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
                 continue
-            except (CommandError, HandlerError) as error:
+            except (CommandError, HandlerError, DirectoryError) as error:
                 failures.append(error)
             driven += 1
         raise_first(failures)
@@ -513,7 +518,7 @@ class Engine:
                 except (QuarantinedCase, ConcurrentUpdate):
                     # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
                     count = 0
-                except (CommandError, DataError) as error:
+                except (CommandError, DataError, DirectoryError) as error:
                     failures.append(error)
                     count = 0
                 ran += count
