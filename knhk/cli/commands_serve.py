@@ -43,7 +43,8 @@ def serve() -> None:
     """
     loaded = _configured()
     serving, observing = _server("serving"), _server("observing")
-    observing.log_as_json(loaded.settings.log_level)
+    settings = loaded.settings
+    observing.log_as_json(settings.log_level, instance=settings.instance_id, region=settings.region)
     for warning in loaded.warnings:
         serving.LOG.warning(warning)
     configuration = _server("configuration")

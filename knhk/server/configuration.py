@@ -137,6 +137,7 @@ _TRUTHS: Final = {
 }
 _SECRET: Final = frozenset({"jwt_secret"})
 _RATES: Final = re.compile(r"(\s*[^=,\s]+/[^=,\s]+=[0-9]+(\.[0-9]+)?\s*(,|$))*")
+_TRUST_DOMAIN: Final = re.compile(r"spiffe://[a-z0-9][a-z0-9._-]{0,254}")
 _LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -245,6 +246,8 @@ def _contradictions(settings: Configuration, given: Mapping[str, str]) -> list[s
         found.append(f"{variable('tls_cert')} and {variable('tls_key')} go together: give both, or none")
     if settings.tls_client_ca and not settings.tls_cert:
         found.append(f"{variable('tls_client_ca')} needs {variable('tls_cert')} and {variable('tls_key')}")
+    if settings.trust_domain and not _TRUST_DOMAIN.fullmatch(settings.trust_domain):
+        found.append(f"{variable('trust_domain')}={settings.trust_domain!r}: must be spiffe:// and a domain")
     for name in ("jwt_secret_file", "jwt_public_key_file", "tls_cert", "tls_key", "tls_client_ca"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
