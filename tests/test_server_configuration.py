@@ -26,7 +26,8 @@ ALL = {variable(each.name) for each in attrs.fields(Configuration)}
     ("name", "values"),
     [
         ("API_PORT", ("abc", "-1", "65536", "1.5", "")),
-        ("GRPC_PORT", ("x", "70000")),
+        ("GRPC_PORT", ("x", "70000", "9090")),
+        ("TRUST_DOMAIN", ("knhk.org", "spiffe://", "https://knhk.org")),
         ("RATE_LIMIT", ("0", "-1", "many", "nan", "inf")),
         ("DRAIN_TIMEOUT", ("0", "soon")),
         ("AUTH_ENABLED", ("maybe", "", "2")),
@@ -124,6 +125,7 @@ def test_origin_of_every_value() -> None:
         ({"WORKFLOW_API_HOST": "0.0.0.0", "WORKFLOW_INSECURE": "true"}, False),
         ({"WORKFLOW_API_HOST": "0.0.0.0", "WORKFLOW_AUTH_ENABLED": "false", "WORKFLOW_INSECURE": "true"}, True),
         ({"WORKFLOW_API_HOST": "127.0.0.1"}, False),
+        ({"WORKFLOW_OTEL_ENDPOINT": "http://collector:4317"}, True),
         ({"WORKFLOW_AUDIT_ENABLED": "false"}, True),
         ({"WORKFLOW_RATE_LIMIT_ENABLED": "no"}, True),
     ],
@@ -166,6 +168,23 @@ def test_state_path_that_cannot_be(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="WORKFLOW_STATE_PATH"):
         make(Configuration(state_path=str(tmp_path / "file" / "state")))
+
+
+def test_trust_domain_is_shown() -> None:
+    """The trust domain is shown, and that nothing uses it yet."""
+    with served(trust_domain="spiffe://knhk.org") as service:
+        parts = service.client.simulate_get("/health/components").json["components"]
+
+    assert "spiffe://knhk.org" in parts["workload-identity"]["detail"]
+
+
+def test_tls_is_refused(tmp_path: Path) -> None:
+    """A certificate is not silently left unused: it refuses the start."""
+    (tmp_path / "pem").write_text("pem")
+    file = str(tmp_path / "pem")
+
+    with pytest.raises(ConfigurationError, match="WORKFLOW_TLS_CERT: TLS is not built"):
+        load({"WORKFLOW_TLS_CERT": file, "WORKFLOW_TLS_KEY": file})
 
 
 @pytest.mark.parametrize("name", ["full", "normal", "off"])

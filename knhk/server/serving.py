@@ -16,13 +16,14 @@ from types import FrameType
 from typing import Any, Final
 
 import attrs
-from waitress.server import create_server
+from waitress.server import BaseWSGIServer, create_server
 
 from knhk.engine import SystemClock
 from knhk.ports import Store
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
+from knhk.server.framing import Channel
 from knhk.server.health import Health
 from knhk.server.identity import verifier_of
 from knhk.server.observing import Figures
@@ -210,7 +211,8 @@ class Server:
         self._made = made
         settings = made.settings
         try:
-            self._socket = socket.create_server((settings.api_host, settings.api_port), backlog=1024)
+            family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+            self._socket = socket.create_server((settings.api_host, settings.api_port), family=family, backlog=1024)
         except OSError as error:
             where = f"{settings.api_host}:{settings.api_port}"
             names = f"{variable('api_host')}, {variable('api_port')}"
@@ -229,6 +231,9 @@ class Server:
             clear_untrusted_proxy_headers=True,
             expose_tracebacks=False,
         )
+        # One socket, one server.
+        assert isinstance(self._server, BaseWSGIServer)
+        self._server.channel_class = Channel
         self._over = threading.Event()
 
     def run(self, ready: Callable[[int], None]) -> None:
