@@ -36,14 +36,16 @@ def _configured() -> Any:
 @click.command()
 def serve() -> None:
     """
-    Serve the REST API, configured by the variables WORKFLOW_*.
+    Serve the REST API.
 
+    It is configured by the variables WORKFLOW_*; `knhk config` prints them.
     Without any key a secret is made in the state directory at the first start; `knhk token` signs with it.
     SIGTERM ends it in order: not ready first, then what has arrived is answered.
     """
     loaded = _configured()
     serving, observing = _server("serving"), _server("observing")
-    observing.log_as_json(loaded.settings.log_level)
+    settings = loaded.settings
+    observing.log_as_json(settings.log_level, instance=settings.instance_id, region=settings.region)
     for warning in loaded.warnings:
         serving.LOG.warning(warning)
     configuration = _server("configuration")
@@ -71,7 +73,11 @@ def serve() -> None:
     "--hours", type=click.FloatRange(min=0, min_open=True), default=12.0, show_default=True, help="How long it counts."
 )
 def token(*, subject: str, roles: tuple[str, ...], tenant: str, hours: float) -> None:
-    """Print a token for development, signed with the secret of the service that is configured here."""
+    """
+    Print a token for development.
+
+    It is signed with the secret of the service that is configured here.
+    """
     loaded = _configured()
     identity, rights, configuration, serving = (
         _server("identity"),
@@ -107,7 +113,11 @@ def token(*, subject: str, roles: tuple[str, ...], tenant: str, hours: float) ->
 @click.command()
 @json_option
 def config(*, as_json: bool) -> None:
-    """Print every setting of the service and where it came from; secrets are masked."""
+    """
+    Print every setting of the service.
+
+    Each is shown with where it came from; secrets are masked.
+    """
     loaded = _configured()
     rows = loaded.table()
     if as_json:
@@ -120,7 +130,7 @@ def config(*, as_json: bool) -> None:
 
 @click.group()
 def audit() -> None:
-    """The record of calls, outside of the service."""
+    """Export or verify the record of calls."""
 
 
 @audit.command("export")

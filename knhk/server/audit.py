@@ -19,13 +19,15 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import attrs
 
 from knhk.errors import ConcurrentUpdate, KnhkError
-from knhk.ports import Document, Store
+from knhk.ports import Commit, Document, Store
 
 LINKS: Final = "audit"
 ENTRIES: Final = "audit-entries"
@@ -52,6 +54,7 @@ class Entry:
         resource: about what: the id of a case, a work item, a workflow; "" for a list.
         outcome: the HTTP status.
         trace: the id under which the call is found in traces and logs.
+        region: where it was answered; "" where no region is configured.
     """
 
     at: int
@@ -61,6 +64,7 @@ class Entry:
     resource: str
     outcome: int
     trace: str = ""
+    region: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return it as it is kept."""
@@ -80,6 +84,76 @@ def digest(text: str) -> str:
 def sign(key: bytes, writer: str, sequence: int, head: str) -> str:
     """Return the signature of a head."""
     return hmac.new(key, f"{writer}\n{sequence}\n{head}".encode(), hashlib.sha256).hexdigest()
+
+
+class Pending:
+    """
+    The entry of a call that may change a case: it goes with the first commit that the call makes, or with none.
+
+    Args:
+        log: where it belongs.
+        entry: as it is when the call succeeds.
+    """
+
+    def __init__(self, log: AuditLog, entry: Entry) -> None:
+        self._log = log
+        self._entry = entry
+        self._lock = threading.Lock()
+        self._taken = False
+
+    @property
+    def outcome(self) -> int:
+        """What the entry says came of the call."""
+        return self._entry.outcome
+
+    def take(self, case_id: str = "") -> Document | None:
+        """Return the entry, about this case where the call named none; None where it was taken before."""
+        with self._lock:
+            if self._taken:
+                return None
+            self._taken = True
+        return self._log.entry(attrs.evolve(self._entry, resource=self._entry.resource or case_id))
+
+    def give_back(self) -> None:
+        """Say that the commit was not: another may take it."""
+        with self._lock:
+            self._taken = False
+
+
+_CALL: Final[ContextVar[Pending | None]] = ContextVar("call", default=None)
+
+
+@contextmanager
+def announced(pending: Pending | None) -> Iterator[None]:
+    """Let the next commit of this context carry the entry; None: let none carry one."""
+    before = _CALL.set(pending)
+    try:
+        yield
+    finally:
+        _CALL.reset(before)
+
+
+@contextmanager
+def unrecorded() -> Iterator[Pending | None]:
+    """Let the commits in here carry no entry: they are none of the call's; gives what was announced."""
+    pending = _CALL.get()
+    with announced(None):
+        yield pending
+
+
+def committing(store: Store, commits: Sequence[Commit], case_id: str) -> None:
+    """Store commits in one transaction, with the entry of the call that makes them; `case_id` as its caller knows it."""
+    pending = _CALL.get()
+    document = None if pending is None or not commits else pending.take(case_id)
+    if pending is None or document is None:
+        store.commit(commits)
+        return
+    first = attrs.evolve(commits[0], documents=(*commits[0].documents, document))
+    try:
+        store.commit([first, *commits[1:]])
+    except BaseException:
+        pending.give_back()
+        raise
 
 
 class AuditLog:
@@ -121,7 +195,10 @@ class AuditLog:
 
     def add(self, entry: Entry) -> None:
         """Record a call that changed nothing; waits while the buffer is full."""
-        document = self.entry(entry)
+        self.put(self.entry(entry))
+
+    def put(self, document: Document) -> None:
+        """Record an entry that no commit carried; waits while the buffer is full."""
         with self._room:
             while len(self._waiting) >= self._most_waiting and not self._stopped.is_set():
                 self._room.wait(SEAL_WITHIN)
@@ -238,7 +315,7 @@ def verify(lines: Iterable[str], key: bytes, *, kept: Mapping[str, tuple[int, st
             tree = json.loads(line)
             writer = tree["writer"]
             if "head" in tree:
-                heads[writer] = tree["head"]
+                heads[writer] = dict(tree["head"])
                 continue
             sequence, entry, said = tree["sequence"], tree["entry"], tree["hash"]
         except (ValueError, KeyError, TypeError) as error:

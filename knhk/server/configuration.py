@@ -65,9 +65,10 @@ class Configuration:
         state_path: a directory for the embedded store, or the address of a store.
         api_host, api_port: where REST is served; port 0 picks one and prints it.
         fortune5_enabled: the enterprise profile: auth, audit and rate limit must be on, or off by name.
-        otel_endpoint: where spans are sent to.
+        otel_endpoint: where spans are to go; not built, and warned of.
         audit_enabled, rate_limit_enabled, auth_enabled: false is a warning.
-        spiffe_enabled, trust_domain, multi_region: not built; true refuses the start.
+        spiffe_enabled, multi_region: not built; true refuses the start.
+        trust_domain: checked and shown; used by nothing yet.
         region: stamped on logs and metrics.
         instance_id: the name of this instance among those on one store.
         handlers: modules to import that register handlers, separated by commas.
@@ -75,10 +76,10 @@ class Configuration:
         jwt_secret, jwt_secret_file: the key of HS256.
         jwt_public_key_file, jwt_jwks_url: the keys of RS256 and ES256.
         jwt_algorithm, jwt_issuer, jwt_audience: what a token must say.
-        tls_cert, tls_key, tls_client_ca: files; with a client CA every client needs a certificate of it.
+        tls_cert, tls_key, tls_client_ca: not built; given, they refuse the start.
         rate_limit: requests a second and client.
         rate_limit_overrides: other rates, as ``tenant/subject=rate`` separated by commas.
-        grpc_port: where gRPC is served.
+        grpc_port: not built; any but 0 refuses the start.
         log_level: of the lines on stderr.
         drain_timeout: seconds that an end may take.
         insecure: serve without TLS, though with auth, on an address that others reach, without a warning.
@@ -137,6 +138,7 @@ _TRUTHS: Final = {
 }
 _SECRET: Final = frozenset({"jwt_secret"})
 _RATES: Final = re.compile(r"(\s*[^=,\s]+/[^=,\s]+=[0-9]+(\.[0-9]+)?\s*(,|$))*")
+_TRUST_DOMAIN: Final = re.compile(r"spiffe://[a-z0-9][a-z0-9._-]{0,254}")
 _LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -232,6 +234,8 @@ def _contradictions(settings: Configuration, given: Mapping[str, str]) -> list[s
         found.append(f"{variable('spiffe_enabled')}=true: workload identity is not built yet; set it to false")
     if settings.multi_region:
         found.append(f"{variable('multi_region')}=true: replication between regions is not built yet; set it to false")
+    if settings.grpc_port:
+        found.append(f"{variable('grpc_port')}={settings.grpc_port}: gRPC is not built yet; leave it at 0")
     if settings.fortune5_enabled:
         off = [each for each in ("auth_enabled", "audit_enabled", "rate_limit_enabled") if not getattr(settings, each)]
         found += [
@@ -245,10 +249,14 @@ def _contradictions(settings: Configuration, given: Mapping[str, str]) -> list[s
         found.append(f"{variable('tls_cert')} and {variable('tls_key')} go together: give both, or none")
     if settings.tls_client_ca and not settings.tls_cert:
         found.append(f"{variable('tls_client_ca')} needs {variable('tls_cert')} and {variable('tls_key')}")
+    if settings.trust_domain and not _TRUST_DOMAIN.fullmatch(settings.trust_domain):
+        found.append(f"{variable('trust_domain')}={settings.trust_domain!r}: must be spiffe:// and a domain")
     for name in ("jwt_secret_file", "jwt_public_key_file", "tls_cert", "tls_key", "tls_client_ca"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             found.append(f"{variable(name)}={path!r}: there is no such file")
+    if settings.tls_cert and not found:
+        found.append(f"{variable('tls_cert')}: TLS is not built yet; put a proxy with TLS in front")
     if not found:
         found += _key_findings(settings)
     if not _RATES.fullmatch(settings.rate_limit_overrides) or not all(settings.rates.values()):
@@ -285,6 +293,8 @@ def secret_of(settings: Configuration) -> bytes:
 def _warnings(settings: Configuration) -> list[str]:
     off = [each for each in ("auth_enabled", "audit_enabled", "rate_limit_enabled") if not getattr(settings, each)]
     warnings = [f"{variable(each)}=false: anybody can do what it would stop" for each in off]
+    if settings.otel_endpoint:
+        warnings.append(f"{variable('otel_endpoint')}: spans are not sent yet; it has no effect")
     local = settings.api_host in {"127.0.0.1", "::1", "localhost"}
     if settings.auth_enabled and not settings.tls_cert and not local and not settings.insecure:
         warnings.append(

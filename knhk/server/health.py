@@ -11,6 +11,7 @@ from typing import Any, Final
 from knhk.errors import KnhkError
 from knhk.ports import Store
 from knhk.server.audit import AuditLog
+from knhk.server.background import Background
 
 NAME: Final = "knhk-workflow-engine"
 FRESH: Final = 0.5
@@ -29,8 +30,10 @@ class Health:
     Args:
         store: is asked.
         audit: whether its thread could write; None where there is no record.
+        background: whether automatic work goes on; None where there is none.
         version: of the package.
         switched_off: by component, why it is off on purpose.
+        told: what else is said of this instance: its name, its region.
         seconds: a monotonic clock.
     """
 
@@ -38,15 +41,19 @@ class Health:
         self,
         store: Store,
         audit: AuditLog | None,
+        background: Background | None = None,
         *,
         version: str,
         switched_off: Mapping[str, str],
+        told: Mapping[str, str] | None = None,
         seconds: Callable[[], float],
     ) -> None:
         self._store = store
         self._audit = audit
+        self._background = background
         self._version = version
         self._switched_off = dict(switched_off)
+        self._told = dict(told or {})
         self._seconds = seconds
         self._looker = ThreadPoolExecutor(1, thread_name_prefix="knhk-health")
         self._lock = threading.Lock()
@@ -81,10 +88,17 @@ class Health:
                 "status": "down" if failure else "up",
                 "detail": "its record cannot be written" if failure else "",
             }
+        if self._background is not None:
+            failure = self._background.failure
+            parts["automatic-work"] = {
+                "status": "down" if failure else "up",
+                "detail": f"{self._background.busy} handlers run, for {len(self._background.served)} tenants served now",
+            }
         for name, why in self._switched_off.items():
             parts[name] = {"status": "off", "detail": why}
         bad = any(each["status"] == "down" for each in parts.values())
-        return 200, {"status": "Unhealthy" if bad else "Healthy", "draining": self.draining, "components": parts}
+        status = "Unhealthy" if bad else "Healthy"
+        return 200, {"status": status, **self._told, "draining": self.draining, "components": parts}
 
     def _why_not_ready(self) -> str:
         if self.draining:

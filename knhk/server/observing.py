@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any, Final, TextIO
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, generate_latest
 from pythonjsonlogger.json import JsonFormatter
 
 LOG: Final = logging.getLogger("knhk.server")
@@ -15,10 +15,16 @@ _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 class Figures:
-    """The counters of one application; no label takes a value that a caller chooses."""
+    """
+    The counters of one application; no label takes a value that a caller chooses.
 
-    def __init__(self) -> None:
+    Args:
+        instance: what is said of the instance itself.
+    """
+
+    def __init__(self, **instance: str) -> None:
         self.registry = CollectorRegistry()
+        Info("knhk_instance", "Which instance this is.", registry=self.registry).info(instance)
         self.requests = Counter(
             "knhk_requests", "Requests by operation and status.", ["operation", "status"], registry=self.registry
         )
@@ -50,13 +56,14 @@ class Stopwatch:
         return time.perf_counter() - self._begun
 
 
-def log_as_json(level: str, stream: TextIO | None = None) -> None:
-    """Write the logs of KNHK as lines of JSON, from this level on."""
+def log_as_json(level: str, stream: TextIO | None = None, **instance: str) -> None:
+    """Write the logs of KNHK as lines of JSON, from this level on, each with what is said of the instance."""
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(
         JsonFormatter(
             "%(asctime)s %(levelname)s %(name)s %(message)s",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            static_fields={name: value for name, value in instance.items() if value},
         )
     )
     root = logging.getLogger("knhk")

@@ -102,6 +102,11 @@ class Operation:
     specification: bool = False
     resource: str = ""
 
+    @property
+    def changes(self) -> bool:
+        """Whether it may change a case: then its entry in the record is stored with the change."""
+        return self.method == "POST" and self.name.partition(".")[0] in ("case", "item")
+
 
 def _case(body: shapes.Case, status: int = 200, location: str = "") -> Reply:
     return Reply(body=body, status=status, version=body.version, location=location)

@@ -19,7 +19,7 @@ import msgspec
 from knhk.errors import KnhkError
 from knhk.errors import Problem as Finding
 from knhk.server import shapes
-from knhk.server.audit import AuditLog, Entry
+from knhk.server.audit import AuditLog, Entry, Pending, announced
 from knhk.server.health import Health
 from knhk.server.identity import ANONYMOUS, DEFAULT_TENANT, Caller, Unauthenticated, Verifier
 from knhk.server.observing import LOG, Figures, Stopwatch, log_call
@@ -63,6 +63,7 @@ class Gate:
         audit: where every call is recorded; None for nowhere.
         figures: where it is counted.
         now: milliseconds since the epoch.
+        region: of this instance, for the record.
     """
 
     def __init__(
@@ -73,7 +74,10 @@ class Gate:
         audit: AuditLog | None,
         figures: Figures,
         now: Callable[[], int],
+        *,
+        region: str = "",
     ) -> None:
+        self.region = region
         self.service = service
         self.verifier = verifier
         self.rates = rates
@@ -102,11 +106,17 @@ class Gate:
         trace = _trace(req)
         name = operation.name if operation is not None else "none"
         caller: Caller | None = None
+        pending: Pending | None = None
         try:
             caller = self._caller(req)
             standing = None if self.rates is None else self.rates.admit(caller.client)
             asked = self._permitted(operation, caller, allowed)
-            _write(resp, asked.run(self._call(req, asked, caller, path)), standing)
+            call = self._call(req, asked, caller, path)
+            if self.audit is not None and asked.changes:
+                pending = Pending(self.audit, self._entry(asked, caller, path, asked.status, trace))
+            with announced(pending):
+                reply = asked.run(call)
+            _write(resp, reply, standing)
         except Exception as error:  # noqa: BLE001 - what nobody foresaw is counted and recorded like the rest
             problem = problem_of(error) if isinstance(error, KnhkError) else Problem(kind="internal")
             if problem.kind == "internal":
@@ -115,6 +125,27 @@ class Gate:
         seconds = watch.seconds()
         status = falcon.http_status_to_code(resp.status)
         self._note(operation, caller, path, status, seconds, trace)
+        if self.audit is not None:
+            self._record(self.audit, pending, self._entry(operation, caller, path, status, trace))
+
+    def _record(self, audit: AuditLog, pending: Pending | None, entry: Entry) -> None:
+        """Record a call, unless the commit of its change has done so, and rightly."""
+        if pending is None or pending.take() is not None or pending.outcome != entry.outcome:
+            audit.add(entry)
+
+    def _entry(
+        self, operation: Operation | None, caller: Caller | None, path: Mapping[str, str], status: int, trace: str
+    ) -> Entry:
+        return Entry(
+            at=self.now(),
+            tenant=caller.tenant if caller is not None else DEFAULT_TENANT,
+            subject=caller.subject if caller is not None else "",
+            operation=operation.name if operation is not None else "none",
+            resource=path.get(operation.resource, "")[:200] if operation is not None else "",
+            outcome=status,
+            trace=trace,
+            region=self.region,
+        )
 
     def _caller(self, req: falcon.Request) -> Caller:
         if self.verifier is None:
@@ -170,19 +201,6 @@ class Gate:
             self.figures.patterns.labels(path["number"]).observe(seconds)
         subject = caller.subject if caller is not None else ""
         log_call(operation=name, status=status, seconds=seconds, path=dict(path), trace=trace, subject=subject or None)
-        if self.audit is not None:
-            resource = path.get(operation.resource, "") if operation is not None else ""
-            self.audit.add(
-                Entry(
-                    at=self.now(),
-                    tenant=caller.tenant if caller is not None else DEFAULT_TENANT,
-                    subject=subject,
-                    operation=name,
-                    resource=resource[:200],
-                    outcome=status,
-                    trace=trace,
-                )
-            )
 
 
 def application(gate: Gate, health: Health, *, version: str) -> falcon.App[falcon.Request, falcon.Response]:

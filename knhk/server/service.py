@@ -11,7 +11,8 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import copy_context
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
@@ -25,7 +26,7 @@ from knhk.patterns import patterns
 from knhk.ports import CaseHeader, Clock, Document, ItemRow, Store
 from knhk.running import RunningCase, WorkItem
 from knhk.server import shapes
-from knhk.server.audit import AuditLog, verify
+from knhk.server.audit import AuditLog, announced, unrecorded, verify
 from knhk.server.identity import DEFAULT_TENANT, Caller
 from knhk.server.problems import Problem
 from knhk.server.tenants import TenantStore
@@ -97,8 +98,12 @@ def _another_was_faster() -> Iterator[None]:
 def _expecting(case: RunningCase, version: int | None) -> Iterator[None]:
     """Hold a case at the version that its caller has read; raises Problem where it has changed since."""
     try:
-        with case.expecting(version):
-            yield
+        with ExitStack() as held:
+            # What waited to be committed before this call is not of this call.
+            with unrecorded() as pending:
+                held.enter_context(case.expecting(version))
+            with announced(pending):
+                yield
     except ConcurrentUpdate as error:
         if version is None:
             raise
@@ -275,7 +280,8 @@ class Service:
         with _expecting(case, expected):
             if case.state not in ("created", "running"):
                 raise Problem(kind="conflict", detail=f"the case is {case.state}", more={"state": case.state})
-        run = self._runs.submit(case.run)
+        # In the context of the call, whose entry goes with the first commit.
+        run = self._runs.submit(copy_context().run, case.run)
         done, _ = wait([run], timeout=self._deadline)
         if done:
             # What a handler failed of is in the case's state and history, which is what was asked for.
@@ -409,6 +415,7 @@ class Service:
                     resource=entry["resource"],
                     outcome=entry["outcome"],
                     trace=entry["trace"],
+                    region=entry["region"],
                 )
             )
         return shapes.Page(items=items, next=None)

@@ -16,12 +16,14 @@ from types import FrameType
 from typing import Any, Final
 
 import attrs
-from waitress.server import create_server
+from waitress.server import BaseWSGIServer, create_server
 
 from knhk.engine import SystemClock
 from knhk.ports import Store
 from knhk.server.audit import AuditLog
+from knhk.server.background import Background
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
+from knhk.server.framing import Channel
 from knhk.server.health import Health
 from knhk.server.identity import verifier_of
 from knhk.server.observing import Figures
@@ -55,15 +57,24 @@ class Application:
     audit: AuditLog | None
     health: Health
     figures: Figures
+    background: Background
     wsgi: Any
     made_key: Path | None
+
+    def start(self) -> None:
+        """Begin what goes on in the background: the record is sealed, automatic work is done."""
+        if self.audit is not None:
+            self.audit.start()
+        self.background.start()
 
     def close(self, patience: float = 30.0) -> None:
         """End in order: nothing new, what runs ends, the record is sealed, the store is given back."""
         self.health.draining = True
+        end = time.monotonic() + patience
+        self.background.stop(patience)
         closing = threading.Thread(target=self.service.close, daemon=True)
         closing.start()
-        closing.join(patience)
+        closing.join(max(end - time.monotonic(), 0.0))
         if self.audit is not None:
             self.audit.stop()
         self.health.close()
@@ -105,7 +116,8 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         verifier = verifier_of(settings, secret) if settings.auth_enabled else None
     except (ValueError, OSError) as error:
         raise ConfigurationError([f"{variable('jwt_public_key_file')}: {error}"]) from error
-    figures = Figures()
+    told = {"instance": settings.instance_id, "region": settings.region}
+    figures = Figures(**told)
     off = {
         "auth": variable("auth_enabled"),
         "audit": variable("audit_enabled"),
@@ -113,15 +125,25 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
     }
     switched = (settings.auth_enabled, settings.audit_enabled, settings.rate_limit_enabled)
     service = Service(tenants, audit, audit_key)
+    background = Background(tenants, clock)
     health = Health(
         store,
         audit,
+        background,
         version=package_version(),
-        switched_off={name: f"{key} is false" for (name, key), on in zip(off.items(), switched, strict=True) if not on},
+        switched_off={
+            **{name: f"{key} is false" for (name, key), on in zip(off.items(), switched, strict=True) if not on},
+            **(
+                {"workload-identity": f"not built; {settings.trust_domain} is not used"}
+                if settings.trust_domain
+                else {}
+            ),
+        },
+        told={name: value for name, value in told.items() if value},
         seconds=time.monotonic,
     )
     rates = Rates(settings.rate_limit, settings.rates) if settings.rate_limit_enabled else None
-    gate = Gate(service, verifier, rates, audit, figures, clock.now)
+    gate = Gate(service, verifier, rates, audit, figures, clock.now, region=settings.region)
     return Application(
         settings=settings,
         store=store,
@@ -130,6 +152,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         audit=audit,
         health=health,
         figures=figures,
+        background=background,
         wsgi=application(gate, health, version=package_version()),
         made_key=made,
     )
@@ -188,7 +211,8 @@ class Server:
         self._made = made
         settings = made.settings
         try:
-            self._socket = socket.create_server((settings.api_host, settings.api_port), backlog=1024)
+            family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+            self._socket = socket.create_server((settings.api_host, settings.api_port), family=family, backlog=1024)
         except OSError as error:
             where = f"{settings.api_host}:{settings.api_port}"
             names = f"{variable('api_host')}, {variable('api_port')}"
@@ -207,14 +231,16 @@ class Server:
             clear_untrusted_proxy_headers=True,
             expose_tracebacks=False,
         )
+        # One socket, one server.
+        assert isinstance(self._server, BaseWSGIServer)
+        self._server.channel_class = Channel
         self._over = threading.Event()
 
     def run(self, ready: Callable[[int], None]) -> None:
         """Serve until SIGTERM or SIGINT, then end in order."""
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, self._end)
-        if self._made.audit is not None:
-            self._made.audit.start()
+        self._made.start()
         serving = threading.Thread(target=self._server.run, name="knhk-http", daemon=True)
         serving.start()
         ready(self.port)

@@ -204,6 +204,7 @@ class AuditEntry(Answer):
     resource: str
     outcome: int
     trace: str
+    region: str
 
 
 class AuditVerdict(Answer):

@@ -17,6 +17,7 @@ import attrs
 
 from knhk.errors import UnknownCase, UnknownSpecification
 from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, Store, StoredCase, StoredSpecification
+from knhk.server.audit import committing
 from knhk.server.identity import DEFAULT_TENANT
 
 _MARK: Final = "~"
@@ -46,8 +47,9 @@ class TenantStore:
         return self._store.durability
 
     def commit(self, commits: Sequence[Commit]) -> None:
-        """Store all steps in one transaction, or none and raise."""
-        self._store.commit([self._inward(each) for each in commits])
+        """Store all steps in one transaction, with the entry of the call that makes them, or none and raise."""
+        case_id = commits[0].header.case_id if commits else ""
+        committing(self._store, [self._inward(each) for each in commits], case_id)
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, also for those of others."""
