@@ -189,7 +189,7 @@ def terms(
     )
 
 
-def set_out(owner: Owner, data: Mapping[str, Any], of: Any, terms: Any, *, case_id: str, lock: Any) -> Journey:
+def set_out(owner: Owner, data: Mapping[str, Any], of: Any, terms: Any, case_id: str, lock: Any) -> Journey:
     """Send an express on its way on a case that was only created, and has these data; the caller holds its lock."""
     marking: Marking = of.net.marking()
     log: list[Record] = [(*_CREATED, data), _STARTED]

@@ -52,7 +52,9 @@ from knhk.work.handlers import Handlers
 from knhk.work.outbound import Outbound
 from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner, Sources
+from knhk.work.schedules import Schedules
 from knhk.work.services import Services
+from knhk.work.times import schedule_problems
 from knhk.work.webhooks import Webhooks
 from knhk.work.worklist import Worklist, who_is
 
@@ -129,6 +131,7 @@ class Engine:
 
     Attributes:
         webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
+        schedules: which cases are launched by themselves (`knhk.work.schedules.Schedules`).
     """
 
     def __init__(
@@ -172,6 +175,7 @@ class Engine:
             directory=directory,
         )
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
+        self.schedules = Schedules(self._cache, self._clock, self._new_header)
         self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 
     def __enter__(self) -> Self:
@@ -206,7 +210,7 @@ class Engine:
         Raises:
             SpecificationError: it is not well-formed, or the schema of its data cannot be used; lists every problem.
             SpecificationConflict: this id and version are registered with other content.
-            MissingExtra: it has a schema for its data, and the library for that is not installed.
+            MissingExtra: it has a schema for its data, or a cron expression, and the library for that is not installed.
         """
         self._refuse_ill_formed(specification)
         key = (specification.id, specification.version)
@@ -221,6 +225,7 @@ class Engine:
         )
         # What runs is the registered text: a journal names tasks by number, and the same content may be written in another order.
         compiled = self._cache.compiled(*key)
+        self.schedules.keep(specification.id)
         return Registration(
             spec_id=key[0],
             version=key[1],
@@ -488,7 +493,7 @@ class Engine:
         """
         Do what is due, in deadline order over all cases; returns how much that was.
 
-        Timers run, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
+        Timers run, cases of schedules are launched, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
         offered again.
 
         Raises:
@@ -512,6 +517,7 @@ class Engine:
                 ran += count
                 if not count:
                     passed_over.add(case_id)
+        ran += self.schedules.launch(at, failures)
         raise_first(failures)
         return ran
 
@@ -564,6 +570,8 @@ class Engine:
         found = [*specification.problems(dialect=self._expressions)]
         if specification.data is not None:
             found += schema_problems(specification.data)
+        if not found:
+            found += schedule_problems(specification)
         if found:
             raise SpecificationError(found)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from knhk.errors import SpecificationError
 from knhk.spec import (
     Allocation,
+    CatchUp,
     Compensate,
     Condition,
     Creation,
@@ -32,6 +33,7 @@ from knhk.spec import (
     Recipients,
     Remaining,
     Retry,
+    Schedule,
     Specification,
     Split,
     Task,
@@ -247,6 +249,18 @@ SPECIFICATIONS = st.builds(
     root=NETS,
     subnets=st.dictionaries(CONDITION_IDS, NETS, max_size=2),
     data=optional(st.dictionaries(TEXTS, JSON_VALUES, max_size=3)),
+    schedule=optional(
+        st.builds(
+            Schedule,
+            cron=optional(NAMES),
+            every=optional(DURATIONS),
+            repeat=optional(st.sampled_from(["R/2026-01-31T08:00:00Z/P1M", "R3/2026-01-31T08:00:00/PT1H"])),
+            zone=NAMES,
+            data=optional(st.dictionaries(TEXTS, JSON_VALUES, max_size=3)),
+            time=optional(NAMES),
+            catch_up=st.sampled_from(CatchUp),
+        )
+    ),
 )
 
 

@@ -45,6 +45,7 @@ from knhk.spec.model import (
     Multiple,
     PartialJoin,
     Retry,
+    Schedule,
     Split,
     Termination,
     Trigger,
@@ -141,6 +142,18 @@ class RetryDocument(TypedDict, total=False):
     jitter: float | Literal["full", "none"]
     deadline: Duration
     non_retryable: Sequence[str]
+
+
+class ScheduleDocument(TypedDict, total=False):
+    """When cases are launched by themselves, and with which data."""
+
+    cron: str
+    every: Duration
+    repeat: str
+    zone: str
+    data: Mapping[str, Any]
+    time: str
+    catch_up: Literal["one", "all", "none"]
 
 
 DeadlineDocument = TypedDict(
@@ -376,12 +389,15 @@ class SpecificationBuilder(NetBuilder):
         version: str = "1",
         name: str = "",
         data: Mapping[str, Any] | None = None,
+        schedule: str | ScheduleDocument | Schedule | None = None,
         termination: Literal["explicit", "implicit"] | Termination = "explicit",
     ) -> None:
         super().__init__(termination=termination)
         self._head: dict[str, Any] = {"id": id, "name": name, "version": version}
         if data is not None:
             self._head["data"] = data
+        if schedule is not None:
+            self._head["schedule"] = _written(schedule)
         self._subnets: dict[str, NetBuilder] = {}
 
     def subnet(
@@ -417,6 +433,7 @@ def build(
     version: str = "1",
     name: str = "",
     data: Mapping[str, Any] | None = None,
+    schedule: str | ScheduleDocument | Schedule | None = None,
     termination: Literal["explicit", "implicit"] | Termination = "explicit",
 ) -> SpecificationBuilder:
     """
@@ -426,9 +443,10 @@ def build(
         id, version: its name; once registered, the pair never changes its content.
         name: what people read.
         data: a JSON Schema for the case data.
+        schedule: when cases are launched by themselves; a text is a cron expression.
         termination: of the root net: at the first token in ``end``, or when no work is left.
     """
-    return SpecificationBuilder(id, version=version, name=name, data=data, termination=termination)
+    return SpecificationBuilder(id, version=version, name=name, data=data, schedule=schedule, termination=termination)
 
 
 def _manual(manual: bool | str | Sequence[str] | Manual | ManualDocument) -> Any:

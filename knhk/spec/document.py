@@ -20,6 +20,7 @@ from knhk.spec._manual import make as _make
 from knhk.spec._manual import manual as _manual
 from knhk.spec.durations import format_duration
 from knhk.spec.model import (
+    CatchUp,
     Compensate,
     Condition,
     Creation,
@@ -34,6 +35,7 @@ from knhk.spec.model import (
     PartialJoin,
     Remaining,
     Retry,
+    Schedule,
     SpecificationData,
     Split,
     Task,
@@ -41,7 +43,8 @@ from knhk.spec.model import (
     Trigger,
     TriggerMode,
 )
-from knhk.spec.places import inside, listed
+from knhk.spec.places import inside, listed, shown
+from knhk.spec.repeats import parse_repeat
 from knhk.spec.templates import HEADER_NAME, METHODS
 from knhk.spec.values import (
     BAD,
@@ -367,6 +370,33 @@ def _data(reading: Reading, value: object, place: str) -> Any:
     return reading.json(value, place)
 
 
+def _repeat(reading: Reading, value: object, place: str) -> Any:
+    read = text()(reading, value, place)
+    if read is BAD:
+        return BAD
+    try:
+        parse_repeat(read)
+    except ValueError as error:
+        return reading.refuse(place, f"{shown(read)} is no repeating interval: {error}")
+    return read
+
+
+def _first_data(reading: Reading, value: object, place: str) -> Any:
+    if not isinstance(value, Mapping):
+        return reading.refuse(place, f"must be a map, not {described(value)}")
+    return reading.json(value, place)
+
+
+def _schedule(reading: Reading, value: object, place: str) -> Any:
+    tree = {"cron": value} if isinstance(value, str) else value
+    return _make(Schedule, reading, tree, place, _SCHEDULE)
+
+
+_SCHEDULE: Members = _same(
+    cron=_NAME, every=duration, repeat=_repeat, zone=_NAME, data=_first_data, time=_NAME, catch_up=choice(CatchUp)
+)
+
+
 @attrs.frozen(kw_only=True)
 class Draft:
     """
@@ -394,12 +424,19 @@ def read_document(tree: object) -> Draft:
     """
     reading = Reading()
     table: dict[str, Member] = {
-        **_same(id=name(pattern=SPECIFICATION_ID), name=text(), version=_version, subnets=_subnets, data=_data),
+        **_same(
+            id=name(pattern=SPECIFICATION_ID),
+            name=text(),
+            version=_version,
+            subnets=_subnets,
+            data=_data,
+            schedule=_schedule,
+        ),
         **_NetReading(reading, "").table(),
     }
     values = reading.members(tree, "", table, required=("id",))
     values = {} if values is BAD else values
-    if isinstance(tree, Mapping) and not tree.keys() <= values.keys() | {"id", "name", "version", "data"}:
+    if isinstance(tree, Mapping) and not tree.keys() <= values.keys() | {"id", "name", "version", "data", "schedule"}:
         reading.incomplete.add("")
     net = {each: values.pop(each) for each in _NET_ATTRIBUTES if each in values}
     return Draft(
@@ -412,7 +449,7 @@ def read_document(tree: object) -> Draft:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-_DURATIONS = frozenset({"timer", "timeout", "heartbeat", "initial", "max", "deadline", "after"})
+_DURATIONS = frozenset({"timer", "timeout", "heartbeat", "initial", "max", "deadline", "after", "every"})
 _WIRE_NAMES = {"source": "from", "since": "from", "target": "to", "required": "partial"}
 
 
@@ -450,6 +487,8 @@ def to_document(specification: SpecificationData) -> dict[str, Any]:
         written["subnets"] = {each: write_members(net) for each, net in specification.subnets.items()}
     if specification.data is not None:
         written["data"] = _copied(specification.data)
+    if specification.schedule is not None:
+        written["schedule"] = _copied(write_members(specification.schedule))
     return written
 
 

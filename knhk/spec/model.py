@@ -357,6 +357,38 @@ ROOT = ""
 """The name of the root net among a specification's nets."""
 
 
+class CatchUp(enum.Enum):
+    """What is launched when several times of a schedule have passed, as after a downtime."""
+
+    ONE = "one"
+    ALL = "all"
+    NONE = "none"
+
+
+@attrs.frozen(kw_only=True)
+class Schedule:
+    """
+    When cases are launched by themselves: one of `cron`, `every` and `repeat`.
+
+    Args:
+        cron: five fields, as ``0 8 * * 1-5`` (six with seconds in front).
+        every: milliseconds from one to the next, from the registration on.
+        repeat: a repeating interval of ISO 8601: ``R/2026-01-31T08:00:00Z/P1M``.
+        zone: the time zone of `cron`, and of `repeat` where its start has no offset.
+        data: the first data of the cases.
+        time: the member of the data that gets the time of the occurrence, as ISO 8601 text. None: none does.
+        catch_up: what is launched when several times have passed.
+    """
+
+    cron: str | None = None
+    every: int | None = None
+    repeat: str | None = None
+    zone: str = "UTC"
+    data: Mapping[str, Any] | None = None
+    time: str | None = None
+    catch_up: CatchUp = CatchUp.ONE
+
+
 @attrs.frozen(kw_only=True)
 class SpecificationData:
     """
@@ -368,6 +400,7 @@ class SpecificationData:
         root: the net that a case runs.
         subnets: nets by name, shared by all nets (recursion included).
         data: an optional JSON Schema for the case data.
+        schedule: when cases are launched by themselves. None: never.
     """
 
     id: str
@@ -376,6 +409,7 @@ class SpecificationData:
     root: Net = Net()
     subnets: Mapping[str, Net] = attrs.field(factory=dict)
     data: Mapping[str, Any] | None = None
+    schedule: Schedule | None = None
 
     def nets(self) -> dict[str, Net]:
         """All nets by name, the root net first under the name ``""``."""

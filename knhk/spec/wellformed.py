@@ -44,6 +44,7 @@ from knhk.spec.model import (
     Multiple,
     Net,
     PartialJoin,
+    Schedule,
     SpecificationData,
     Split,
     Task,
@@ -53,6 +54,9 @@ from knhk.spec.model import (
 )
 from knhk.spec.places import Report, inside, listed, shown
 from knhk.spec.templates import OURS, WITHOUT_BODY, holes, url_problem
+
+LEAST_EVERY = 1_000
+"""The shortest time between two cases of a schedule, in milliseconds."""
 
 _DATA = ("data",)
 _COUNTS = ("data", "completed", "created")
@@ -98,7 +102,21 @@ def draft_problems(
             check.run()
             if not draft.incomplete:
                 check.check_people(_manual_tasks(specification, draft.damaged))
+    if specification.schedule is not None:
+        _check_schedule(specification.schedule, report)
     return draft.problems + report.problems()
+
+
+def _check_schedule(schedule: Schedule, report: Report) -> None:
+    kinds = [each for each in ("cron", "every", "repeat") if getattr(schedule, each) is not None]
+    if len(kinds) != 1:
+        told = f"has {' and '.join(kinds)}, and may have one" if kinds else 'needs "cron", "every" or "repeat"'
+        report.add("schedule", told)
+    if schedule.every is not None:
+        if schedule.every < LEAST_EVERY:
+            report.add("schedule.every", f"must be at least {format_duration(LEAST_EVERY)}")
+        if schedule.zone != "UTC":
+            report.add("schedule.zone", "means nothing for every, which counts from the registration")
 
 
 def _manual_tasks(specification: SpecificationData, damaged: Collection[str]) -> dict[str, bool]:
