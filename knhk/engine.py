@@ -157,6 +157,7 @@ class Engine:
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
         self._expressions = expressions
         span = None if timeout is None else read_span(timeout, "timeout")
+        policy = None if retry is None else read_retry(retry)
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
         self._outbound = outbound if outbound is not None else Outbound()
         services = Services(self._outbound, self._clock, dialect=expressions)
@@ -170,8 +171,8 @@ class Engine:
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
-            retry=None if retry is None else read_retry(retry),
-            timed=span is not None,
+            retry=policy,
+            timed=span is not None or (policy is not None and policy.deadline is not None),
             directory=directory,
         )
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)

@@ -828,6 +828,24 @@ def test_a_round_that_is_not_mentioned_has_not_begun() -> None:
     assert [WAITING, ENABLED, WAITING] == found
 
 
+def test_what_no_round_mentions_has_not_come() -> None:
+    """A partial join without memory has seen none of its inputs, in either search."""
+    both = net(A="x -> b", P={"flow": "a b -> q", "join": 2}, J={"flow": "m q -> o", "join": "or"})
+    shared = net(
+        A="x -> c",
+        P={"flow": "c d -> q", "join": 1},
+        R={"flow": "c e -> r", "join": 1},
+        J={"flow": "m q -> o", "join": "or"},
+    )
+
+    found = []
+    for of in (both, shared):
+        state = of.state("m x")
+        found.append(OrJoinAnalysis(of.tables).decide(of.tasks.index("J"), state.tokens, state.status, {}))
+
+    assert [ENABLED, WAITING] == found
+
+
 # --- the exclusions ---------------------------------------------------------------------------------------------------
 
 
@@ -914,6 +932,31 @@ def test_exclusions_are_a_fixpoint() -> None:
     assert {"a": "def", "b": "def", "c": "def", "d": "abc", "e": "abc", "f": "abc"} == company(
         [1, 0, 0, 1, 0, 0], *late
     )
+
+
+def test_exclusions_beyond_the_budget_are_not_used() -> None:
+    """Exclusions that are not all known would exclude too much: the search says that the budget was not enough (X)."""
+    search = _orjoin_search.Backward(_orjoin_search.Monotone(2, [move(0, to=(1,))], 1), [1, 0], 0)
+    search._close()
+    search._work = 1
+
+    assert False is search._exclude()
+
+
+def test_what_is_read_may_be_one_of_the_many() -> None:
+    """A transition that reads one of those of which it needs some may fire (X)."""
+    rule = _orjoin_search.Rule(uses=((1, 1, 0),), least=1, among=((1, 1, 1),), gives=((2, 1),))
+
+    assert "c" in company([0, 1, 0], rule)
+
+
+def test_what_a_join_has_seen_survives_when_its_input_is_emptied() -> None:
+    """Asked for one of what it has seen, the step back over the emptying asks for the weight of the arc, no more."""
+    rule = _orjoin_search.Rule(edits=((0, _orjoin_search.CAP, 2),), gives=((1, 1),))
+    system = _orjoin_search.Monotone(2, [rule], 2)
+    search = _orjoin_search.Backward(system, [0, 0], 10)
+
+    assert [system.pack([(0, 2)])] == list(search._step_back(system.packed[0], system.pack([(0, 1), (1, 1)])))
 
 
 # --- against brute force ----------------------------------------------------------------------------------------------
