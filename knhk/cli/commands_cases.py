@@ -87,7 +87,11 @@ def show(case: str, *, db: str, last: int | None, as_json: bool) -> None:
 @db_option
 @json_option
 def cancel(case: str, *, no_compensation: bool, db: str, as_json: bool) -> None:
-    """End a case as cancelled, with everything in it; the next `knhk tick` undoes what says how."""
+    """
+    End a case as cancelled, with everything in it.
+
+    What has completed and can be undone is undone first, by the next `knhk tick` with --handlers.
+    """
     with opened(db, as_json=as_json) as session:
         found = session.case(case)
         command = partial(found.cancel, compensate=not no_compensation)
