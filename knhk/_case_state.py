@@ -473,7 +473,6 @@ class CaseState(PeopleRecords, UndoingRecords):
         return number
 
     def _note(self, item: ItemEntry) -> None:
-        self.moved[item.number] = None
         started = item.state is ItemState.STARTED
         if started and item.undoes is not None:
             self.work[item.number] = None
@@ -481,10 +480,12 @@ class CaseState(PeopleRecords, UndoingRecords):
         if item.undoes is None and (started or item.state is ItemState.SUSPENDED):
             plan = self.nets[item.net].plan.plans[item.task]
             if started and plan.kind is Kind.HANDLER:
+                # No list has it, so none has to be told of it.
                 self.work[item.number] = None
                 return
             if plan.remembered and item.by:
                 self._remember(plan.task.id, item)
+        self.moved[item.number] = None
         self.work.pop(item.number, None)
 
     def _remember(self, task: str, item: ItemEntry) -> None:
@@ -496,8 +497,10 @@ class CaseState(PeopleRecords, UndoingRecords):
 
     def _drop_item(self, number: int) -> None:
         if self.items.pop(number, None) is not None:
-            self.moved[number] = None
-            self.work.pop(number, None)
+            if number in self.work:
+                del self.work[number]
+            else:
+                self.moved[number] = None
             self.deadlines.pop(number, None)
             self.people.posts.pop(number, None)
 
