@@ -48,6 +48,9 @@ class Code(enum.IntEnum):
     ATTEMPTS_SPARED = 23
     PROGRESSED = 24
     RAISED = 30
+    DEADLINE_SET = 31
+    DEADLINE_CLEARED = 32
+    DEADLINE_PASSED = 33
     ROUTED = 37
     SAVED = 38
     ESCALATION_SET = 39
@@ -107,10 +110,12 @@ class NetInstance:
 
     __slots__ = (
         "activities",
+        "deadlines",
         "instance",
         "marking",
         "number",
         "offers",
+        "overdue",
         "parent",
         "plan",
         "task",
@@ -130,6 +135,8 @@ class NetInstance:
         self.activities: dict[int, Activity] = {}
         self.offers: dict[int, int] = {}
         self.timers: dict[int, int] = {}
+        self.deadlines: dict[int, int] = {}
+        self.overdue: dict[int, int] = {}
         self.triggers: dict[int, int] = {}
 
     def is_offerable(self, task: int) -> bool:
@@ -137,6 +144,16 @@ class NetInstance:
         if not self.marking.is_ready(task):
             return False
         return self.plan.plans[task].task.trigger is None or self.triggers.get(task, 0) > 0
+
+    def is_at_work(self, task: int) -> bool:
+        """Whether the task has started and not yet passed control."""
+        activity = self.activities.get(task)
+        return activity is not None and bool(activity.open) and not activity.passed
+
+    def stop_clock(self, task: int) -> None:
+        """The activation is over whose deadline ran or had passed."""
+        self.deadlines.pop(task, None)
+        self.overdue.pop(task, None)
 
     def path(self, task: int, instance: int = 0) -> str:
         """Return the path of a task or instance from the root net: ``S#2/B``."""
@@ -256,6 +273,7 @@ class CaseState(PeopleRecords):
     def _fired(self, net: int, task: int, chosen: Sequence[int]) -> None:
         instance = self._touch(net)
         self._before_start(instance, task)
+        instance.stop_clock(task)
         instance.marking.start(task)
         self._after_start(instance, task)
         if instance.plan.tables.table[task].detached:
@@ -309,6 +327,7 @@ class CaseState(PeopleRecords):
             instance.marking.complete(task, chosen or ())
         elif end == End.PASSES_ON:
             activity.passed = True
+            instance.stop_clock(task)
             aborts_itself = task in instance.plan.tables.table[task].cancels_tasks
             self._drop_region(instance, task)
             instance.marking.pass_on(task, chosen or ())
@@ -337,6 +356,7 @@ class CaseState(PeopleRecords):
                 self._drop_item(offered)
             instance.marking.start(task)
             self._after_start(instance, task)
+        instance.stop_clock(task)
         self._drop_activity(instance, task)
         self._drop_region(instance, task)
         instance.marking.complete(task, (position,))
@@ -361,6 +381,7 @@ class CaseState(PeopleRecords):
     def _withdrawn(self, net: int, task: int) -> None:
         instance = self._touch(net)
         self._before_start(instance, task, persistent=False)
+        instance.stop_clock(task)
         instance.marking.withdraw(task)
 
     def _offered(self, net: int, task: int) -> None:
@@ -375,6 +396,16 @@ class CaseState(PeopleRecords):
 
     def _timer_cleared(self, net: int, task: int) -> None:
         del self.nets[net].timers[task]
+
+    def _deadline_set(self, net: int, task: int, due: int) -> None:
+        self.nets[net].deadlines[task] = due
+
+    def _deadline_cleared(self, net: int, task: int) -> None:
+        self.nets[net].stop_clock(task)
+
+    def _deadline_passed(self, net: int, task: int) -> None:
+        instance = self.nets[net]
+        instance.overdue[task] = instance.deadlines.pop(task)
 
     def _trigger_held(self, net: int, task: int, held: int) -> None:
         self._touch(net).triggers[task] = held
@@ -458,15 +489,16 @@ class CaseState(PeopleRecords):
         return number
 
     def _note(self, item: ItemEntry) -> None:
-        self.moved[item.number] = None
         started = item.state is ItemState.STARTED
         if started or item.state is ItemState.SUSPENDED:
             plan = self.nets[item.net].plan.plans[item.task]
             if started and plan.kind is Kind.HANDLER:
+                # No list has it, so none has to be told of it.
                 self.work[item.number] = None
                 return
             if plan.remembered and item.by:
                 self._remember(plan.task.id, item)
+        self.moved[item.number] = None
         self.work.pop(item.number, None)
 
     def _remember(self, task: str, item: ItemEntry) -> None:
@@ -478,8 +510,10 @@ class CaseState(PeopleRecords):
 
     def _drop_item(self, number: int) -> None:
         if self.items.pop(number, None) is not None:
-            self.moved[number] = None
-            self.work.pop(number, None)
+            if number in self.work:
+                del self.work[number]
+            else:
+                self.moved[number] = None
             self.deadlines.pop(number, None)
             self.people.posts.pop(number, None)
 
@@ -529,6 +563,7 @@ class CaseState(PeopleRecords):
         activity = net.activities.get(task)
         if activity is None:
             return
+        net.stop_clock(task)
         for reference in activity.open.values():
             self._close(net, task, reference)
         activity.open.clear()
@@ -619,6 +654,8 @@ class CaseState(PeopleRecords):
         net = NetInstance(number, self.program.nets[kind], marking, None if parent < 0 else self.nets[parent], task, k)
         net.offers = dict(tree["offers"])
         net.timers = dict(tree["timers"])
+        net.deadlines = dict(tree.get("deadlines", ()))
+        net.overdue = dict(tree.get("overdue", ()))
         net.triggers = dict(tree["triggers"])
         for each, created, completed, closed, passed, elements, opened in tree["activities"]:
             activity = net.activities[each] = Activity()
@@ -638,6 +675,8 @@ def _dump_net(net: NetInstance) -> dict[str, Any]:
         "seen": sorted(map(list, marking.seen.items())),
         "offers": list(map(list, net.offers.items())),
         "timers": list(map(list, net.timers.items())),
+        "deadlines": list(map(list, net.deadlines.items())),
+        "overdue": list(map(list, net.overdue.items())),
         "triggers": sorted([t, n] for t, n in net.triggers.items() if n),
         "activities": [
             [t, a.created, a.completed, a.closed, a.passed, a.elements, list(map(list, a.open.items()))]
@@ -672,6 +711,9 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.ATTEMPTS_SPARED: CaseState._attempts_spared,
     Code.PROGRESSED: CaseState._progressed,
     Code.RAISED: CaseState._raised,
+    Code.DEADLINE_SET: CaseState._deadline_set,
+    Code.DEADLINE_CLEARED: CaseState._deadline_cleared,
+    Code.DEADLINE_PASSED: CaseState._deadline_passed,
     Code.ROUTED: CaseState._routed,
     Code.SAVED: CaseState._saved,
     Code.ESCALATION_SET: CaseState._escalation_set,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from knhk._case_state import CaseState, NetInstance
 from knhk._lower import Kind
@@ -12,12 +13,22 @@ from knhk.workitem import ItemEntry, ItemState
 
 
 class Due(NamedTuple):
-    """What comes due at a time: a task's timer, or of an item (0: none) a retry, the end of a claim, or its escalation."""
+    """
+    What comes due at a time.
+
+    Args:
+        at: when.
+        net, task: whose timer or deadline it is.
+        item: the item that is tried again, whose claim ends, or that is escalated; 0: none.
+        deadline: whether it is the task's deadline.
+        escalates: whether it is an escalation.
+    """
 
     at: int
     net: int
     task: int
     item: int = 0
+    deadline: bool = False
     escalates: bool = False
 
 
@@ -59,6 +70,9 @@ def next_due(state: CaseState) -> Due | None:
         for task, at in net.timers.items()
         if net.marking.is_ready(task)
     ]
+    for net in state.nets.values():
+        if net.deadlines:
+            due += [Due(at, net.number, task, deadline=True) for task, at in net.deadlines.items()]
     for number, at in state.deadlines.items():
         item = state.items[number]
         due.append(Due(at, item.net, item.task, number))
@@ -69,10 +83,23 @@ def next_due(state: CaseState) -> Due | None:
     return min(due, default=None)
 
 
-def keeps_event(net: NetInstance, name: str) -> bool:
-    """Whether a running net listens to an event now (rule 7)."""
+def keeps_event(net: NetInstance, name: str, variables: Mapping[str, Any] | None = None) -> bool:
+    """
+    Whether a running net listens to an event now (rule 7).
+
+    Args:
+        net: the net.
+        name: the event's.
+        variables: the data and the event, for an event that is meant for whom it correlates with; None: it is addressed.
+
+    Raises:
+        DataError: whether it is meant cannot be said for these data.
+    """
     task = net.plan.listeners.get(name)
     if task is None:
+        return False
+    meant = net.plan.plans[task].correlate
+    if variables is not None and meant is not None and not meant.test(variables, net.path(task)):
         return False
     trigger = net.plan.plans[task].task.trigger
     if trigger is None or trigger.mode is TriggerMode.PERSISTENT:
@@ -85,7 +112,7 @@ def waits(state: CaseState) -> bool:
     if state.deadlines:
         return True
     for net in state.nets.values():
-        if net.timers or net.marking.undecided:
+        if net.timers or net.deadlines or net.marking.undecided:
             return True
         if any(net.marking.is_ready(task) for task in net.plan.triggered):
             return True

@@ -29,6 +29,7 @@ from knhk.errors import (
     CommandError,
     ConcurrentUpdate,
     DataError,
+    DirectoryError,
     HandlerError,
     IdempotencyConflict,
     KnhkError,
@@ -46,13 +47,16 @@ from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
 from knhk.work.attempt import ticks
 from knhk.work.breaker import Breaker, BreakerChange, read_policy
+from knhk.work.correspondence import Correspondence, Delivered, Message
 from knhk.work.delivery import Delivery
 from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
 from knhk.work.outbound import Outbound
 from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner, Sources
+from knhk.work.schedules import Schedules
 from knhk.work.services import Services
+from knhk.work.times import schedule_problems
 from knhk.work.webhooks import Webhooks
 from knhk.work.worklist import Worklist, who_is
 
@@ -120,8 +124,8 @@ class Engine:
         timeout: how long one attempt of a handler may take whose task states none, as ``"30s"`` or a timedelta; None: no limit.
         clock, ids, chance: for tests; what tells the time, names cases, and draws the waits between attempts.
         cache: how many cases stay in memory while nobody uses them.
-        hot: how many of these stay ready for use; the others are packed, a few bytes beside their data, and unpacked when
-            somebody asks for them.
+        hot: how many of these stay ready for use; of the others those that are not over are packed, a few bytes beside their
+            data, and unpacked when somebody asks for them.
         expressions: the language of predicates: ``"subset"``, or ``"full"`` for all of CEL (``pip install 'knhk[cel]'``).
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
@@ -129,6 +133,7 @@ class Engine:
 
     Attributes:
         webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
+        schedules: which cases are launched by themselves (`knhk.work.schedules.Schedules`).
     """
 
     def __init__(
@@ -154,6 +159,7 @@ class Engine:
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
         self._expressions = expressions
         span = None if timeout is None else read_span(timeout, "timeout")
+        policy = None if retry is None else read_retry(retry)
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
         self._outbound = outbound if outbound is not None else Outbound()
         services = Services(self._outbound, self._clock, dialect=expressions)
@@ -167,11 +173,13 @@ class Engine:
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
-            retry=None if retry is None else read_retry(retry),
-            timed=span is not None,
+            retry=policy,
+            timed=span is not None or (policy is not None and policy.deadline is not None),
             directory=directory,
         )
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
+        self._correspondence = Correspondence(self._cache)
+        self.schedules = Schedules(self._cache, self._clock, self._new_header)
         self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 
     def __enter__(self) -> Self:
@@ -188,7 +196,7 @@ class Engine:
     @property
     def directory(self) -> Directory | None:
         """Who works here, as far as this engine was told."""
-        return None if self._cache.people is None else self._cache.people.directory
+        return None if self._cache.people is None else self._cache.people.directory.directory
 
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
@@ -206,7 +214,7 @@ class Engine:
         Raises:
             SpecificationError: it is not well-formed, or the schema of its data cannot be used; lists every problem.
             SpecificationConflict: this id and version are registered with other content.
-            MissingExtra: it has a schema for its data, and the library for that is not installed.
+            MissingExtra: it has a schema for its data, or a cron expression, and the library for that is not installed.
         """
         self._refuse_ill_formed(specification)
         key = (specification.id, specification.version)
@@ -221,6 +229,7 @@ class Engine:
         )
         # What runs is the registered text: a journal names tasks by number, and the same content may be written in another order.
         compiled = self._cache.compiled(*key)
+        self.schedules.keep(specification.id)
         return Registration(
             spec_id=key[0],
             version=key[1],
@@ -357,7 +366,7 @@ class Engine:
         def run(case: RunningCase) -> None:
             try:
                 case.run()
-            except (CommandError, DataError, HandlerError) as error:
+            except (CommandError, DataError, HandlerError, DirectoryError) as error:
                 failures.append(error)
 
         if threads <= 1:
@@ -439,8 +448,11 @@ class Engine:
 
         Raises:
             Forbidden: the directory does not know him, or not these roles of his.
+            DirectoryError: the directory failed.
         """
-        return Worklist(self._store, who_is(self.directory, participant, roles), self._cache.land)
+        people = self._cache.people
+        found = who_is(None if people is None else people.directory, participant, roles)
+        return Worklist(self._store, found, self._cache.land)
 
     def run_pending(self) -> int:
         """
@@ -457,7 +469,7 @@ class Engine:
             except (QuarantinedCase, ConcurrentUpdate):
                 # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
                 continue
-            except (CommandError, HandlerError) as error:
+            except (CommandError, HandlerError, DirectoryError) as error:
                 failures.append(error)
             driven += 1
         raise_first(failures)
@@ -488,7 +500,7 @@ class Engine:
         """
         Do what is due, in deadline order over all cases; returns how much that was.
 
-        Timers run, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
+        Timers run, cases of schedules are launched, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
         offered again.
 
         Raises:
@@ -506,12 +518,13 @@ class Engine:
                 except (QuarantinedCase, ConcurrentUpdate):
                     # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
                     count = 0
-                except (CommandError, DataError) as error:
+                except (CommandError, DataError, DirectoryError) as error:
                     failures.append(error)
                     count = 0
                 ran += count
                 if not count:
                     passed_over.add(case_id)
+        ran += self.schedules.launch(at, failures)
         raise_first(failures)
         return ran
 
@@ -526,6 +539,40 @@ class Engine:
         """
         self._cache.outbox.refresh(self._clock.now())
         return self._delivery.deliver(self._clock.now if now is None else lambda: now)
+
+    def send_event(
+        self,
+        name: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        correlate: Mapping[str, Any] | None = None,
+        spec_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Delivered:
+        """
+        Deliver an event to the running cases that it is meant for.
+
+        Those are the cases that listen to an event of this name, whose trigger's `correlate` holds, and whose data have what
+        the argument `correlate` says.
+        A trigger that says ``data.x == event.y`` finds its cases by an index; for any other, all running cases of its
+        specification are looked at.
+
+        Args:
+            name, data: the event.
+            correlate: members that the data of a case must have, with these values; None: any data.
+            spec_id: the specification whose cases are meant; None: all.
+            idempotency_key: the same event again, with the same key, is kept once by each case.
+
+        Returns:
+            Which cases kept it, and which could not be asked.
+
+        Raises:
+            DataError: the data is not JSON.
+            IdempotencyConflict: the key was used with another event.
+        """
+        self._cache.land()
+        event = Message(name, self._cache.plain(data, "the event's data"), dict(correlate or {}), spec_id)
+        return self._correspondence.deliver(event, idempotency_key)
 
     def evict(self, case_id: str | None = None) -> None:
         """Forget one case, or all, but for those in use: they are loaded again when somebody asks."""
@@ -564,6 +611,8 @@ class Engine:
         found = [*specification.problems(dialect=self._expressions)]
         if specification.data is not None:
             found += schema_problems(specification.data)
+        if not found:
+            found += schedule_problems(specification)
         if found:
             raise SpecificationError(found)
 

@@ -19,7 +19,9 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     │   ├── IdempotencyConflict              this key was used with another request
     │   └── ConcurrentUpdate                 somebody else moved the case first; reload and retry
     ├── DataError (ValueError)               a predicate, a mapping or the schema refuses this data; .expression, .element
+    │   └── ConstraintViolation              a task's requires or ensures does not hold
     ├── HandlerError                         user code raised; __cause__ is it
+    ├── DirectoryError                       the directory of people failed; nothing happened; __cause__ is why
     ├── StoreError                           the store failed; the case is unchanged
     │   ├── StoreFull                        no space left; nothing was written, reading goes on
     │   ├── StoreUnavailable                 locked, read-only or out of reach; try again later
@@ -204,12 +206,20 @@ class DataError(KnhkError, ValueError):
         super().__init__(f"{where}{message}{what}")
 
 
+class ConstraintViolation(DataError):
+    """What a task requires or ensures does not hold of this data; the case is unchanged."""
+
+
 class HandlerError(KnhkError):
     """
     A handler failed for good; ``__cause__`` is what it raised.
 
     A TimeoutError where its time was up; None where its process ended and its attempts are used up.
     """
+
+
+class DirectoryError(KnhkError):
+    """The directory of people failed; nothing of the command happened. ``__cause__`` is what it raised."""
 
 
 class StoreError(KnhkError):

@@ -155,6 +155,10 @@ def _timer_set(state: CaseState, record: Record) -> Told:
     return EventKind.TIMER_SET, _path(state, record), {"due": record[3]}
 
 
+def _deadline_set(state: CaseState, record: Record) -> Told:
+    return EventKind.DEADLINE_SET, _path(state, record), {"due": record[3]}
+
+
 def _trigger_held(state: CaseState, record: Record) -> Told:
     return EventKind.TRIGGER_HELD, _path(state, record), {"held": record[3]}
 
@@ -302,6 +306,9 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.ATTEMPTS_SPARED: _attempts_spared,
     Code.PROGRESSED: _progressed,
     Code.RAISED: _raised,
+    Code.DEADLINE_SET: _deadline_set,
+    Code.DEADLINE_CLEARED: _simple(EventKind.DEADLINE_CLEARED),
+    Code.DEADLINE_PASSED: _simple(EventKind.DEADLINE_PASSED),
     Code.ROUTED: _routed,
     Code.SAVED: _saved,
     Code.ESCALATION_SET: _escalation_set,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knhk import Engine, Limits, Specification, _arena
-from knhk._arena import Arena, Rows, Still
+from knhk._arena import Arena, Rows
 from knhk._cache import compile_specification
 from knhk.case import Case
 from knhk.errors import IllegalTransition, StoreUnavailable
@@ -72,6 +72,27 @@ def test_rows_count_as_cases_in_memory(hot: int) -> None:
             assert len(engine._cache) <= 70
         assert len(engine._cache) >= 60
         assert [{"n": number} for number in range(300)] == [case.data for case in cases]
+
+
+@pytest.mark.parametrize("end", ["complete", "cancel", "express"])
+def test_a_case_that_is_over_is_no_row(end: str) -> None:
+    """The room is for cases that go on: one that is over is forgotten when it is no longer hot, and the store tells of it."""
+    with Engine(hot=1) as engine:
+        engine.register(manual("A"))
+        engine.register(chain(2))
+        engine.handler("h")(lambda work: {work.task: 1})
+        case = engine.create_case("chain" if end == "express" else "manual", {"n": 1})
+        if end == "express":
+            case.run()
+        else:
+            case.start()
+            case.cancel() if end == "cancel" else case.complete_task("A", {"t0": 1, "t1": 1})
+        before = (case.state, case.data, case.enabled, [each.kind for each in case.history()])
+        other = engine.create_case("manual")
+
+        assert [other.id] == list(engine._cache._residents)
+        assert 0 == len(engine._cache._rows)
+        assert before == (case.state, case.data, case.enabled, [each.kind for each in case.history()])
 
 
 def test_the_row_that_came_first_goes_first() -> None:
@@ -329,15 +350,16 @@ def test_a_row_says_all_of_a_case(seed: int, version: int, data: dict[str, Any])
     case.take_records()
     header = CaseHeader(case_id="01", spec_id=arena.spec_id, spec_version="", state="", version=version)
     rows = Rows()
-    rows.add(Still(arena.outline(case.state), case.state.data, header, seed))
+    rows.add((arena.outline(case.state), case.state.data, header, seed))
     assert 1 == len(rows)
 
     still = rows.take("01")
 
     assert still is not None
-    assert (version, seed, case.state.phase) == (still.header.version, still.since_snapshot, still.outline.phase)
-    assert case.state.dump() == still.outline.case(still.data).state.dump()
-    assert list(case.state.data) == list(still.data)
+    outline, kept, known, since_snapshot = still
+    assert (version, seed, case.state.phase) == (known.version, since_snapshot, outline.phase)
+    assert case.state.dump() == outline.case(kept).state.dump()
+    assert list(case.state.data) == list(kept)
     assert rows.take("01") is None
 
 
@@ -355,7 +377,7 @@ def test_a_row_is_small() -> None:
         for number in range(count):
             case_id = f"{int(ids.next_id()[4:]):028x}"
             header = CaseHeader(case_id=case_id, spec_id="manual", spec_version="", state="running", version=2)
-            rows.add(Still(outline, {"order": number}, header, 3))
+            rows.add((outline, {"order": number}, header, 3))
 
     fill(3_000)
     tracemalloc.start()

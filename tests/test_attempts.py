@@ -235,6 +235,23 @@ def test_the_engine_has_a_policy_for_tasks_that_state_none() -> None:
         assert ("failed", None) == (item.state, case.next_due)
 
 
+def test_the_engine_s_policy_may_have_a_deadline() -> None:
+    """The deadline of the engine's policy holds for tasks that state none, those that could go by express too."""
+    clock = ManualClock(0)
+    with Engine(
+        clock=clock, chance=FixedChance(), retry={"max_attempts": 9, "initial": "5s", "deadline": "7s"}
+    ) as engine:
+        engine.register(line({"id": "A", "handler": "h"}))
+        engine.handler("h")(failing(9))
+        case = engine.create_case("a").run()
+        clock.advance(5_000)
+
+        with pytest.raises(HandlerError):
+            case.run()
+
+        assert ["OSError: down", "OSError: down (the next attempt would come after its deadline of 7s)"] == errors(case)
+
+
 def test_a_policy_that_is_none_is_refused() -> None:
     """What is wrong with a default policy is said as of a specification's; a timeout must be a span of time."""
     with pytest.raises(

@@ -67,13 +67,16 @@ class _Kept:
     items: tuple[ItemRow, ...] | dict[int, ItemRow] = ()
 
     def add(self, batch: bytes) -> None:
-        """Keep another batch."""
-        if isinstance(self.batches, list):
-            self.batches.append(batch)
-        elif len(self.batches) < _FEW:
-            self.batches = (*self.batches, batch)
-        else:
-            self.batches = [*self.batches, batch]
+        """Keep another batch, which is not one of the first few."""
+        if isinstance(self.batches, tuple):
+            self.batches = [*self.batches]
+        self.batches.append(batch)
+
+    def find(self, number: int) -> ItemRow | None:
+        """Return an open item, or None."""
+        if isinstance(self.items, dict):
+            return self.items.get(number)
+        return next((each for each in self.items if each.number == number), None)
 
     def change(self, items: Sequence[ItemRow], closed: Sequence[int]) -> None:
         """Keep items that are new or changed, and those no longer that are closed."""
@@ -126,6 +129,7 @@ class MemoryStore:
         self._ids: list[str] = []
         self._due: dict[str, int] = {}
         self._runnable: set[str] = set()
+        self._owners: dict[str, dict[str, int]] = {}
         self._keys: dict[str, tuple[str, str]] = {}
         self._specifications: dict[tuple[str, str], StoredSpecification] = {}
         self._latest: dict[str, StoredSpecification] = {}
@@ -192,7 +196,10 @@ class MemoryStore:
     ) -> Sequence[ItemRow]:
         """List open worklist rows by (case id, number), from behind `after`."""
         with self._opened:
-            cases = self._ids[bisect.bisect_left(self._ids, after[0]) :]
+            if by:
+                cases = sorted(each for each in self._owners.get(by, ()) if each >= after[0])
+            else:
+                cases = self._ids[bisect.bisect_left(self._ids, after[0]) :]
             if case_id is not None:
                 cases = [each for each in cases if each == case_id]
             found = (
@@ -312,8 +319,9 @@ class MemoryStore:
         keys: set[str] = set()
         written: dict[tuple[str, str], int] = {}
         for commit in commits:
-            refuse_malformed(commit)
             header = commit.header
+            if commit.items or header.version != commit.expected + 1 or commit.expected < 0:
+                refuse_malformed(commit)
             case_id = header.case_id
             if (header.spec_id, header.spec_version) not in self._specifications:
                 raise UnknownSpecification(
@@ -368,11 +376,14 @@ class MemoryStore:
             else:
                 self._ids.append(header.case_id)
         kept.header = header
-        kept.add(commit.batch)
+        if len(kept.batches) < _FEW:
+            kept.batches = (*kept.batches, commit.batch)
+        else:
+            kept.add(commit.batch)
         if commit.snapshot is not None:
             kept.snapshot = commit.snapshot, header.version
         if commit.items or commit.closed_items:
-            kept.change(commit.items, commit.closed_items)
+            self._change_items(kept, commit)
         if commit.idempotency is not None:
             key, digest = commit.idempotency
             self._keys[key] = (header.case_id, digest)
@@ -380,13 +391,29 @@ class MemoryStore:
             self._apply_documents(commit.documents, commit.removed)
         self._index(header)
 
+    def _change_items(self, kept: _Kept, commit: Commit) -> None:
+        """Change a case's items, and note in which cases a participant has any."""
+        case_id = commit.header.case_id
+        numbers = dict.fromkeys([*(each.number for each in commit.items), *commit.closed_items])
+        before = [found.by for number in numbers if (found := kept.find(number)) is not None]
+        kept.change(commit.items, commit.closed_items)
+        after = [found.by for number in numbers if (found := kept.find(number)) is not None]
+        for owner, change in (*((by, -1) for by in before if by), *((by, 1) for by in after if by)):
+            cases = self._owners.setdefault(owner, {})
+            cases[case_id] = cases.get(case_id, 0) + change
+            if not cases[case_id]:
+                del cases[case_id]
+            if not cases:
+                del self._owners[owner]
+
     def _index(self, header: CaseHeader) -> None:
+        case_id = header.case_id
         works = header.state == RUNNING and not header.quarantined
         if works and header.due is not None:
-            self._due[header.case_id] = header.due
-        else:
-            self._due.pop(header.case_id, None)
+            self._due[case_id] = header.due
+        elif case_id in self._due:
+            del self._due[case_id]
         if works and header.runnable:
-            self._runnable.add(header.case_id)
+            self._runnable.add(case_id)
         else:
-            self._runnable.discard(header.case_id)
+            self._runnable.discard(case_id)

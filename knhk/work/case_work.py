@@ -10,8 +10,9 @@ from typing import Any
 import attrs
 
 from knhk import _hot
-from knhk._cache import CaseCache, Resident
+from knhk._cache import CaseCache
 from knhk._case_state import Phase
+from knhk._resident import Resident
 from knhk.case import Case
 from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, KnhkError, LimitExceeded
 from knhk.spec import Http, Task

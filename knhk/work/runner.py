@@ -290,8 +290,9 @@ class Runner:
         """Do a part, and let no failure of it stop the runner."""
         try:
             return part()
-        except (QuarantinedCase, ConcurrentUpdate):
+        except (QuarantinedCase, ConcurrentUpdate) as error:
             # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
+            _LOG.info("a case is left alone: %s", error)
             return None
         except KnhkError:
             self.failures += 1
