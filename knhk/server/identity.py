@@ -51,11 +51,13 @@ class Caller:
         subject: the name that the token gives.
         tenant: whose cases he sees.
         roles: what he may do.
+        groups: all that the token calls him: work may be for one of these.
     """
 
     subject: str
     tenant: str = DEFAULT_TENANT
     roles: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
 
     @property
     def client(self) -> str:
@@ -198,9 +200,8 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
     if not isinstance(roles, list):
         roles = []
     # What is not exactly one of ours gives no right.
-    return Caller(
-        subject=subject, tenant=tenant, roles=frozenset(each for each in roles if isinstance(each, str)) & ROLES
-    )
+    groups = frozenset(each for each in roles if isinstance(each, str))
+    return Caller(subject=subject, tenant=tenant, roles=groups & ROLES, groups=groups)
 
 
 def verifier_of(settings: Configuration, secret: bytes) -> Verifier:

@@ -24,6 +24,8 @@ _EXAMPLES: Final[dict[type, Any]] = {
     shapes.Allocate: {"to": "ann"},
     shapes.CompleteItem: {"data": {"approved": True}},
     shapes.FailItem: {"reason": "the printer is out of paper"},
+    shapes.Delegate: {"to": "bob"},
+    shapes.Subscribe: {"url": "https://hooks.example.com/knhk", "events": ["case_completed"]},
     shapes.ExecutePattern: {"variables": {"test": "value"}},
 }
 

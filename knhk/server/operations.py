@@ -163,7 +163,19 @@ def _on_item(command: Callable[[Any, Call], object]) -> Callable[[Call], Reply]:
     return run
 
 
-_PAGE: Final = {"limit": "how many at the most, up to 1000", "cursor": "`next` of the page before"}
+# --- webhooks -------------------------------------------------------------------------------------------------------------
+
+
+def _subscribe(call: Call) -> Reply:
+    body = call.service.webhook_create(call.caller, call.body)
+    return Reply(body=body, status=201, location=f"/api/v1/webhooks/{body.id}")
+
+
+def _unsubscribe(call: Call) -> Reply:
+    call.service.webhook_remove(call.caller, call.path["webhook_id"])
+    return Reply(body=None, status=204)
+
+
 _VERSION: Final = {"version": "which version; the latest where none is named"}
 
 
@@ -305,6 +317,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
                 case_id=call.asked("case_id"),
                 state=call.asked("state"),
                 participant=call.asked("participant"),
+                role=call.asked("role"),
                 limit=call.limit,
                 after=call.after,
             )
@@ -315,6 +328,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             "case_id": "only items of this case",
             "state": "only items in this state",
             "participant": "only items of this participant",
+            "role": "only items that are offered to this role",
         },
         paged=True,
     ),
@@ -338,12 +352,25 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             conditional=True,
         )
         for name, summary, takes, command in (
-            ("offer", "Give an allocated item back to all who may do it", None, lambda item, _: item.offer()),
+            (
+                "offer",
+                "Give an allocated item back to all who may do it",
+                None,
+                lambda item, call: item.offer(by=call.caller.subject),
+            ),
             (
                 "allocate",
                 "Give an item to a participant",
                 shapes.Allocate,
-                lambda item, call: item.allocate(call.body.to or call.caller.subject),
+                lambda item, call: item.allocate(
+                    call.service.recipient(call.caller, call.body.to), by=call.caller.subject
+                ),
+            ),
+            (
+                "delegate",
+                "Hand an allocated item on to another participant",
+                shapes.Delegate,
+                lambda item, call: item.delegate(call.body.to, by=call.caller.subject),
             ),
             ("start", "Take an item up", None, lambda item, call: item.start(by=call.caller.subject)),
             (
@@ -356,11 +383,54 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
                 "fail",
                 "Say that started work has failed",
                 shapes.FailItem,
-                lambda item, call: item.fail(call.body.reason),
+                lambda item, call: item.fail(call.body.reason, by=call.caller.subject),
             ),
-            ("suspend", "Lay started work aside", None, lambda item, _: item.suspend()),
-            ("resume", "Take suspended work up again", None, lambda item, _: item.resume()),
+            (
+                "suspend",
+                "Lay started work aside",
+                None,
+                lambda item, call: item.suspend(by=call.caller.subject),
+            ),
+            (
+                "resume",
+                "Take suspended work up again",
+                None,
+                lambda item, call: item.resume(by=call.caller.subject),
+            ),
+            (
+                "skip",
+                "Complete an item without its work being done",
+                None,
+                lambda item, call: item.skip(by=call.caller.subject),
+            ),
         )
+    ),
+    _operation(
+        "webhook.create",
+        "POST",
+        "/webhooks",
+        "Tell a URL of what happens",
+        _subscribe,
+        takes=shapes.Subscribe,
+        gives=shapes.NewWebhook,
+        status=201,
+    ),
+    _operation(
+        "webhook.list",
+        "GET",
+        "/webhooks",
+        "List who is told of what happens",
+        lambda call: Reply(body=call.service.webhook_list(call.caller)),
+        gives=shapes.Page,
+        item=shapes.Webhook,
+    ),
+    _operation(
+        "webhook.remove",
+        "DELETE",
+        "/webhooks/{webhook_id}",
+        "Tell a URL no more",
+        _unsubscribe,
+        status=204,
     ),
     _operation(
         "pattern.list",

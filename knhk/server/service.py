@@ -9,18 +9,27 @@ import importlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
 import attrs
 
+from knhk._people_rules import ANYONE
 from knhk.engine import Engine, SystemClock
-from knhk.errors import ConcurrentUpdate, HandlerError, UnknownCase, UnknownSpecification, UnknownWorkItem
+from knhk.errors import (
+    ConcurrentUpdate,
+    HandlerError,
+    OutboundRefused,
+    UnknownCase,
+    UnknownSpecification,
+    UnknownWorkItem,
+)
 from knhk.events import EventKind
 from knhk.patterns import patterns
 from knhk.ports import CaseHeader, Clock, Document, ItemRow, Store
@@ -29,9 +38,11 @@ from knhk.server import shapes
 from knhk.server.audit import AuditLog, announced, unrecorded, verify
 from knhk.server.identity import DEFAULT_TENANT, Caller
 from knhk.server.problems import Problem
+from knhk.server.rights import ADMIN, DESIGNER, OPERATOR, VIEWER
 from knhk.server.tenants import TenantStore
 from knhk.spec import ROOT, Specification
 from knhk.spec.verdict import Verdict
+from knhk.work.outbox import Subscription
 
 CASE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LONGEST_PAGE: Final = 1_000
@@ -323,20 +334,40 @@ class Service:
     # --- work items ---------------------------------------------------------------------------------------------------
 
     def item_list(
-        self, caller: Caller, *, case_id: str | None, state: str | None, participant: str | None, limit: int, after: str
+        self,
+        caller: Caller,
+        *,
+        case_id: str | None,
+        state: str | None,
+        participant: str | None,
+        role: str | None,
+        limit: int,
+        after: str,
     ) -> shapes.Page:
-        """List open work items, by case and number."""
+        """List open work items, by case and number; a participant hears of those that are for him."""
         case, _, number = after.rpartition(":")
         start = (case, int(number)) if number.isdecimal() else ("", 0)
-        rows = self._engine(caller).store.items(
-            case_id=case_id, state=state, by=participant, limit=limit + 1, after=start
-        )
-        items = [_item(each) for each in rows[:limit]]
-        return shapes.Page(items=items, next=items[-1].id if len(rows) > limit else None)
+        wanted = {
+            "case_id": case_id,
+            "state": state,
+            "by": participant,
+            "audience": None if role is None else (f"role:{role}",),
+        }
+        rows = self._rows(self._engine(caller).store, wanted, start)
+        mine = rows if _sees_all(caller) else filter(partial(_is_for, caller), rows)
+        items = [_item(each) for each in islice(mine, limit + 1)]
+        return shapes.Page(items=items[:limit], next=items[limit - 1].id if len(items) > limit else None)
+
+    def _rows(self, store: Store, wanted: Mapping[str, Any], after: tuple[str, int]) -> Iterator[ItemRow]:
+        while page := store.items(**wanted, limit=LONGEST_PAGE, after=after):
+            yield from page
+            after = (page[-1].case_id, page[-1].number)
 
     def item_get(self, caller: Caller, item_id: str) -> tuple[int, shapes.WholeItem]:
         """Return the version of a work item's case, and the item with what its work is given."""
         item = self._item(caller, item_id)
+        if not _sees_all(caller) and not _is_for(caller, item):
+            raise UnknownWorkItem(f"there is no work item {item_id!r}")
         with item.case.expecting(None):
             return item.case.version, _whole_item(item)
 
@@ -344,16 +375,50 @@ class Service:
         self, caller: Caller, item_id: str, expected: int | None, command: Callable[[WorkItem], object]
     ) -> tuple[int, shapes.Item]:
         """Give a work item a command, and return the version of its case and what became of it."""
-        item = self._item(caller, item_id)
-        with _expecting(item.case, expected):
+        case = self._item(caller, item_id).case
+        with _expecting(case, expected):
+            # As it is now that nobody else can change it.
+            item = self._item(caller, item_id)
+            if not _runs_all(caller) and not _is_for(caller, item):
+                raise Problem(kind="forbidden", detail="this item is not for you")
             command(item)
             return item.case.version, _plain_item(item)
+
+    def recipient(self, caller: Caller, name: str | None) -> str:
+        """Return to whom an item is given: to the caller, or by whoever runs cases, to anybody."""
+        if name is not None and name != caller.subject and not _runs_all(caller):
+            raise Problem(kind="forbidden", detail="give an item to yourself, or delegate it")
+        return name or caller.subject
 
     def _item(self, caller: Caller, item_id: str) -> WorkItem:
         case_id, _, number = item_id.rpartition(":")
         if not number.isdecimal() or len(number) > 12:
             raise UnknownWorkItem(f"there is no work item {item_id!r}")
         return self._find(self._engine(caller), case_id).work_item(int(number))
+
+    # --- webhooks -----------------------------------------------------------------------------------------------------
+
+    def webhook_create(self, caller: Caller, body: shapes.Subscribe) -> shapes.NewWebhook:
+        """Tell a URL of events from now on; the secret that signs the messages is shown this once."""
+        try:
+            made = self._engine(caller).webhooks.subscribe(
+                body.url, events=body.events, spec_id=body.spec_id, with_data=body.with_data
+            )
+        except (OutboundRefused, CommandError, ValueError) as error:
+            raise Problem(kind="invalid", detail=str(error)) from error
+        return shapes.NewWebhook(**_webhook_members(made), secret=made.secret)
+
+    def webhook_list(self, caller: Caller) -> shapes.Page:
+        """List the subscriptions."""
+        items = [shapes.Webhook(**_webhook_members(each)) for each in self._engine(caller).webhooks.list()]
+        return shapes.Page(items=items, next=None)
+
+    def webhook_remove(self, caller: Caller, webhook_id: str) -> None:
+        """End a subscription, with all its messages."""
+        webhooks = self._engine(caller).webhooks
+        if webhook_id not in {each.id for each in webhooks.list()}:
+            raise Problem(kind="not-found")
+        webhooks.remove(webhook_id)
 
     # --- patterns -----------------------------------------------------------------------------------------------------
 
@@ -433,6 +498,36 @@ class Service:
         if self._audit is None:
             raise Problem(kind="conflict", detail="this service keeps no record: WORKFLOW_AUDIT_ENABLED is false")
         return self._audit
+
+
+def _runs_all(caller: Caller) -> bool:
+    """Whether a caller may work on every item."""
+    return not caller.roles.isdisjoint({OPERATOR, ADMIN})
+
+
+def _sees_all(caller: Caller) -> bool:
+    """Whether a caller may look at every item."""
+    return not caller.roles.isdisjoint({VIEWER, OPERATOR, DESIGNER, ADMIN})
+
+
+def _is_for(caller: Caller, item: ItemRow | WorkItem) -> bool:
+    """Whether an item is a participant's: allocated to him, or offered to all, to him, or to one of his groups."""
+    if item.by or item.topic:
+        return item.by == caller.subject
+    audience = {*item.audience, *(f"role:{each}" for each in item.roles)}
+    mine = {ANYONE, f"participant:{caller.subject}", *(f"role:{each}" for each in caller.groups)}
+    return not audience or not audience.isdisjoint(mine)
+
+
+def _webhook_members(subscription: Subscription) -> dict[str, Any]:
+    return {
+        "id": subscription.id,
+        "url": subscription.url,
+        "events": list(subscription.events),
+        "spec_id": subscription.spec_id,
+        "with_data": subscription.with_data,
+        "paused": subscription.paused,
+    }
 
 
 # --- documents ------------------------------------------------------------------------------------------------------------

@@ -62,6 +62,21 @@ class FailItem(Body):
     reason: Text = ""
 
 
+class Delegate(Body):
+    """To whom an allocated work item is handed on."""
+
+    to: Name
+
+
+class Subscribe(Body):
+    """Who is told of what: a URL, and types of messages; ``*`` for all."""
+
+    url: Text
+    events: list[Name] = msgspec.field(default_factory=lambda: ["*"])
+    spec_id: Name | None = None
+    with_data: bool = True
+
+
 class ExecutePattern(Body):
     """The first data of the pattern's case."""
 
@@ -164,6 +179,23 @@ class WholeItem(Item):
     """An open work item with what the work is given."""
 
     data: Data
+
+
+class Webhook(Answer):
+    """A subscription."""
+
+    id: str
+    url: str
+    events: list[str]
+    spec_id: str | None
+    with_data: bool
+    paused: bool
+
+
+class NewWebhook(Webhook):
+    """A subscription that was made just now, with the secret that signs its messages."""
+
+    secret: str
 
 
 class Pattern(Answer):
