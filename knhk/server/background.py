@@ -18,7 +18,7 @@ import attrs
 from knhk.engine import Engine
 from knhk.errors import KnhkError
 from knhk.ports import Clock
-from knhk.server.service import Tenants
+from knhk.server.tenants import Tenants
 from knhk.work.outbox import OUTBOX
 from knhk.work.runner import Runner
 

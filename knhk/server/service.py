@@ -5,11 +5,9 @@ No workflow logic is here: each operation says in a few lines what it asks the e
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
@@ -21,8 +19,9 @@ from typing import Any, Final
 import attrs
 
 from knhk._people_rules import ANYONE
-from knhk.engine import Engine, SystemClock
+from knhk.engine import Engine
 from knhk.errors import (
+    CommandError,
     ConcurrentUpdate,
     HandlerError,
     OutboundRefused,
@@ -32,14 +31,14 @@ from knhk.errors import (
 )
 from knhk.events import EventKind
 from knhk.patterns import patterns
-from knhk.ports import CaseHeader, Clock, Document, ItemRow, Store
+from knhk.ports import CaseHeader, Document, ItemRow, Store
 from knhk.running import RunningCase, WorkItem
 from knhk.server import shapes
 from knhk.server.audit import AuditLog, announced, unrecorded, verify
-from knhk.server.identity import DEFAULT_TENANT, Caller
+from knhk.server.identity import Caller
 from knhk.server.problems import Problem
 from knhk.server.rights import ADMIN, DESIGNER, OPERATOR, VIEWER
-from knhk.server.tenants import TenantStore
+from knhk.server.tenants import Tenants, another_was_faster
 from knhk.spec import ROOT, Specification
 from knhk.spec.verdict import Verdict
 from knhk.work.outbox import Subscription
@@ -47,62 +46,7 @@ from knhk.work.outbox import Subscription
 CASE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LONGEST_PAGE: Final = 1_000
 RETIRED: Final = "retired"
-TENANTS: Final = "tenants"
 _OPEN: Final = ("created", "running", "suspended", "failed", "deadlocked")
-
-
-class Tenants:
-    """
-    An engine for each tenant, on one store, with the same handlers.
-
-    Args:
-        store: everybody's.
-        handlers: modules to import, each with a function ``register(engine)``, or handlers made with `knhk.server.handler`.
-        clock: for tests.
-        options: further arguments of every engine.
-    """
-
-    def __init__(
-        self, store: Store, handlers: Sequence[str] = (), *, clock: Clock | None = None, **options: Any
-    ) -> None:
-        self._store = store
-        self._modules = [importlib.import_module(each) for each in handlers]
-        self._clock = clock if clock is not None else SystemClock()
-        self._options = options
-        self._engines: dict[str, Engine] = {}
-        self._lock = threading.Lock()
-
-    def engine(self, tenant: str) -> Engine:
-        """Return a tenant's engine; a tenant is known once he has called."""
-        found = self._engines.get(tenant)
-        if found is None:
-            with self._lock:
-                found = self._engines.get(tenant)
-                if found is None:
-                    found = Engine(TenantStore(self._store, tenant), clock=self._clock, **self._options)
-                    for module in self._modules:
-                        module.register(found)
-                    self._remember(tenant)
-                    self._engines[tenant] = found
-        return found
-
-    def known(self) -> list[str]:
-        """Return every tenant that has ever called, the default one included."""
-        stored = [each.key for each in self._store.documents(TENANTS, limit=100_000)]
-        return [DEFAULT_TENANT, *(each for each in stored if each != DEFAULT_TENANT)]
-
-    def _remember(self, tenant: str) -> None:
-        if self._store.document(TENANTS, tenant) is None:
-            with _another_was_faster():
-                self._store.write([Document(collection=TENANTS, key=tenant, value="{}")])
-
-
-@contextmanager
-def _another_was_faster() -> Iterator[None]:
-    try:
-        yield
-    except ConcurrentUpdate:
-        return
 
 
 @contextmanager
@@ -202,7 +146,7 @@ class Service:
             for header in engine.cases(spec_id=spec_id, state=state):
                 if header.spec_version == stored.version:
                     raise Problem(kind="conflict", detail=f"case {header.case_id} of this version is {header.state}")
-        with _another_was_faster():
+        with another_was_faster():
             key = _retired_key(stored.spec_id, stored.version)
             engine.store.write([Document(collection=RETIRED, key=key, value="{}")])
 

@@ -29,7 +29,8 @@ from knhk.server.identity import verifier_of
 from knhk.server.observing import Figures
 from knhk.server.rates import Rates
 from knhk.server.rest import MOST_BYTES, Gate, application
-from knhk.server.service import Service, Tenants
+from knhk.server.service import Service
+from knhk.server.tenants import Tenants
 from knhk.stores import open_store
 
 LOG: Final = logging.getLogger("knhk.server")

@@ -10,18 +10,23 @@ that do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
+import importlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
 
 import attrs
 
-from knhk.errors import UnknownCase, UnknownSpecification
-from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, Store, StoredCase, StoredSpecification
+from knhk.engine import Engine, SystemClock
+from knhk.errors import ConcurrentUpdate, UnknownCase, UnknownSpecification
+from knhk.ports import CaseHeader, Clock, Commit, Document, Durability, ItemRow, Store, StoredCase, StoredSpecification
 from knhk.server.audit import committing
 from knhk.server.identity import DEFAULT_TENANT
 
 _MARK: Final = "~"
-_PAGE: Final = 100
+TENANTS: Final = "tenants"
+"""The collection of the names of all tenants that have called."""
 
 
 _T = TypeVar("_T")
@@ -199,3 +204,58 @@ class TenantStore:
             documents=tuple(map(self._document, commit.documents)),
             removed=tuple(map(self._document, commit.removed)),
         )
+
+
+class Tenants:
+    """
+    An engine for each tenant, on one store, with the same handlers.
+
+    Args:
+        store: everybody's.
+        handlers: modules to import, each with a function ``register(engine)``.
+        clock: for tests.
+        options: further arguments of every engine.
+    """
+
+    def __init__(
+        self, store: Store, handlers: Sequence[str] = (), *, clock: Clock | None = None, **options: Any
+    ) -> None:
+        self._store = store
+        self._modules = [importlib.import_module(each) for each in handlers]
+        self._clock = clock if clock is not None else SystemClock()
+        self._options = options
+        self._engines: dict[str, Engine] = {}
+        self._lock = threading.Lock()
+
+    def engine(self, tenant: str) -> Engine:
+        """Return a tenant's engine; a tenant is known once he has called."""
+        found = self._engines.get(tenant)
+        if found is None:
+            with self._lock:
+                found = self._engines.get(tenant)
+                if found is None:
+                    found = Engine(TenantStore(self._store, tenant), clock=self._clock, **self._options)
+                    for module in self._modules:
+                        module.register(found)
+                    self._remember(tenant)
+                    self._engines[tenant] = found
+        return found
+
+    def known(self) -> list[str]:
+        """Return every tenant that has ever called, the default one included."""
+        stored = [each.key for each in self._store.documents(TENANTS, limit=100_000)]
+        return [DEFAULT_TENANT, *(each for each in stored if each != DEFAULT_TENANT)]
+
+    def _remember(self, tenant: str) -> None:
+        if self._store.document(TENANTS, tenant) is None:
+            with another_was_faster():
+                self._store.write([Document(collection=TENANTS, key=tenant, value="{}")])
+
+
+@contextmanager
+def another_was_faster() -> Iterator[None]:
+    """Leave it at what somebody else wrote at the same moment."""
+    try:
+        yield
+    except ConcurrentUpdate:
+        return
