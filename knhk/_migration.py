@@ -98,7 +98,8 @@ class _Move:
         dropped = tuple(number for number in self._items if number not in kept)
         deadlines = [each for each in self._tree.get("deadlines", ()) if each[0] in kept]
         attempts = [each for each in self._tree.get("attempts", ()) if each[0] in kept]
-        moved = {"nets": nets, "items": items, "attempts": attempts, "deadlines": deadlines}
+        failures = [each for each in self._tree.get("failures", ()) if each[0] in kept]
+        moved = {"nets": nets, "items": items, "attempts": attempts, "failures": failures, "deadlines": deadlines}
         tree = {**self._tree, **moved, **self._people(kept)}
         return Moved(tree=tree, problems=tuple(self._problems), withdrawn=tuple(self._withdrawn), dropped=dropped)
 

@@ -45,6 +45,8 @@ class EventKind(enum.Enum):
     ATTEMPTS_SPARED = "attempts_spared"
     ITEM_CLAIMED = "item_claimed"
     CLAIM_EXPIRED = "claim_expired"
+    ITEM_REPLAYED = "item_replayed"
+    ITEM_DISCARDED = "item_discarded"
     ERROR_CAUGHT = "error_caught"
     TIMER_SET = "timer_set"
     TIMER_CLEARED = "timer_cleared"

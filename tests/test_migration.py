@@ -698,7 +698,7 @@ def test_the_state_has_no_part_that_is_not_moved() -> None:
     case.start(at=0)
     tree = case.state.dump()
 
-    assert {"phase", "data", "next", "items", "attempts", "deadlines", "nets"} == set(tree)
+    assert {"phase", "data", "next", "items", "attempts", "failures", "deadlines", "nets"} == set(tree)
     assert {"id", "tokens", "status", "seen", "offers", "timers", "triggers", "activities"} == set(tree["nets"][0])
 
 
