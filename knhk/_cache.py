@@ -22,20 +22,21 @@ from typing import Any, Final, Literal
 import attrs
 
 from knhk import _hot, _kernel
-from knhk._arena import Arena, Rows, Still
-from knhk._case_state import Code, Phase, Record
+from knhk._arena import Arena, Rows
+from knhk._case_state import Code, Phase
+from knhk._commits import batches_of, check_whole, commits_of
 from knhk._express import Journey, depart, express_net, set_out, terms
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, lower
 from knhk._migration import Moved, Renaming, move
 from knhk._people_rules import audience_of, details_of
 from knhk._plain import plain_data
+from knhk._resident import Resident
 from knhk._schema import Check, compile_schema
 from knhk.case import Case
 from knhk.errors import (
     CommandError,
     DataError,
-    InternalError,
     JournalError,
     KnhkError,
     Problem,
@@ -46,14 +47,14 @@ from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
 from knhk.people import Directory
-from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store, StoredCase
+from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
 from knhk.work.authority import Authority
 from knhk.work.failed_rows import failed_details, is_dead, may_have_row
 from knhk.work.handlers import Work
 from knhk.work.offers import Offers
-from knhk.work.outbox import Outbox, Told
+from knhk.work.outbox import Outbox
 from knhk.work.people import People
 from knhk.workitem import ItemState
 
@@ -61,8 +62,7 @@ SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
 
 # Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
-_CREATED: Final = Phase.CREATED
-_COMPLETED: Final = Phase.COMPLETED
+_COMPLETED: Final = Phase.COMPLETED.value
 _CREATION: Final = Code.CREATED
 
 HOT: Final = 1_000
@@ -120,89 +120,6 @@ def compile_specification(
     # Data that must fit a schema are looked at by the driver, with every result.
     net = express_net(program.nets[0], kernels[0]) if check is None and express else None
     return Compiled(program, kernels, check, net)
-
-
-@attrs.define(eq=False)
-class Resident:
-    """
-    A case in memory that somebody uses, or used not long ago.
-
-    Args:
-        case: the case, once somebody needed it; None: `still` says all.
-        header: as its last commit made it; one that was packed has forgotten what is due and whether work waits.
-        still: what the case was when it was last packed, created or brought to its end by express; None once that has changed.
-        express: what an express needs to know of its net, or None.
-        journey: the express that is under way; whoever holds the case meanwhile finds it landed.
-        in_flight: the attempts of the items whose handler runs now.
-        doubtful: items whose handler may have been called by a process that ended, without a record of it.
-        since_snapshot: records since the last snapshot.
-        shared: the last item that was looked at for somebody to give it to.
-        stale: forgotten: whoever waited for the lock must load again.
-        users: who holds it, waits for it or pinned it; it stays in memory until they are done.
-        told: the case as subscribers know it, where there are any.
-    """
-
-    _case: Case | None
-    header: CaseHeader
-    express: Any = None
-    still: Still | None = None
-    journey: Journey | None = None
-    in_flight: dict[int, Attempt] = attrs.field(factory=dict)
-    doubtful: dict[int, None] = attrs.field(factory=dict)
-    lock: threading.RLock = attrs.field(factory=threading.RLock)
-    since_snapshot: int = 0
-    shared: int = 0
-    stale: bool = False
-    users: int = 0
-    told: Told | None = None
-
-    @property
-    def case(self) -> Case:
-        """The case, which is made where nobody has needed it before; the caller holds it."""
-        if self._case is None:
-            outline, data, _, _ = self._at_rest()
-            self._case = outline.case(data)
-        return self._case
-
-    @property
-    def phase(self) -> Phase:
-        """Where the case is in its life."""
-        return self._at_rest().outline.phase if self._case is None else self._case.state.phase
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The case's data: read them, never change them."""
-        return self._at_rest().data if self._case is None else self._case.state.data
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether it was created and nothing has happened since."""
-        return self._case is None and self.still is not None and self.still.outline.phase is _CREATED
-
-    def rest(self, arenas: Mapping[tuple[str, str], Arena]) -> Still | None:
-        """Return what a row can say of the case; None where it is not at rest, or a row would not say all."""
-        if self.users or self.journey is not None or self.in_flight or self.doubtful:
-            return None
-        case = self._case
-        if case is None:
-            return self._at_rest()
-        if case.owes or not case.state.in_order:
-            return None
-        if self.still is not None:
-            return self.still
-        header = self.header
-        arena = arenas[header.spec_id, header.spec_version]
-        return Still(arena.outline(case.state), case.state.data, header, self.since_snapshot)
-
-    def _at_rest(self) -> Still:
-        if self.still is None:
-            message = f"case {self.header.case_id} is neither a case nor at rest"
-            raise InternalError(message)
-        return self.still
-
-
-def _resident(still: Still) -> Resident:
-    return Resident(None, still.header, still.outline.arena.express, still, since_snapshot=still.since_snapshot)
 
 
 class CaseCache:
@@ -338,13 +255,45 @@ class CaseCache:
             arena.check(first)
         now = self.clock.now()
         batch = encode_batch(now, ((_CREATION, first),))
-        resident = _resident(Still(arena.created, first, header, 1))
+        resident = Resident.at_rest((arena.created, first, header, 1))
         documents: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             resident.header = attrs.evolve(header, version=0)
             documents = self._announce(resident, 1, [batch], now)
             resident.header = header
         return resident, Commit(header=header, expected=0, batch=batch, idempotency=idempotency, documents=documents)
+
+    def launch(
+        self,
+        header: CaseHeader,
+        data: Mapping[str, Any],
+        *,
+        idempotency: tuple[str, str],
+        documents: tuple[Document, ...],
+    ) -> None:
+        """
+        Create a case and start it, in one commit that also writes documents.
+
+        Args:
+            header, data, idempotency: as in `create`.
+            documents: what is written beside it.
+
+        Raises:
+            DataError, CommandError: the case refuses the data, or cannot be started.
+            KnhkError: what the store's `commit` raises.
+        """
+        compiled = self.compiled(header.spec_id, header.spec_version)
+        case = self._fresh(compiled)
+        case.create(self.plain(data, "the data of the schedule"))
+        case.start(at=self.clock.now())
+        resident = Resident(case, attrs.evolve(header, version=0), compiled.express)
+        (commit,) = self._prepare(resident, ())
+        self.store.commit([attrs.evolve(commit, idempotency=idempotency, documents=(*commit.documents, *documents))])
+        resident.header = commit.header
+        with self._lock:
+            self._residents[header.case_id] = resident
+            self._make_room()
+        self._tell_listeners(resident)
 
     def hold(self, case_id: str) -> _Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
@@ -360,14 +309,14 @@ class CaseCache:
                 return resident
             still = self._rows.take(case_id) if self._rows.table else None
             if still is not None:
-                resident = self._residents[case_id] = _resident(still)
+                resident = self._residents[case_id] = Resident.at_rest(still)
                 resident.users += 1
                 return resident
         fresh = self._load(case_id)
         with self._lock:
             # Whoever was faster may have packed it already.
             still = None if case_id in self._residents else self._rows.take(case_id)
-            resident = self._residents.setdefault(case_id, fresh if still is None else _resident(still))
+            resident = self._residents.setdefault(case_id, fresh if still is None else Resident.at_rest(still))
             resident.users += 1
             return resident
 
@@ -410,10 +359,9 @@ class CaseCache:
         if resident.express is None or resident.in_flight:
             return None
         case_id, lock = resident.header.case_id, resident.lock
-        if resident.is_fresh:
-            journey: Journey | None = set_out(
-                resident, resident.data, resident.express, self._terms, case_id=case_id, lock=lock
-            )
+        data = resident.first_data()
+        if data is not None:
+            journey: Journey | None = set_out(resident, data, resident.express, self._terms, case_id, lock)
         else:
             if resident.doubtful and not resident.doubtful.keys().isdisjoint(resident.case.state.work):
                 return None
@@ -452,19 +400,21 @@ class CaseCache:
     def _end(self, resident: Resident, journey: Journey, data: dict[str, Any], now: int) -> None:
         """Commit the end of a case that an express has brought there all the way."""
         records = journey.log[journey.begun_at :]
-        batches = _batches(records, journey.begun_at, journey.express.cuts, now)
-        commits = _commits(resident.header, batches, _COMPLETED)
+        batches = batches_of(records, journey.begun_at, journey.express.cuts, now)
+        commits = commits_of(resident.header, batches, _COMPLETED)
         self._store(resident, commits)
         header = resident.header = commits[-1].header
         resident.since_snapshot += len(records)
         arena = self._arenas[header.spec_id, header.spec_version]
-        resident.still = Still(arena.completed, data, header, resident.since_snapshot)
+        resident.still = arena.completed, data, header, resident.since_snapshot
 
     def interrupt(self, resident: Resident, *, spare: bool) -> None:
         """An express ended in the middle of a handler: its item stays begun, or to spare it, is handed back."""
         if resident.journey is not None:
             self._land(resident)
-            for number in resident.in_flight if spare else ():
+            for number, attempt in resident.in_flight.items() if spare else ():
+                if attempt.said is not None:
+                    resident.case.progress(number, attempt.said, at=self.clock.now())
                 resident.case.hand_back(number, at=self.clock.now())
             resident.in_flight.clear()
             self.commit(resident)
@@ -491,7 +441,8 @@ class CaseCache:
         self._travelling.discard(resident)
         if journey is not None:
             journey.land()
-            attempt = journey.express.job[3]._live = Attempt(self.clock.now)
+            work = journey.express.job[3]
+            attempt = work._live = work._attempt() or Attempt(self.clock.now)
             resident.in_flight[journey.express.job[1]] = attempt
             self.commit(resident, cuts=journey.express.cuts)
 
@@ -540,7 +491,7 @@ class CaseCache:
 
     def _stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
         """Tell whoever has to know of what is in the store now."""
-        resident.header = header = commits[-1].header
+        resident.header = commits[-1].header
         for row in commits[-1].items:
             if row.topic and row.state == ItemState.OFFERED.value:
                 self.offers.tell()
@@ -548,6 +499,10 @@ class CaseCache:
         for number, attempt in resident.in_flight.items():
             if number not in resident.case.state.items:
                 attempt.lose("its work is gone")
+        self._tell_listeners(resident)
+
+    def _tell_listeners(self, resident: Resident) -> None:
+        header = resident.header
         if self.listeners and (header.runnable or header.due is not None):
             waits = len(resident.case.state.work) > len(resident.in_flight)
             for listener in self.listeners:
@@ -579,7 +534,7 @@ class CaseCache:
         if not records:
             return []
         now = self.clock.now()
-        batches = _batches(records, taken, cuts, now)
+        batches = batches_of(records, taken, cuts, now)
         documents: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             documents = self._announce(resident, len(records), batches, now)
@@ -596,10 +551,10 @@ class CaseCache:
         rows, closed = _worklist(resident.header.case_id, case) if case.state.moved else ((), ())
         if phase is Phase.COMPLETED or phase is Phase.CANCELLED:
             case.drop_records()
-        return _commits(
+        return commits_of(
             resident.header,
             batches,
-            phase,
+            phase.value,
             due=None if due is None else due.at,
             runnable=running and bool(case.state.work),
             snapshot=snapshot,
@@ -663,18 +618,21 @@ class CaseCache:
 
     def _make_room(self) -> None:
         """Pack the cases that were used longest ago, and forget those beyond what the cache may hold; the caller has the lock."""
-        surplus = len(self._residents) - self._hot
+        residents, rows = self._residents, self._rows.table
+        surplus = len(residents) - self._hot
         if surplus > 0:
             # Those that cannot be packed are passed over, and not looked at again before all the others were.
             for _ in range(surplus + 8):
-                self._pack(next(iter(self._residents.values())))
-                if len(self._residents) <= self._hot:
+                self._pack(next(iter(residents.values())))
+                if len(residents) <= self._hot:
                     break
-        surplus = len(self) - self._size
-        if surplus > 0 and len(self._rows):
+        surplus = len(residents) + len(rows) - self._size
+        if surplus <= 0:
+            return
+        if rows:
             # Many at a time: the beginning of a dictionary from which much was deleted is long in coming.
             self._rows.drop_oldest(surplus + self._size // 64)
-            surplus = len(self) - self._size
+            surplus = len(residents) + len(rows) - self._size
         if surplus > 0:
             idle = (resident for resident in self._residents.values() if not resident.users)
             for resident in tuple(islice(idle, surplus)):
@@ -708,7 +666,7 @@ class CaseCache:
             compiled = self.compiled(stored.header.spec_id, stored.header.spec_version)
             case = self._arena(stored.header, compiled).make()
             snapshot = None if stored.snapshot is None else decode_snapshot(stored.snapshot)
-            _check_whole(stored, snapshot)
+            check_whole(stored, snapshot)
             records = [record for batch in stored.batches for record in decode_batch(batch)[1]]
             case.replay(None if snapshot is None else snapshot["state"], records)
         except (JournalError, UnknownSpecification) as error:
@@ -756,71 +714,6 @@ class _Hold:
     def __exit__(self, *error: object) -> None:
         self._resident.lock.release()
         self._cache.unpin(self._resident)
-
-
-def _batches(records: Sequence[Record], taken: int, cuts: Sequence[tuple[int, int]], now: int) -> list[bytes]:
-    """Return the bytes of fresh records, a batch for each time at which any were written; `taken` were taken before."""
-    if not cuts:
-        return [encode_batch(now, records)]
-    batches = []
-    done = 0
-    for length, at in cuts:
-        if done < length - taken <= len(records):
-            batches.append(encode_batch(at, records[done : length - taken]))
-            done = length - taken
-    if done < len(records):
-        batches.append(encode_batch(now, records[done:]))
-    return batches
-
-
-def _commits(
-    before: CaseHeader,
-    batches: Sequence[bytes],
-    phase: Phase,
-    *,
-    due: int | None = None,
-    runnable: bool = False,
-    snapshot: bytes | None = None,
-    items: tuple[ItemRow, ...] = (),
-    closed: tuple[int, ...] = (),
-    documents: tuple[Document, ...] = (),
-) -> list[Commit]:
-    """Return a commit for each batch; the last has all that there is besides."""
-    header = CaseHeader(
-        case_id=before.case_id,
-        spec_id=before.spec_id,
-        spec_version=before.spec_version,
-        state=phase.value,
-        due=due,
-        runnable=runnable,
-        version=before.version + len(batches),
-    )
-    last = Commit(
-        header=header,
-        expected=header.version - 1,
-        batch=batches[-1],
-        snapshot=snapshot,
-        items=items,
-        closed_items=closed,
-        documents=documents,
-    )
-    if len(batches) == 1:
-        return [last]
-    earlier = [
-        Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
-        for version, batch in enumerate(batches[:-1], before.version)
-    ]
-    return [*earlier, last]
-
-
-def _check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:
-    """Refuse a history that misses commits: a case that went back in time must not go on."""
-    since = 0 if snapshot is None else snapshot.get("version")
-    if not isinstance(since, int) or since + len(stored.batches) != stored.header.version:
-        message = (
-            f"the history has {len(stored.batches)} commits behind {since}, its header says {stored.header.version}"
-        )
-        raise JournalError(message)
 
 
 def _worklist(case_id: str, case: Case) -> tuple[tuple[ItemRow, ...], tuple[int, ...]]:

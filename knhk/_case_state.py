@@ -46,9 +46,13 @@ class Code(enum.IntEnum):
     CLAIM_EXPIRED = 21
     ATTEMPTS_UNTIL = 22
     ATTEMPTS_SPARED = 23
+    PROGRESSED = 24
     REPLAYED = 26
     DISCARDED = 27
     RAISED = 30
+    DEADLINE_SET = 31
+    DEADLINE_CLEARED = 32
+    DEADLINE_PASSED = 33
     ROUTED = 37
     SAVED = 38
     ESCALATION_SET = 39
@@ -108,10 +112,12 @@ class NetInstance:
 
     __slots__ = (
         "activities",
+        "deadlines",
         "instance",
         "marking",
         "number",
         "offers",
+        "overdue",
         "parent",
         "plan",
         "task",
@@ -131,6 +137,8 @@ class NetInstance:
         self.activities: dict[int, Activity] = {}
         self.offers: dict[int, int] = {}
         self.timers: dict[int, int] = {}
+        self.deadlines: dict[int, int] = {}
+        self.overdue: dict[int, int] = {}
         self.triggers: dict[int, int] = {}
 
     def is_offerable(self, task: int) -> bool:
@@ -138,6 +146,16 @@ class NetInstance:
         if not self.marking.is_ready(task):
             return False
         return self.plan.plans[task].task.trigger is None or self.triggers.get(task, 0) > 0
+
+    def is_at_work(self, task: int) -> bool:
+        """Whether the task has started and not yet passed control."""
+        activity = self.activities.get(task)
+        return activity is not None and bool(activity.open) and not activity.passed
+
+    def stop_clock(self, task: int) -> None:
+        """The activation is over whose deadline ran or had passed."""
+        self.deadlines.pop(task, None)
+        self.overdue.pop(task, None)
 
     def path(self, task: int, instance: int = 0) -> str:
         """Return the path of a task or instance from the root net: ``S#2/B``."""
@@ -257,6 +275,7 @@ class CaseState(PeopleRecords):
     def _fired(self, net: int, task: int, chosen: Sequence[int]) -> None:
         instance = self._touch(net)
         self._before_start(instance, task)
+        instance.stop_clock(task)
         instance.marking.start(task)
         self._after_start(instance, task)
         if instance.plan.tables.table[task].detached:
@@ -310,6 +329,7 @@ class CaseState(PeopleRecords):
             instance.marking.complete(task, chosen or ())
         elif end == End.PASSES_ON:
             activity.passed = True
+            instance.stop_clock(task)
             aborts_itself = task in instance.plan.tables.table[task].cancels_tasks
             self._drop_region(instance, task)
             instance.marking.pass_on(task, chosen or ())
@@ -338,6 +358,7 @@ class CaseState(PeopleRecords):
                 self._drop_item(offered)
             instance.marking.start(task)
             self._after_start(instance, task)
+        instance.stop_clock(task)
         self._drop_activity(instance, task)
         self._drop_region(instance, task)
         instance.marking.complete(task, (position,))
@@ -362,6 +383,7 @@ class CaseState(PeopleRecords):
     def _withdrawn(self, net: int, task: int) -> None:
         instance = self._touch(net)
         self._before_start(instance, task, persistent=False)
+        instance.stop_clock(task)
         instance.marking.withdraw(task)
 
     def _offered(self, net: int, task: int) -> None:
@@ -376,6 +398,16 @@ class CaseState(PeopleRecords):
 
     def _timer_cleared(self, net: int, task: int) -> None:
         del self.nets[net].timers[task]
+
+    def _deadline_set(self, net: int, task: int, due: int) -> None:
+        self.nets[net].deadlines[task] = due
+
+    def _deadline_cleared(self, net: int, task: int) -> None:
+        self.nets[net].stop_clock(task)
+
+    def _deadline_passed(self, net: int, task: int) -> None:
+        instance = self.nets[net]
+        instance.overdue[task] = instance.deadlines.pop(task)
 
     def _trigger_held(self, net: int, task: int, held: int) -> None:
         self._touch(net).triggers[task] = held
@@ -445,6 +477,9 @@ class CaseState(PeopleRecords):
     def _attempts_spared(self, number: int, spared: int) -> None:
         item = self.items[number]
         item.spared, item.begun = spared, False
+
+    def _progressed(self, number: int, progress: Any) -> None:
+        self.items[number].progress = progress
 
     def _migrated(self, _: str, __: str, tree: dict[str, Any], dropped: Sequence[int]) -> None:
         """Become the state that the other version has; this one's program is that version's already."""
@@ -555,6 +590,7 @@ class CaseState(PeopleRecords):
         activity = net.activities.get(task)
         if activity is None:
             return
+        net.stop_clock(task)
         for reference in activity.open.values():
             self._close(net, task, reference)
         activity.open.clear()
@@ -592,9 +628,9 @@ class CaseState(PeopleRecords):
                 [i.number, i.net, i.task, i.instance, i.state.value, i.by, i.attempt] for i in self.items.values()
             ],
             "attempts": [
-                [i.number, i.spared, i.begun, i.until]
+                [i.number, i.spared, i.begun, i.until, i.progress]
                 for i in self.items.values()
-                if i.spared or i.begun or i.until is not None
+                if i.spared or i.begun or i.until is not None or i.progress is not None
             ],
             "failures": [[i.number, *i.failure] for i in self.items.values() if i.failure is not None],
             "deadlines": sorted(map(list, self.deadlines.items())),
@@ -619,9 +655,9 @@ class CaseState(PeopleRecords):
             for number, net, task, k, state, by, attempt in tree["items"]
         }
         # Older snapshots know no deadlines of items, or less of their attempts.
-        for number, spared, begun, until in tree.get("attempts", ()):
+        for number, spared, begun, until, progress in tree.get("attempts", ()):
             item = self.items[number]
-            item.spared, item.begun, item.until = spared, begun, until
+            item.spared, item.begun, item.until, item.progress = spared, begun, until, progress
         for number, *failure in tree.get("failures", ()):
             reason, at, kind, digest, where = failure
             self.items[number].failure = (reason, at, kind, digest, where)
@@ -649,6 +685,8 @@ class CaseState(PeopleRecords):
         net = NetInstance(number, self.program.nets[kind], marking, None if parent < 0 else self.nets[parent], task, k)
         net.offers = dict(tree["offers"])
         net.timers = dict(tree["timers"])
+        net.deadlines = dict(tree.get("deadlines", ()))
+        net.overdue = dict(tree.get("overdue", ()))
         net.triggers = dict(tree["triggers"])
         for each, created, completed, closed, passed, elements, opened in tree["activities"]:
             activity = net.activities[each] = Activity()
@@ -668,6 +706,8 @@ def _dump_net(net: NetInstance) -> dict[str, Any]:
         "seen": sorted(map(list, marking.seen.items())),
         "offers": list(map(list, net.offers.items())),
         "timers": list(map(list, net.timers.items())),
+        "deadlines": list(map(list, net.deadlines.items())),
+        "overdue": list(map(list, net.overdue.items())),
         "triggers": sorted([t, n] for t, n in net.triggers.items() if n),
         "activities": [
             [t, a.created, a.completed, a.closed, a.passed, a.elements, list(map(list, a.open.items()))]
@@ -700,9 +740,13 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.CLAIM_EXPIRED: CaseState._claim_expired,
     Code.ATTEMPTS_UNTIL: CaseState._attempts_until,
     Code.ATTEMPTS_SPARED: CaseState._attempts_spared,
+    Code.PROGRESSED: CaseState._progressed,
     Code.REPLAYED: CaseState._replayed,
     Code.DISCARDED: CaseState._discarded,
     Code.RAISED: CaseState._raised,
+    Code.DEADLINE_SET: CaseState._deadline_set,
+    Code.DEADLINE_CLEARED: CaseState._deadline_cleared,
+    Code.DEADLINE_PASSED: CaseState._deadline_passed,
     Code.ROUTED: CaseState._routed,
     Code.SAVED: CaseState._saved,
     Code.ESCALATION_SET: CaseState._escalation_set,

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final
 
 from knhk._case_state import CaseState, Code, End, NetInstance, Phase, Record
-from knhk._decisions import choose, count_instances, end_of_instance
+from knhk._decisions import choose, count_instances, end_of_instance, hold
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, TaskPlan
 from knhk._people_rules import first_offer
@@ -18,7 +19,7 @@ from knhk._questions import depth_below, ends_implicitly, locate, waits
 from knhk._schema import Check
 from knhk.errors import IllegalTransition, InternalError, JournalError, LimitExceeded, UnknownWorkItem
 from knhk.limits import Limits
-from knhk.spec import Retry, TriggerMode
+from knhk.spec import DeadlineFrom, Retry, TriggerMode
 from knhk.workitem import ItemEntry, ItemState
 
 LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
@@ -181,11 +182,17 @@ class Course:
         return self.state.nets[item.net].plan.plans[item.task]
 
     def problems(self) -> list[str]:
-        """Return what needs a person's eye: OR-joins whose search met its budget and which therefore wait."""
-        return [
+        """Return what needs a person's eye: OR-joins whose search met its budget and which wait; deadlines that passed."""
+        nets = self.state.nets.values()
+        waiting = [
             f"{net.path(task)}: the OR-join cannot be decided within its budget; it waits"
-            for net in self.state.nets.values()
+            for net in nets
             for task in sorted(net.marking.undecided)
+        ]
+        return waiting + [
+            f"{net.path(task)}: its deadline has passed, and no error flow takes that"
+            for net in nets
+            for task in sorted(net.overdue)
         ]
 
     # --- deciding -----------------------------------------------------------------------------------------------------
@@ -193,6 +200,8 @@ class Course:
     def _begin(self, net: NetInstance, task: int, by: str) -> None:
         """Start a ready task: decide its instances, and its split where control passes at once."""
         plan = net.plan.plans[task]
+        if plan.guarded and self._stands_in_the_way(net, task, plan):
+            return
         multiple = plan.task.multiple
         count, elements = 0, None
         if multiple is not None:
@@ -220,6 +229,14 @@ class Course:
                 for record in first_offer(self.state, net, task, number, self._now):
                     self._record(*record)
 
+    @abstractmethod
+    def _stands_in_the_way(self, net: NetInstance, task: int, plan: TaskPlan) -> bool:
+        """Whether a constraint keeps a task from starting and its error is caught; `knhk._raising` tells."""
+
+    @abstractmethod
+    def _guard_offers(self) -> bool:
+        """Whether a constraint keeps a task from being offered and its error is caught; `knhk._raising` tells."""
+
     def _merged(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the case's data with this in it; raises DataError where the schema refuses that."""
         merged = {**self.state.data, **data}
@@ -246,6 +263,9 @@ class Course:
         """End one instance: decide whether the task passes control, and its split if so (rules 3 and 6)."""
         activity = net.activities[task]
         data = self._merged(output) if output else self.state.data
+        ensures = net.plan.plans[task].ensures
+        if ensures is not None:
+            hold(ensures, "ensures", data, net.path(task, k))
         end = end_of_instance(net, task, activity, data)
         chosen = choose(net, task, data) if end in (End.COMPLETES, End.PASSES_ON) else None
         self._record(Code.FINISHED, net.number, task, k, output, int(end), chosen)
@@ -267,7 +287,7 @@ class Course:
                 self._absorb(agenda)
             if agenda and self._start_next(agenda):
                 continue
-            if not self._settle():
+            if not self._settle() and not (self._program.conditional and self._guard_offers()):
                 break
         self._reconcile()
         self._conclude()
@@ -320,6 +340,8 @@ class Course:
                 agenda[net.number, task] = None
         for task in net.plan.timed:
             self._keep_time(net, task, agenda)
+        for task in net.plan.deadlines:
+            self._keep_deadline(net, task)
         for task in net.plan.triggered:
             held = net.triggers.get(task, 0)
             trigger = plans[task].task.trigger
@@ -345,6 +367,18 @@ class Course:
             self._record(Code.TIMER_SET, net.number, task, self._now + (net.plan.plans[task].task.timer or 0))
         elif due is not None and due <= self._now and net.marking.is_ready(task):
             agenda[net.number, task] = None
+
+    def _keep_deadline(self, net: NetInstance, task: int) -> None:
+        """Let the clock of a deadline run from where it counts until the task is complete; `CaseState` stops it there."""
+        deadline = net.plan.plans[task].task.deadline
+        if deadline is None:
+            return
+        counts = net.is_at_work(task) or (deadline.since is DeadlineFrom.ENABLEMENT and net.marking.is_ready(task))
+        known = task in net.deadlines or task in net.overdue
+        if counts and not known:
+            self._record(Code.DEADLINE_SET, net.number, task, self._now + deadline.after)
+        elif known and not counts:
+            self._record(Code.DEADLINE_CLEARED, net.number, task)
 
     def _settle(self) -> bool:
         """Decide the OR-joins and the implicit ends of the nets that changed; returns whether anything came of it."""

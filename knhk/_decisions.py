@@ -12,7 +12,7 @@ from knhk._case_state import Activity, End, NetInstance
 from knhk._lower import TaskPlan
 from knhk._plain import plain_data
 from knhk._tables import XOR
-from knhk.errors import DataError
+from knhk.errors import ConstraintViolation, DataError
 from knhk.expr import Expression
 from knhk.spec import Remaining
 
@@ -37,6 +37,12 @@ def end_of_instance(net: NetInstance, task: int, activity: Activity, data: dict[
         return End.NOTHING
     continues = remaining and multiple.remaining is Remaining.CONTINUE
     return End.PASSES_ON if continues else End.COMPLETES
+
+
+def hold(constraint: Expression, word: str, data: dict[str, Any], element: str) -> None:
+    """Raise ConstraintViolation where what a task requires or ensures does not hold of these data."""
+    if not constraint.test({"data": data}, element=element):
+        raise ConstraintViolation(f"what it {word} does not hold", expression=constraint.text, element=element)
 
 
 def choose(net: NetInstance, task: int, data: dict[str, Any]) -> tuple[int, ...]:

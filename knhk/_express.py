@@ -36,6 +36,8 @@ def express_net(plan: NetPlan, kernel: Net) -> Any:
     """Return what an express needs to know of a root net; None where none can go there."""
     if _hot.express is None or isinstance(kernel, _kernel.Net) or plan.timed or plan.triggered or plan.empty:
         return None
+    if plan.deadlines:
+        return None
     net = _hot.express.ExpressNet(
         kernel,
         kinds=[_kind(each) for each in plan.plans],
@@ -53,7 +55,8 @@ def _kind(plan: TaskPlan) -> int:
     hot = _hot.express
     if not plan.automatic:
         return int(hot.WAITING)
-    own = plan.errors or plan.maps or plan.task.http is not None
+    limited = plan.errors or plan.requires or plan.ensures
+    own = limited or plan.maps or plan.task.http is not None
     plain = plan.task.multiple is None and not own and not _is_bounded(plan.task)
     if plain and plan.kind in (Kind.ROUTING, Kind.HANDLER):
         return int(hot.ROUTING if plan.kind is Kind.ROUTING else hot.HANDLER)
@@ -185,7 +188,7 @@ def terms(
     )
 
 
-def set_out(owner: Owner, data: Mapping[str, Any], of: Any, terms: Any, *, case_id: str, lock: Any) -> Journey:
+def set_out(owner: Owner, data: Mapping[str, Any], of: Any, terms: Any, case_id: str, lock: Any) -> Journey:
     """Send an express on its way on a case that was only created, and has these data; the caller holds its lock."""
     marking: Marking = of.net.marking()
     log: list[Record] = [(*_CREATED, data), _STARTED]
@@ -225,8 +228,8 @@ def _may_go(state: CaseState, of: Any, *, forgetful: bool) -> bool:
     """
     if not state.work or len(state.nets) != 1 or state.deadlines:
         return False
-    if any(state.items[number].begun for number in state.work):
-        # Whether what was cut off may be begun again is for the driver to say.
+    if any(state.items[number].begun or state.items[number].progress is not None for number in state.work):
+        # Whether what was cut off may be begun again is for the driver to say, and what was done of it before.
         return False
     tasks = [state.items[number].task for number in state.work]
     return all(map(of.handles, tasks)) and (forgetful or of.replays(tasks[0]))

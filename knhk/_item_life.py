@@ -24,7 +24,8 @@ class ItemLife(Raising):
 
     def advance(self, *, at: int) -> int:
         """
-        Do what is due, in deadline order, each at its own time: timers run, failed work gets its next attempt, claims end.
+        Do what is due, in deadline order, each at its own time: timers run, failed work gets its next attempt, claims
+        end, deadlines pass.
 
         Returns:
             How many of these there were.
@@ -35,7 +36,9 @@ class ItemLife(Raising):
             if due is None or due.at > at:
                 break
             with self._command(due.at, Phase.RUNNING):
-                if due.escalates:
+                if due.deadline:
+                    self._pass_deadline(self.state.nets[due.net], due.task)
+                elif due.escalates:
                     self._escalate(self.state.items[due.item], due.at)
                 elif due.item:
                     self._come_due(self.state.items[due.item])
@@ -195,6 +198,13 @@ class ItemLife(Raising):
                 self._drive()
             return "" if caught else why
         return ""
+
+    def progress(self, number: int, said: Any, *, at: int) -> None:
+        """Keep what the handler of a started item said of its progress, for the next attempt if there must be one."""
+        with self._command(at, Phase.RUNNING, Phase.FAILED, Phase.SUSPENDED):
+            item = self.item(number)
+            if item.progress != said:
+                self._record(Code.PROGRESSED, number, said)
 
     def hand_back(self, number: int, *, at: int) -> None:
         """Note that the attempt that was begun is not made after all: it does not count, and another may be begun."""

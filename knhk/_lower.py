@@ -93,6 +93,8 @@ class TaskPlan:
         remembered: whether it matters later who did it.
         shared_out: whether its instances are offered, each for itself, instead of started together.
         input, output: the task's mappings, each an expression by name; None: there is none.
+        requires, ensures: the constraints on the data before and after.
+        guarded: whether they have a say when it starts; where it is offered `requires` has it before.
     """
 
     task: Task
@@ -112,6 +114,9 @@ class TaskPlan:
     shared_out: bool = False
     input: Mapping[str, Expression] | None = None
     output: Mapping[str, Expression] | None = None
+    requires: Expression | None = None
+    ensures: Expression | None = None
+    guarded: bool = False
 
     @property
     def maps(self) -> bool:
@@ -131,6 +136,8 @@ class NetPlan:
         index: tasks by name.
         listeners: tasks by the event that they wait for; `triggered` are their numbers.
         timed: the tasks with a timer.
+        deadlines: the tasks with a deadline.
+        conditional: the offered tasks that require something of the data.
         empty: whether it has no task at all, and so ends when it starts.
     """
 
@@ -142,27 +149,28 @@ class NetPlan:
     listeners: Mapping[str, int]
     triggered: tuple[int, ...]
     timed: tuple[int, ...]
+    deadlines: tuple[int, ...]
+    conditional: tuple[int, ...]
     empty: bool
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Program:
-    """A specification, compiled: net 0 is the root."""
+    """A specification, compiled: net 0 is the root; `conditional` is whether any net has such tasks."""
 
     specification: Specification
     nets: tuple[NetPlan, ...]
+    conditional: bool = False
 
 
 def lower(specification: Specification, *, dialect: Dialect = "subset") -> Program:
     """Compile a well-formed specification; the caller has checked it (`Specification.problems`)."""
     names = {name: number for number, name in enumerate(specification.nets())}
     bonds = _bonds(specification)
-    return Program(
-        specification=specification,
-        nets=tuple(
-            _lower_net(names[name], name, net, names, dialect, bonds) for name, net in specification.nets().items()
-        ),
+    nets = tuple(
+        _lower_net(names[name], name, net, names, dialect, bonds) for name, net in specification.nets().items()
     )
+    return Program(specification=specification, nets=nets, conditional=any(net.conditional for net in nets))
 
 
 @attrs.frozen
@@ -232,6 +240,8 @@ def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], diale
         listeners=listeners,
         triggered=tuple(sorted(listeners.values())),
         timed=tuple(number for number, task in enumerate(net.tasks) if task.timer is not None),
+        deadlines=tuple(number for number, task in enumerate(net.tasks) if task.deadline is not None),
+        conditional=tuple(number for number, plan in enumerate(plans) if plan.requires and _is_offered(plan)),
         empty=not net.tasks,
     )
 
@@ -312,11 +322,12 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
     manual = task.manual
     named = None if manual is None else manual.participants_from
     shared_out = multiple is not None and manual is not None and not manual.is_plain
+    automatic = (kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) or shared_out) and task.timer is None
     given, gives = mapping_variables(task)
     return TaskPlan(
         task=task,
         kind=kind,
-        automatic=(kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) or shared_out) and task.timer is None,
+        automatic=automatic,
         branches=tuple(branches),
         every_output=tuple(position for position, _ in normal),
         errors=tuple(
@@ -333,9 +344,21 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         separate=bonds.separate.get(task.id, frozenset()) if manual is not None else frozenset(),
         remembered=manual is not None and task.id in bonds.remembered,
         shared_out=shared_out,
+        requires=_constraint(task.requires, dialect),
+        ensures=_constraint(task.ensures, dialect),
+        guarded=(task.requires is not None and (automatic or task.timer is not None))
+        or (task.ensures is not None and kind is Kind.ROUTING),
         input=_compiled(task.input, given, dialect),
         output=_compiled(task.output, gives, dialect),
     )
+
+
+def _is_offered(plan: TaskPlan) -> bool:
+    return not plan.automatic and plan.task.timer is None
+
+
+def _constraint(text: str | None, dialect: Dialect) -> Expression | None:
+    return None if text is None else compile_expression(text, dialect=dialect)
 
 
 def _compiled(

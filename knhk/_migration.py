@@ -139,6 +139,8 @@ class _Move:
             "seen": [self._seen(number, each, seen) for each, seen in tree["seen"]],
             "offers": self._offers(number, tree["offers"]),
             "timers": self._timers(number, tree["timers"]),
+            "deadlines": self._deadlines(number, tree.get("deadlines", ())),
+            "overdue": self._deadlines(number, tree.get("overdue", ())),
             "triggers": self._triggers(number, tree["triggers"]),
             "activities": [self._activity(number, *each) for each in tree["activities"]],
         }
@@ -221,6 +223,11 @@ class _Move:
         """Keep the running clocks of the tasks that have a timer there too; the others' stop, as nothing waits for them."""
         moved = [[self._still(net, task), due] for task, due in timers]
         return [[task, due] for task, due in moved if task in self._plans[net][1].timed]
+
+    def _deadlines(self, net: int, deadlines: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Keep the clocks of the tasks that have a deadline there too, as they run."""
+        moved = [[self._still(net, task), due] for task, due in deadlines]
+        return [[task, due] for task, due in moved if task in self._plans[net][1].deadlines]
 
     def _triggers(self, net: int, triggers: Sequence[Sequence[int]]) -> list[list[int]]:
         """Keep the events that were held for tasks that listen to the same there; the others nobody would ever take."""

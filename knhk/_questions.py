@@ -12,12 +12,22 @@ from knhk.workitem import ItemEntry, ItemState
 
 
 class Due(NamedTuple):
-    """What comes due at a time: a task's timer, or of an item (0: none) a retry, the end of a claim, or its escalation."""
+    """
+    What comes due at a time.
+
+    Args:
+        at: when.
+        net, task: whose timer or deadline it is.
+        item: the item that is tried again, whose claim ends, or that is escalated; 0: none.
+        deadline: whether it is the task's deadline.
+        escalates: whether it is an escalation.
+    """
 
     at: int
     net: int
     task: int
     item: int = 0
+    deadline: bool = False
     escalates: bool = False
 
 
@@ -59,6 +69,9 @@ def next_due(state: CaseState) -> Due | None:
         for task, at in net.timers.items()
         if net.marking.is_ready(task)
     ]
+    for net in state.nets.values():
+        if net.deadlines:
+            due += [Due(at, net.number, task, deadline=True) for task, at in net.deadlines.items()]
     for number, at in state.deadlines.items():
         item = state.items[number]
         due.append(Due(at, item.net, item.task, number))
@@ -85,7 +98,7 @@ def waits(state: CaseState) -> bool:
     if state.deadlines:
         return True
     for net in state.nets.values():
-        if net.timers or net.marking.undecided:
+        if net.timers or net.deadlines or net.marking.undecided:
             return True
         if any(net.marking.is_ready(task) for task in net.plan.triggered):
             return True

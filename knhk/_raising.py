@@ -19,9 +19,11 @@ import attrs
 from knhk._attempts import Failure
 from knhk._case_state import CaseState, Code, NetInstance
 from knhk._course import Course
-from knhk._lower import Kind
-from knhk.errors import DataError
+from knhk._decisions import hold
+from knhk._lower import Kind, TaskPlan
+from knhk.errors import ConstraintViolation, DataError
 from knhk.spec import ANY_ERROR
+from knhk.spec.durations import format_duration
 from knhk.workitem import ItemEntry, ItemState
 
 
@@ -127,6 +129,55 @@ class Raising(Course):
             Code.RAISED, catch.net.number, catch.task, catch.instance, catch.position, error, self._takes(error)
         )
         return True
+
+    def _pass_deadline(self, net: NetInstance, task: int) -> None:
+        """Fail a task, offered or started, that is not complete in time; where nobody takes that it goes on, and shows."""
+        self._record(Code.DEADLINE_PASSED, net.number, task)
+        deadline = net.plan.plans[task].task.deadline
+        span = format_duration(0 if deadline is None else deadline.after)
+        activity = net.activities.get(task)
+        items = [] if activity is None or net.plan.plans[task].kind is Kind.SUBNET else activity.open.values()
+        attempts = max((self.state.items[number].attempt for number in items), default=0)
+        fault = Fault(kinds=("Deadline",), message=f"not complete after {span}", task=net.path(task), attempts=attempts)
+        self._raise(net, task, 0, fault)
+
+    def _stands_in_the_way(self, net: NetInstance, task: int, plan: TaskPlan) -> bool:
+        try:
+            if plan.requires is not None:
+                hold(plan.requires, "requires", self.state.data, net.path(task))
+            if plan.ensures is not None and plan.kind is Kind.ROUTING:
+                hold(plan.ensures, "ensures", self.state.data, net.path(task))
+        except ConstraintViolation as error:
+            if not self._raise_violation(net, task, 0, error):
+                raise
+            return True
+        return False
+
+    def _guard_offers(self) -> bool:
+        for net in [self.state.nets[number] for number in self._visited if number in self.state.nets]:
+            for task in net.plan.conditional:
+                requires = net.plan.plans[task].requires
+                if requires is None or task in net.offers or not net.is_offerable(task):
+                    continue
+                try:
+                    hold(requires, "requires", self.state.data, net.path(task))
+                except ConstraintViolation as error:
+                    if not self._raise_violation(net, task, 0, error):
+                        raise
+                    return True
+        return False
+
+    def _end_net(self, net: NetInstance) -> None:
+        try:
+            super()._end_net(net)
+        except ConstraintViolation as error:
+            # There is nobody who could bring another result.
+            if net.parent is None or not self._raise_violation(net.parent, net.task, net.instance, error):
+                raise
+
+    def _raise_violation(self, net: NetInstance, task: int, k: int, error: ConstraintViolation) -> bool:
+        kinds = ("ConstraintViolation", "DataError")
+        return self._raise(net, task, k, Fault(kinds=kinds, message=str(error), task=net.path(task, k)))
 
     def _takes(self, error: dict[str, Any]) -> bool:
         """Whether the schema of the data has a place for an error; where it has none, only the history tells of it."""

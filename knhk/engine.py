@@ -54,7 +54,9 @@ from knhk.work.handlers import Handlers
 from knhk.work.outbound import Outbound
 from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner, Sources
+from knhk.work.schedules import Schedules
 from knhk.work.services import Services
+from knhk.work.times import schedule_problems
 from knhk.work.webhooks import Webhooks
 from knhk.work.worklist import Worklist, who_is
 
@@ -133,6 +135,7 @@ class Engine:
         webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
         external: the work of external tasks (`knhk.work.claims.ExternalWork`).
         dead_letters: work that has failed for good (`knhk.work.dead_letters.DeadLetters`).
+        schedules: which cases are launched by themselves (`knhk.work.schedules.Schedules`).
     """
 
     def __init__(
@@ -158,6 +161,7 @@ class Engine:
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
         self._expressions = expressions
         span = None if timeout is None else read_span(timeout, "timeout")
+        policy = None if retry is None else read_retry(retry)
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
         self._outbound = outbound if outbound is not None else Outbound()
         services = Services(self._outbound, self._clock, dialect=expressions)
@@ -171,13 +175,14 @@ class Engine:
             dialect=expressions,
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
-            retry=None if retry is None else read_retry(retry),
-            timed=span is not None,
+            retry=policy,
+            timed=span is not None or (policy is not None and policy.deadline is not None),
             directory=directory,
         )
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
         self.external = ExternalWork(self._cache, self._handlers)
         self.dead_letters = DeadLetters(self._cache, self._handlers)
+        self.schedules = Schedules(self._cache, self._clock, self._new_header)
         self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 
     def __enter__(self) -> Self:
@@ -212,7 +217,7 @@ class Engine:
         Raises:
             SpecificationError: it is not well-formed, or the schema of its data cannot be used; lists every problem.
             SpecificationConflict: this id and version are registered with other content.
-            MissingExtra: it has a schema for its data, and the library for that is not installed.
+            MissingExtra: it has a schema for its data, or a cron expression, and the library for that is not installed.
         """
         self._refuse_ill_formed(specification)
         key = (specification.id, specification.version)
@@ -227,6 +232,7 @@ class Engine:
         )
         # What runs is the registered text: a journal names tasks by number, and the same content may be written in another order.
         compiled = self._cache.compiled(*key)
+        self.schedules.keep(specification.id)
         return Registration(
             spec_id=key[0],
             version=key[1],
@@ -506,7 +512,7 @@ class Engine:
         """
         Do what is due, in deadline order over all cases; returns how much that was.
 
-        Timers run, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
+        Timers run, cases of schedules are launched, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
         offered again.
 
         Raises:
@@ -532,6 +538,7 @@ class Engine:
                 ran += count
                 if not count:
                     passed_over.add(case_id)
+        ran += self.schedules.launch(at, failures)
         raise_first(failures)
         return ran
 
@@ -584,6 +591,8 @@ class Engine:
         found = [*specification.problems(dialect=self._expressions)]
         if specification.data is not None:
             found += schema_problems(specification.data)
+        if not found:
+            found += schedule_problems(specification)
         if found:
             raise SpecificationError(found)
 

@@ -20,6 +20,7 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     │   ├── IdempotencyConflict              this key was used with another request
     │   └── ConcurrentUpdate                 somebody else moved the case first; reload and retry
     ├── DataError (ValueError)               a predicate, a mapping or the schema refuses this data; .expression, .element
+    │   └── ConstraintViolation              a task's requires or ensures does not hold
     ├── HandlerError                         user code raised; __cause__ is it
     ├── StoreError                           the store failed; the case is unchanged
     │   ├── StoreFull                        no space left; nothing was written, reading goes on
@@ -211,6 +212,10 @@ class DataError(KnhkError, ValueError):
         where = f"{element}: " if element else ""
         what = f" in `{expression}`" if expression else ""
         super().__init__(f"{where}{message}{what}")
+
+
+class ConstraintViolation(DataError):
+    """What a task requires or ensures does not hold of this data; the case is unchanged."""
 
 
 class HandlerError(KnhkError):

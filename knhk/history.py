@@ -155,6 +155,10 @@ def _timer_set(state: CaseState, record: Record) -> Told:
     return EventKind.TIMER_SET, _path(state, record), {"due": record[3]}
 
 
+def _deadline_set(state: CaseState, record: Record) -> Told:
+    return EventKind.DEADLINE_SET, _path(state, record), {"due": record[3]}
+
+
 def _trigger_held(state: CaseState, record: Record) -> Told:
     return EventKind.TRIGGER_HELD, _path(state, record), {"held": record[3]}
 
@@ -236,6 +240,10 @@ def _attempts_until(state: CaseState, record: Record) -> Told:
     return EventKind.ATTEMPTS_BOUNDED, _item_path(state, record[1]), {"until": record[2]}
 
 
+def _progressed(state: CaseState, record: Record) -> Told:
+    return EventKind.ITEM_PROGRESSED, _item_path(state, record[1]), {"progress": record[2]}
+
+
 def _attempts_spared(state: CaseState, record: Record) -> Told:
     _, number, spared = record
     return EventKind.ATTEMPTS_SPARED, _item_path(state, number), {"spared": spared}
@@ -312,9 +320,13 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.CLAIM_EXPIRED: _claim_expired,
     Code.ATTEMPTS_UNTIL: _attempts_until,
     Code.ATTEMPTS_SPARED: _attempts_spared,
+    Code.PROGRESSED: _progressed,
     Code.REPLAYED: _replayed,
     Code.DISCARDED: _discarded,
     Code.RAISED: _raised,
+    Code.DEADLINE_SET: _deadline_set,
+    Code.DEADLINE_CLEARED: _simple(EventKind.DEADLINE_CLEARED),
+    Code.DEADLINE_PASSED: _simple(EventKind.DEADLINE_PASSED),
     Code.ROUTED: _routed,
     Code.SAVED: _saved,
     Code.ESCALATION_SET: _escalation_set,

@@ -65,7 +65,9 @@ def json_bytes(tree: object) -> bytes:
 
 
 def _seal(tree: object) -> bytes:
-    body = json_bytes(tree)
+    body = dump_tree(tree)
+    if body is None:
+        body = json_bytes(tree)
     return _HEAD.pack(VERSION, zlib.crc32(body, _SEED)) + body
 
 

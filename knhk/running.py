@@ -50,7 +50,7 @@ class RunningCase(CaseWork):
     def state(self) -> str:
         """created, running, suspended, completed, cancelled, failed or deadlocked."""
         with self._cache.hold(self.id) as resident:
-            return resident.phase.value
+            return resident.state
 
     @property
     def data(self) -> dict[str, Any]:

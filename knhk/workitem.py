@@ -82,6 +82,7 @@ class ItemEntry:
         until: when all attempts must be over, in milliseconds since the epoch; None: no limit.
         failure: of what has failed for good: the reason, when, the type of the error, and digest and innermost place of its
             traceback; None of what has not, or did so when that was not kept yet.
+        progress: what the last heartbeat said that was kept, as JSON data.
     """
 
     number: int
@@ -95,6 +96,7 @@ class ItemEntry:
     begun: bool = False
     until: int | None = None
     failure: tuple[str, int, str, str, str] | None = None
+    progress: Any = None
 
     @property
     def counted(self) -> int:

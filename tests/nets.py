@@ -144,8 +144,18 @@ def _failing(draw: st.DrawFn, task: dict[str, Any], targets: list[str], flows: l
     """What follows when the work of a task fails."""
     works = any(each in task for each in ("handler", "manual", "external", "subnet"))
     detached = "detached" in task.get("multiple", {})
+    if works and not detached and draw(st.integers(0, 3)) == 0:
+        since = draw(st.sampled_from(["enablement", "start"]))
+        task["deadline"] = {"after": f"{draw(st.integers(1, 4))}s", "from": since}
+    for member in ("requires", "ensures"):
+        if draw(st.integers(0, 7)) == 0:
+            task[member] = "!has(data.x) || data.x != 1"
     if works and not detached and targets and task.get("split", "xor") == "xor" and draw(st.booleans()):
-        names = draw(st.lists(st.sampled_from(["A", "B", "*"]), min_size=1, max_size=2, unique=True))
+        names = draw(
+            st.lists(
+                st.sampled_from(["A", "B", "*", "Deadline", "ConstraintViolation"]), min_size=1, max_size=2, unique=True
+            )
+        )
         flows.append({"from": task["id"], "to": draw(st.sampled_from(targets)), "on_error": names})
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knhk import Engine, Limits, Specification, _arena
-from knhk._arena import Arena, Rows, Still
+from knhk._arena import Arena, Rows
 from knhk._cache import compile_specification
 from knhk.case import Case
 from knhk.errors import IllegalTransition, StoreUnavailable
@@ -329,15 +329,16 @@ def test_a_row_says_all_of_a_case(seed: int, version: int, data: dict[str, Any])
     case.take_records()
     header = CaseHeader(case_id="01", spec_id=arena.spec_id, spec_version="", state="", version=version)
     rows = Rows()
-    rows.add(Still(arena.outline(case.state), case.state.data, header, seed))
+    rows.add((arena.outline(case.state), case.state.data, header, seed))
     assert 1 == len(rows)
 
     still = rows.take("01")
 
     assert still is not None
-    assert (version, seed, case.state.phase) == (still.header.version, still.since_snapshot, still.outline.phase)
-    assert case.state.dump() == still.outline.case(still.data).state.dump()
-    assert list(case.state.data) == list(still.data)
+    outline, kept, known, since_snapshot = still
+    assert (version, seed, case.state.phase) == (known.version, since_snapshot, outline.phase)
+    assert case.state.dump() == outline.case(kept).state.dump()
+    assert list(case.state.data) == list(kept)
     assert rows.take("01") is None
 
 
@@ -355,7 +356,7 @@ def test_a_row_is_small() -> None:
         for number in range(count):
             case_id = f"{int(ids.next_id()[4:]):028x}"
             header = CaseHeader(case_id=case_id, spec_id="manual", spec_version="", state="running", version=2)
-            rows.add(Still(outline, {"order": number}, header, 3))
+            rows.add((outline, {"order": number}, header, 3))
 
     fill(3_000)
     tracemalloc.start()

@@ -235,6 +235,23 @@ def test_the_engine_has_a_policy_for_tasks_that_state_none() -> None:
         assert ("failed", None) == (item.state, case.next_due)
 
 
+def test_the_engine_s_policy_may_have_a_deadline() -> None:
+    """The deadline of the engine's policy holds for tasks that state none, those that could go by express too."""
+    clock = ManualClock(0)
+    with Engine(
+        clock=clock, chance=FixedChance(), retry={"max_attempts": 9, "initial": "5s", "deadline": "7s"}
+    ) as engine:
+        engine.register(line({"id": "A", "handler": "h"}))
+        engine.handler("h")(failing(9))
+        case = engine.create_case("a").run()
+        clock.advance(5_000)
+
+        with pytest.raises(HandlerError):
+            case.run()
+
+        assert ["OSError: down", "OSError: down (the next attempt would come after its deadline of 7s)"] == errors(case)
+
+
 def test_a_policy_that_is_none_is_refused() -> None:
     """What is wrong with a default policy is said as of a specification's; a timeout must be a span of time."""
     with pytest.raises(
@@ -397,10 +414,11 @@ def test_what_is_known_of_attempts_is_in_a_snapshot() -> None:
             live.begin_attempt(1, at=5)
             live.hand_back(1, at=6)
             live.begin_attempt(1, at=7)
+            live.progress(1, {"n": 1}, at=8)
             other = type(live)(live._program, live._kernels)
             other.replay(live.state.dump(), [])
 
-            assert ItemEntry(1, 0, 0, 0, ItemState.STARTED, "", 2, 1, True, 60_005) == other.item(1)
+            assert ItemEntry(1, 0, 0, 0, ItemState.STARTED, "", 2, 1, True, 60_005, {"n": 1}) == other.item(1)
             assert live.item(1) == other.item(1)
 
 
@@ -449,3 +467,90 @@ def test_a_handler_sees_that_its_work_is_cancelled(bounds: dict[str, str], comma
         engine.create_case("a").run()
 
         assert [False, True] == seen
+
+
+@pytest.mark.parametrize("bounds", [{}, {"heartbeat": "1m"}], ids=["plain", "bounded"])
+def test_progress_is_for_the_next_attempt(tmp_path: Path, bounds: dict[str, str]) -> None:
+    """What the last heartbeat with details said is the next attempt's progress, after a restart too, and in the history once."""
+    clock, seen = ManualClock(), list[Any]()
+    path = str(tmp_path / "a.db")
+
+    def handle(work: Work) -> None:
+        seen.append(work.progress)
+        if work.attempt < 3:
+            work.heartbeat({"page": work.attempt})
+            work.heartbeat()
+            raise OSError("again")
+
+    for target in ("memory:", path):
+        seen.clear()
+        engine = Engine(target, clock=clock)
+        engine.register(line({"id": "A", "handler": "h", "retry": {"max_attempts": 3}, **bounds}))
+        engine.handler("h")(handle)
+        case = engine.create_case("a").run()
+        clock.advance(1_000)
+        case.run()
+        clock.advance(1_000)
+        if target == path:
+            engine.close()
+            engine = Engine(target, clock=clock)
+            engine.handler("h")(handle)
+            case = engine.case(case.id)
+
+        assert "completed" == case.run().state
+
+        assert [None, {"page": 1}, {"page": 2}] == seen
+        told = [event.details["progress"] for event in case.history() if event.kind is EventKind.ITEM_PROGRESSED]
+        assert [{"page": 1}, {"page": 2}] == told
+        engine.close()
+
+
+def test_what_a_heartbeat_says_must_be_data() -> None:
+    """Details that are no JSON data are refused where they are said; none said keeps what was said before."""
+    with Engine() as engine:
+        engine.register(line({"id": "A", "handler": "h"}))
+
+        @engine.handler("h")
+        def handle(work: Work) -> None:
+            work.heartbeat(object())
+
+        with pytest.raises(HandlerError, match="what a heartbeat says is not JSON data"):
+            engine.create_case("a").run()
+
+
+def test_progress_beyond_the_limit_is_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """Progress that is larger than data may be is told to the log and dropped; the attempt fails of what it failed of."""
+    with Engine(clock=ManualClock(), limits=Limits(payload=1_000)) as engine:
+        engine.register(line({"id": "A", "handler": "h", "retry": {"max_attempts": 2}}))
+
+        @engine.handler("h")
+        def handle(work: Work) -> None:
+            work.heartbeat("x" * 2_000)
+            raise OSError("down")
+
+        case = engine.create_case("a").run()
+
+        assert ["OSError: down"] == errors(case)
+        assert "A attempt 1: its progress is not kept" in caplog.text
+
+
+def test_an_interrupted_handler_leaves_its_progress() -> None:
+    """After Ctrl-C the next run's handler knows how far the interrupted one had come, by express or not."""
+    for task in ({"id": "A", "handler": "h"}, {"id": "A", "handler": "h", "timeout": "1h"}):
+        seen: list[Any] = []
+        with Engine() as engine:
+            engine.register(line(task))
+
+            @engine.handler("h")
+            def handle(work: Work, seen: list[Any] = seen) -> None:
+                seen.append(work.progress)
+                work.heartbeat([work.attempt])
+                if work.attempt == 1:
+                    raise KeyboardInterrupt
+
+            case = engine.create_case("a")
+            with pytest.raises(KeyboardInterrupt):
+                case.run()
+            case.run()
+
+            assert [None, [1]] == seen

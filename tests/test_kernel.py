@@ -456,6 +456,26 @@ def test_settle_says_whether_an_answer_changed() -> None:
     assert False is m.settle()
 
 
+def test_settle_says_when_an_answer_ceased() -> None:
+    """A join that was ready and has to wait, as one of its tokens is on the way to another input, is news."""
+    m = marked(net(task([2], [3]), task([2, 3, 4], join=OR)), 2, 4)
+    assert m.ready() == [0, 1]
+    m.start(0)
+
+    assert True is m.settle()
+    assert m.ready() == []
+    m.complete(0, [0])
+    assert (True, [1]) == (m.settle(), m.ready())
+
+
+def test_a_net_has_the_budget_of_the_analysis_where_none_is_named() -> None:
+    """An OR-join that only a search can decide is decided in a net that was given no budget."""
+    of = net(task([2, 3], join=OR), task([4, 5], [3]), task([6], [5]), task([7], [4], cancels_conditions=(6,)))
+    m = marked(of, 2, 6, 7)
+
+    assert (set(), [2, 3]) == (m.undecided, [number for number in m.ready() if number])
+
+
 @pytest.mark.parametrize("step", ["start", "withdraw", "release"])
 def test_an_or_join_is_looked_at_again_after_every_step(step: str) -> None:
     """When the last thread that could reach the join goes elsewhere or is gone, the next settle finds it ready."""
@@ -479,3 +499,40 @@ def test_one_or_join_of_several_that_changes_is_enough() -> None:
         m.start(3)
 
         assert True is m.settle()
+
+
+def test_the_two_ends_of_a_net_are_two() -> None:
+    """Explicitly a net ends with tokens elsewhere, and not for lack of anything to do; implicitly it is the reverse (rule 8)."""
+    explicit, implicit = net(task([0], [2])), net(task([0], [2]), implicit=True)
+
+    assert [True, False] == [marked(explicit, 0, 1).has_ended(), marked(explicit, 2).has_ended()]
+    assert [False, True] == [marked(implicit, 0, 1).has_ended(), marked(implicit, 2).has_ended()]
+
+
+def test_settle_says_so_when_an_or_join_ceases_to_be_ready() -> None:
+    """An OR-join with another input marked waits again when a token moves from one of its inputs towards a third."""
+    m = marked(net(task([2, 3, 4], join=OR), task([2], [3])), 2, 4)
+    assert [0, 1] == m.ready()
+
+    m.start(1)
+
+    assert [True, False] == [m.settle(), m.is_ready(0)]
+
+
+def test_a_net_without_a_stated_budget_searches_with_the_usual_one() -> None:
+    """The question that a budget of one leaves open is decided."""
+    m = marked(
+        net(task([2, 3], join=OR), task([4, 5], [3]), task([6], [5]), task([7], [4], cancels_conditions=(6,))), 2, 6, 7
+    )
+
+    assert (False, set()) == (m.is_ready(0), m.undecided)
+
+
+def test_each_partial_join_has_its_own_round() -> None:
+    """What one partial join has seen says nothing about another (rule 4)."""
+    m = marked(net(task([5], [3]), task([2, 3], join=PARTIAL, required=1)), 2, 5)
+    m.start(1)
+
+    m.fire(0, [0])
+
+    assert ({}, []) == (m.seen, places(m))

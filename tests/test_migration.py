@@ -278,6 +278,44 @@ def test_timers_keep_their_time(engine: Engine) -> None:
     assert engine.clock.now() + 9 * HOUR == case.next_due
 
 
+def test_deadlines_keep_their_time(engine: Engine) -> None:
+    """A deadline runs on, or has passed, where the task has one there too; else its clock is gone."""
+    old = net(
+        "1",
+        "start > s",
+        "s > a",
+        "s > b",
+        "a > end",
+        "b > end",
+        s={"split": "and"},
+        a={"manual": {}, "deadline": "2h"},
+        b={"manual": {}, "deadline": "1h"},
+    )
+    new = net(
+        "2",
+        "start > s",
+        "s > a",
+        "s > c",
+        "a > end",
+        "c > end",
+        s={"split": "and"},
+        a={"manual": {}, "deadline": "9h"},
+        c={"manual": {}, "deadline": "9h"},
+    )
+    without = net("3", "start > s", "s > a", "s > c", "a > end", "c > end", s={"split": "and"})
+    case = running(engine, old, new, without)
+    first = case.next_due
+    case.tick(first)
+    overdue = case.problems
+
+    case.migrate("2", tasks={"b": "c"})
+
+    assert first + 3_600_000 == case.next_due
+    assert [each.replace("b:", "c:") for each in overdue] == case.problems != []
+    case.migrate("3")
+    assert (None, []) == (case.next_due, case.problems)
+
+
 def _tasks(tree: dict[str, Any]) -> list[Any]:
     return (
         tree["tasks"]
@@ -699,7 +737,8 @@ def test_the_state_has_no_part_that_is_not_moved() -> None:
     tree = case.state.dump()
 
     assert {"phase", "data", "next", "items", "attempts", "failures", "deadlines", "nets"} == set(tree)
-    assert {"id", "tokens", "status", "seen", "offers", "timers", "triggers", "activities"} == set(tree["nets"][0])
+    parts = {"id", "tokens", "status", "seen", "offers", "timers", "deadlines", "overdue", "triggers", "activities"}
+    assert parts == set(tree["nets"][0])
 
 
 # --- a new version that is not registered yet, and the command line ---------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import attrs
 import pytest
@@ -15,6 +17,7 @@ from knhk._tables import AND, OR, PARTIAL, XOR, Tables, TaskTable, build_tables
 from knhk.errors import InternalError
 from tests.orjoin_oracle import BUSY, DRAINING, Game, compare, oracle, random_game, random_tables
 
+DECISIONS = Path(__file__).parent / "data" / "orjoin_decisions.json"
 JOINS = {"and": AND, "xor": XOR, "or": OR}
 
 # --- nets by name -----------------------------------------------------------------------------------------------------
@@ -670,6 +673,292 @@ def test_only_or_joins() -> None:
         verdict(merge, "a", join="A")
 
 
+# --- the steps one by one ---------------------------------------------------------------------------------------------
+
+
+def words(of: Net, bits: int) -> set[str]:
+    """The names of the conditions, and of the tasks above them, that these bits stand for."""
+    return {name for position, name in enumerate((*of.conditions, *of.tasks)) if bits >> position & 1}
+
+
+def tiers(of: Net) -> dict[str, tuple[set[str], set[str]]]:
+    """By input of J, from where it can be reached, and from where a single token suffices."""
+    found = OrJoinAnalysis(of.tables).tiers(of.tasks.index("J"))
+    return {of.conditions[arc[0]]: (words(of, upstream), words(of, escorts)) for arc, upstream, escorts in found}
+
+
+def test_upstream_is_all_from_which_a_path_leads_here() -> None:
+    """Every condition and task on a path to the input counts, the join itself too, and nothing behind the join (step 1)."""
+    merge = net(
+        S="s -> a b",
+        B="b -> c d",
+        A="a -> c",
+        C="c d -> q",
+        K="k -> q",
+        J={"flow": "m q -> z", "join": "or"},
+        M="n -> m",
+        Z="z -> q",
+        X="c -> o",
+    )
+
+    found = tiers(merge)
+
+    assert {"n", "M"} == found["m"][0]
+    assert {*"abcdksz", *"SABCKZJ"} == found["q"][0]
+
+
+def test_escorts_need_one_token_only() -> None:
+    """A single token passes no task that needs more, reads, may lose it to a partial join, or touches the join's inputs (step 2)."""
+    merge = net(
+        I={"flow": "i1 -> q", "cancels": "m"},
+        L={"flow": "l1 l2 -> q", "join": 1, "join_cancels": "m"},
+        A="a -> q",
+        B="b1 b2 -> q",
+        C={"flow": "c1 c2 -> q", "join": "xor"},
+        D={"flow": "d1 d2 -> q", "join": "or"},
+        E={"flow": "e1 e2 -> q", "join": 1, "join_cancels": ""},
+        F={"flow": "f1 f2 -> q", "join": 2, "join_cancels": ""},
+        G="g*2 -> q",
+        H={"flow": "h -> q", "reads": "r"},
+        M={"flow": "m n -> q", "join": "xor"},
+        P={"flow": "p1 p2 -> a", "join": 1},
+        T="t -> p1",
+        U="p1 -> q",
+        V="v -> a*2",
+        W="w -> a",
+        J={"flow": "m q -> a", "join": "or"},
+    )
+
+    expected = {*"LABCDEFGHMPUVWJ", "a", "c1", "c2", "d1", "d2", "e1", "e2", "n", "v", "w"}
+    assert expected == tiers(merge)["q"][1]
+    assert set() == tiers(merge)["m"][1]
+
+
+def test_escorts_bring_the_weight_of_the_input() -> None:
+    """One token more is no mark where the arc of the join asks for two; where its inputs feed a partial join none is safe (step 2)."""
+    merge = net(A="a -> q", B="b -> q*2", J={"flow": "m q*2 -> o", "join": "or"})
+    shared = net(A="a -> q", P={"flow": "m p -> o", "join": 1}, J={"flow": "m q -> o", "join": "or"})
+
+    assert {"b", "B"} == tiers(merge)["q"][1]
+    assert set() == tiers(shared)["q"][1]
+
+
+def test_relevant_is_what_can_help_to_mark_an_input() -> None:
+    """What leads to an input matters, and the join itself; what only takes away does not (R)."""
+    merge = net(
+        A="x -> a",
+        B={"flow": "a k -> q", "reads": "r"},
+        Z="a -> z",
+        J={"flow": "m q -> a", "join": "or"},
+    )
+
+    assert {*"xakrmq", *"ABJ"} == words(merge, OrJoinAnalysis(merge.tables).relevant(3))
+
+
+def test_a_marked_input_is_not_waited_for() -> None:
+    """That a further token can come to an input that is marked is no reason to wait."""
+    merge = net(A="x -> a", J={"flow": "a b -> o", "join": "or"})
+
+    assert verdict(merge, "a x") == ENABLED
+
+
+def test_the_join_itself_may_complete_but_not_start() -> None:
+    """In the search the join completes when it runs, and is never started."""
+    merge = net(J={"flow": "a b -> c", "join": "or"}, C="c k -> b")
+
+    assert verdict(merge, "a k", running="J") == WAITING
+    assert verdict(merge, "a*2 k") == ENABLED
+
+
+def test_the_concrete_search_lets_others_take_away() -> None:
+    """A task from which no path leads here may take a token before a partial join swallows it together with the next."""
+    tasks = {"K": "c y -> q", "A": "x -> c y", "R": {"flow": "c*2 e -> r", "join": 1}}
+    join = {"flow": "m q -> o", "join": "or"}
+    alone, taken = net(**tasks, J=join), net(V="v -> w", Z="c w -> z", **tasks, J=join)
+    emptied = net(V="v -> w", Z={"flow": "u -> z", "cancels": "c", "reads": "w"}, **tasks, J=join)
+
+    assert verdict(alone, "m c x", seen={"R": "e"}) == ENABLED
+    assert verdict(taken, "m c x", seen={"R": "e"}) == ENABLED
+    assert verdict(taken, "m c x v", seen={"R": "e"}) == WAITING
+    assert verdict(emptied, "m c x u", seen={"R": "e"}) == ENABLED
+    assert verdict(emptied, "m c x u v", seen={"R": "e"}) == WAITING
+
+
+def test_a_detached_task_is_no_shelter() -> None:
+    """A detached task passes control when it starts: no token survives a cancellation inside it."""
+    merge = net(
+        T={"flow": "t -> u", "detached": True},
+        Z={"flow": "z -> y", "cancels": "t u"},
+        Q="u y -> q",
+        J={"flow": "m q -> o", "join": "or"},
+    )
+
+    assert verdict(merge, "m t z") == ENABLED
+
+
+def test_a_partial_join_that_resets_another_one() -> None:
+    """A partial join starts whether or not the one that it resets is in the middle of its round."""
+    merge = net(
+        P={"flow": "a b -> q", "join": 1},
+        S={"flow": "c d -> y", "join": 1, "cancels": "P"},
+        K="y k -> q",
+        J={"flow": "m q -> o", "join": "or"},
+    )
+
+    assert verdict(merge, "m c k", seen={"P": "a"}) == WAITING
+    assert verdict(merge, "m c k") == WAITING
+    assert verdict(merge, "m c", seen={"P": "a"}) == ENABLED
+    assert verdict(merge, "m c a", seen={"P": "a"}) == WAITING
+
+
+def test_two_arcs_to_one_condition_add_up() -> None:
+    """A completion puts what all its arcs to a condition say together."""
+    merge = net(A="x k -> q q", J={"flow": "m q*2 -> o", "join": "or"})
+
+    assert verdict(merge, "m x k") == WAITING
+
+
+def test_a_round_that_is_not_mentioned_has_not_begun() -> None:
+    """An answer for a partial join without memory is not used for one that has seen its first input."""
+    merge = net(A="x -> a", P={"flow": "a b -> q", "join": 1}, J={"flow": "m q -> o", "join": "or"})
+    analysis, state, join = OrJoinAnalysis(merge.tables), merge.state("m x"), merge.tasks.index("J")
+
+    found = [analysis.decide(join, state.tokens, state.status, seen) for seen in ({}, {1: 0b01}, {1: 0})]
+
+    assert [WAITING, ENABLED, WAITING] == found
+
+
+def test_what_no_round_mentions_has_not_come() -> None:
+    """A partial join without memory has seen none of its inputs, in either search."""
+    both = net(A="x -> b", P={"flow": "a b -> q", "join": 2}, J={"flow": "m q -> o", "join": "or"})
+    shared = net(
+        A="x -> c",
+        P={"flow": "c d -> q", "join": 1},
+        R={"flow": "c e -> r", "join": 1},
+        J={"flow": "m q -> o", "join": "or"},
+    )
+
+    found = []
+    for of in (both, shared):
+        state = of.state("m x")
+        found.append(OrJoinAnalysis(of.tables).decide(of.tasks.index("J"), state.tokens, state.status, {}))
+
+    assert [ENABLED, WAITING] == found
+
+
+# --- the exclusions ---------------------------------------------------------------------------------------------------
+
+
+def company(have: list[int], *rules: _orjoin_search.Rule) -> dict[str, str]:
+    """By atom that may ever hold, named by a letter, with which others it may hold together; with itself: it may hold twice."""
+    search = _orjoin_search.Backward(_orjoin_search.Monotone(len(have), rules, 2), have, 1_000)
+    search._close()
+    assert search._exclude()
+    letters = "abcdefgh"[: len(have)]
+    return {
+        letter: "".join(other for n, other in enumerate(letters) if search._rows[atom] >> n & 1)
+        for atom, letter in enumerate(letters)
+        if search._ever >> atom & 1
+    }
+
+
+def move(*taken: int, to: tuple[int, ...] = (), **rest: Any) -> _orjoin_search.Rule:
+    """A transition that takes one of each and puts one of each."""
+    return _orjoin_search.Rule(uses=tuple((a, 1, 1) for a in taken), gives=tuple((a, 1) for a in to), **rest)
+
+
+def test_what_holds_together_now() -> None:
+    """What is there now holds together, twice what is there twice; what is not there holds with nothing (X)."""
+    assert {"a": "c", "c": "ac"} == company([1, 0, 2])
+
+
+def test_a_choice_excludes() -> None:
+    """The outcomes of one choice exclude each other and what was taken for them, and keep the company of that (X)."""
+    assert {"a": "d", "b": "d", "c": "d", "d": "abc"} == company([1, 0, 0, 1], move(0, to=(1,)), move(0, to=(2,)))
+    assert {"a": "d", "b": "cd", "c": "bd", "d": "abc"} == company([1, 0, 0, 1], move(0, to=(1, 2)))
+
+
+def test_what_needs_both_of_two_that_exclude_each_other_never_fires() -> None:
+    """A transition fires only if its premises can hold in pairs, and twice what it needs twice (X)."""
+    split = [move(0, to=(1,)), move(0, to=(2,))]
+
+    assert "d" not in company([1, 0, 0, 0], *split, move(1, 2, to=(3,)))
+    assert "d" in company([2, 0, 0, 0], *split, move(1, 2, to=(3,)))
+    for count, expected in ((1, False), (2, True)):
+        double = _orjoin_search.Rule(uses=((0, 2, 2),), gives=((1, 1),))
+        assert expected == ("b" in company([count, 0], double))
+
+
+def test_what_is_given_twice_may_hold_twice() -> None:
+    """Two at once, or one beside one that stays, are two; one for one is one (X)."""
+    twice = _orjoin_search.Rule(uses=((0, 1, 1),), gives=((1, 2),))
+
+    assert {"a": "", "b": "b"} == company([1, 0], twice)
+    assert {"a": "b", "b": "ab"} == company([1, 1], move(0, to=(1,)))
+    assert {"a": "", "b": ""} == company([1, 0], move(0, to=(1,)), move(1, to=(0,)))
+
+
+def test_what_is_only_needed_stays() -> None:
+    """What a transition reads, or needs to be so, keeps company with what it gives; what it ends or empties does not (X)."""
+    reading = _orjoin_search.Rule(uses=((0, 1, 0),), gives=((1, 1),))
+    emptying = move(0, to=(1,), edits=((2, _orjoin_search.ZERO, 1),))
+    capping = move(0, to=(1,), edits=((2, _orjoin_search.CAP, 1),))
+
+    assert {"a": "b", "b": "ab"} == company([1, 0], reading)
+    assert {"a": "b", "b": "ab"} == company([1, 0], move(before=(0,), to=(1,)))
+    assert {"a": "", "b": ""} == company([1, 0], _orjoin_search.Rule(before=(0,), breaks=(0,), after=(1,)))
+    assert {"a": "c", "b": "", "c": "a"} == company([1, 0, 1], emptying)
+    assert {"a": "c", "b": "c", "c": "ab"} == company([1, 0, 1], capping)
+
+
+def test_some_of_many_must_hold_beside_the_premises() -> None:
+    """Of what a transition needs some of, enough must be able to hold together with each of its premises (X)."""
+    choice = [move(0, to=(1,)), move(0, to=(2,))]
+
+    def partial(least: int) -> _orjoin_search.Rule:
+        return _orjoin_search.Rule(uses=((1, 1, 1),), least=least, among=((2, 1, 1), (3, 1, 1)), gives=((4, 1),))
+
+    assert "e" in company([1, 0, 0, 1, 0], *choice, partial(1))
+    assert "e" not in company([1, 0, 0, 1, 0], *choice, partial(2))
+    assert "e" in company([2, 0, 0, 1, 0], *choice, partial(2))
+
+
+def test_exclusions_are_a_fixpoint() -> None:
+    """New company is passed on along chains and round loops until nothing is new (X)."""
+    chain = [move(n, to=(n + 1,)) for n in range(4)]
+
+    assert {"a": "f", "b": "f", "c": "f", "d": "f", "e": "f", "f": "abcde"} == company([1, 0, 0, 0, 0, 1], *chain)
+    late = [move(0, to=(1,)), move(1, to=(2,)), move(2, to=(0,)), move(3, to=(4,)), move(4, 2, to=(5, 2))]
+    assert {"a": "def", "b": "def", "c": "def", "d": "abc", "e": "abc", "f": "abc"} == company(
+        [1, 0, 0, 1, 0, 0], *late
+    )
+
+
+def test_exclusions_beyond_the_budget_are_not_used() -> None:
+    """Exclusions that are not all known would exclude too much: the search says that the budget was not enough (X)."""
+    search = _orjoin_search.Backward(_orjoin_search.Monotone(2, [move(0, to=(1,))], 1), [1, 0], 0)
+    search._close()
+    search._work = 1
+
+    assert False is search._exclude()
+
+
+def test_what_is_read_may_be_one_of_the_many() -> None:
+    """A transition that reads one of those of which it needs some may fire (X)."""
+    rule = _orjoin_search.Rule(uses=((1, 1, 0),), least=1, among=((1, 1, 1),), gives=((2, 1),))
+
+    assert "c" in company([0, 1, 0], rule)
+
+
+def test_what_a_join_has_seen_survives_when_its_input_is_emptied() -> None:
+    """Asked for one of what it has seen, the step back over the emptying asks for the weight of the arc, no more."""
+    rule = _orjoin_search.Rule(edits=((0, _orjoin_search.CAP, 2),), gives=((1, 1),))
+    system = _orjoin_search.Monotone(2, [rule], 2)
+    search = _orjoin_search.Backward(system, [0, 0], 10)
+
+    assert [system.pack([(0, 2)])] == list(search._step_back(system.packed[0], system.pack([(0, 1), (1, 1)])))
+
+
 # --- against brute force ----------------------------------------------------------------------------------------------
 
 
@@ -707,6 +996,37 @@ def test_sweep(seed: int) -> None:
     counts = compare(1_000, seed)
 
     assert counts["answer 2"] < 0.01 * counts["pairs"]
+
+
+def decisions() -> list[tuple[Game, int, int]]:
+    """Decisions that somebody's small change to the algorithm once got wrong: the state, the join, what brute force says."""
+    kept = []
+    for each in json.loads(DECISIONS.read_text()):
+        table = tuple(TaskTable(**{name: _tupled(value) for name, value in task.items()}) for task in each["tasks"])
+        tables = build_tables(
+            conditions=tuple(f"c{n}" for n in range(each["conditions"])),
+            tasks=tuple(f"t{n}" for n in range(len(table))),
+            table=table,
+            implicit=each["implicit"],
+        )
+        kept.append((Game(tables, each["tokens"], each["status"], each["seen"]), each["join"], each["expected"]))
+    return kept
+
+
+def _tupled(value: object) -> object:
+    return tuple(map(_tupled, value)) if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("by", ["decided", "searched", "exclusions at once"])
+def test_decisions_that_were_once_wrong(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changed lines of the algorithm got wrong is decided as brute force decides it, by every way to an answer."""
+    if by == "exclusions at once":
+        monkeypatch.setattr(_orjoin_search, "_EXCLUDE_AFTER", -1)
+        monkeypatch.setattr(_orjoin_search, "_EXCLUDE_AFTER_PER_ATOM", -1)
+    decide = decided if by == "decided" else searched
+
+    for game, join, expected in decisions():
+        assert expected == decide(game, join)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -81,3 +81,43 @@ def test_timedeltas_are_whole_milliseconds() -> None:
     assert milliseconds(timedelta(days=1, milliseconds=1)) == 86_400_001
     with pytest.raises(ValueError, match="milliseconds"):
         milliseconds(timedelta(microseconds=999))
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("PT30S", 30_000),
+        ("PT0.25S", 250),
+        ("PT1,5S", 1_500),
+        ("PT1H30M", 5_400_000),
+        ("P3D", 259_200_000),
+        ("P2W", 1_209_600_000),
+        ("P1W2DT3H", 788_400_000),
+        ("P36500D", MAX_DURATION),
+    ],
+)
+def test_iso_durations_are_read(text: str, milliseconds: int) -> None:
+    """A duration of ISO 8601 of one length is as good as our own, which is how it is written again."""
+    assert milliseconds == parse_duration(text)
+    assert milliseconds == parse_duration(format_duration(milliseconds))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("P", "is written as"),
+        ("PT", "is written as"),
+        ("P1DT", "is written as"),
+        ("P1H", "is written as"),
+        ("PT1D", "is written as"),
+        ("P-1D", "is written as"),
+        ("P1M", "no one length"),
+        ("P1Y", "no one length"),
+        ("P36501D", "at most"),
+        ("PT0.0001S", "is written as"),
+    ],
+)
+def test_iso_durations_without_one_length_are_refused(text: str, why: str) -> None:
+    """Months and years are of no one length, and half-written durations are none."""
+    with pytest.raises(ValueError, match=why):
+        parse_duration(text)

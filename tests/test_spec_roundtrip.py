@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from knhk.errors import SpecificationError
 from knhk.spec import (
     Allocation,
+    CatchUp,
     Condition,
     Creation,
+    Deadline,
+    DeadlineFrom,
     Escalation,
     External,
     Flow,
@@ -29,6 +32,7 @@ from knhk.spec import (
     Recipients,
     Remaining,
     Retry,
+    Schedule,
     Specification,
     Split,
     Task,
@@ -193,6 +197,9 @@ TASKS = st.builds(
     heartbeat=optional(DURATIONS),
     concurrency=optional(INTEGERS),
     breaker=optional(NAMES),
+    deadline=optional(st.builds(Deadline, after=DURATIONS, since=st.sampled_from(DeadlineFrom))),
+    requires=optional(TEXTS),
+    ensures=optional(TEXTS),
     replayable=st.booleans(),
     input=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),
     output=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),
@@ -233,6 +240,18 @@ SPECIFICATIONS = st.builds(
     root=NETS,
     subnets=st.dictionaries(CONDITION_IDS, NETS, max_size=2),
     data=optional(st.dictionaries(TEXTS, JSON_VALUES, max_size=3)),
+    schedule=optional(
+        st.builds(
+            Schedule,
+            cron=optional(NAMES),
+            every=optional(DURATIONS),
+            repeat=optional(st.sampled_from(["R/2026-01-31T08:00:00Z/P1M", "R3/2026-01-31T08:00:00/PT1H"])),
+            zone=NAMES,
+            data=optional(st.dictionaries(TEXTS, JSON_VALUES, max_size=3)),
+            time=optional(NAMES),
+            catch_up=st.sampled_from(CatchUp),
+        )
+    ),
 )
 
 

@@ -9,7 +9,7 @@ import click
 from knhk.cli.driving import move
 from knhk.cli.failures import reading
 from knhk.cli.handlers import Handlers, require
-from knhk.cli.options import data_option, handlers_option, json_option
+from knhk.cli.options import data_option, handlers_option, json_option, org_option
 from knhk.cli.session import MEMORY, opened
 from knhk.spec import Specification
 
@@ -25,6 +25,7 @@ from knhk.spec import Specification
     show_envvar=True,
     help="SQLite file to keep the case in, made if need be. Without it the case is in memory and nothing is kept.",
 )
+@org_option
 @handlers_option
 @json_option
 def run(file: str, *, data: dict[str, Any] | None, db: str, handlers: tuple[str, ...], as_json: bool) -> None:

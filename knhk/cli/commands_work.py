@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -13,12 +13,13 @@ from knhk.cli.handlers import Handlers
 from knhk.cli.options import InOrder, by_option, data_option, db_option, handlers_option, json_option, json_value
 from knhk.cli.output import note, say_json, say_table
 from knhk.cli.report import item_document, who
-from knhk.cli.session import opened
+from knhk.cli.session import Session, opened
+from knhk.ports import ItemRow
 from knhk.running import RunningCase, WorkItem
 from knhk.workitem import ItemState
 
-_STATES = [each.value for each in (ItemState.OFFERED, ItemState.ALLOCATED, ItemState.STARTED, ItemState.SUSPENDED)]
-_OPEN = [*_STATES, ItemState.FAILED.value]
+_QUEUES = [each.value for each in (ItemState.OFFERED, ItemState.ALLOCATED, ItemState.STARTED, ItemState.SUSPENDED)]
+_OPEN = [ItemState.UNOFFERED.value, *_QUEUES, ItemState.FAILED.value]
 
 
 @click.group(cls=InOrder)
@@ -35,15 +36,33 @@ def work() -> None:
 @db_option
 @click.option("--state", type=click.Choice(_OPEN), help="Only items in this state.")
 @click.option("--by", metavar="NAME", help="Only what is allocated to or started by NAME.")
+@click.option("--participant", metavar="NAME", help="What NAME may take up, and what is NAME's, queue by queue.")
+@click.option(
+    "--role", "roles", multiple=True, metavar="ROLE", help="A role of the participant's, where no --org says so."
+)
 @json_option
-def list_(case: str | None, *, db: str, state: str | None, by: str | None, as_json: bool) -> None:
+def list_(
+    case: str | None,
+    *,
+    db: str,
+    state: str | None,
+    by: str | None,
+    participant: str | None,
+    roles: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """List the open work items of all cases, or of CASE."""
+    if participant is None and roles:
+        raise Failure("--role says what a participant is: give --participant NAME, too", USAGE)
+    if participant is not None and by is not None:
+        raise Failure("--by and --participant cannot stand together", USAGE)
     with opened(db, as_json=as_json) as session:
-        if case is None:
-            found = session.engine.work_items(state=state, by=by)
+        case_id = None if case is None else session.case(case).id
+        if participant is None:
+            every = session.engine.work_items(state=state, by=by)
         else:
-            case_id = session.case(case).id
-            found = (each for each in session.engine.work_items(state=state, by=by) if each.case_id == case_id)
+            every = _queues(session, participant, roles, state)
+        found = (each for each in every if case_id in (None, each.case_id))
         if as_json:
             session.progress.stop()
             for each in found:
@@ -56,6 +75,18 @@ def list_(case: str | None, *, db: str, state: str | None, by: str | None, as_js
     if not rows:
         note("no open work items")
     say_table(("case", "item", "task", "state", "by", "who"), rows, whole=("case", "item"))
+
+
+def _queues(session: Session, participant: str, roles: tuple[str, ...], state: str | None) -> Iterator[ItemRow]:
+    """Give a participant's work, queue by queue."""
+    worklist = session.engine.worklist(participant, roles=roles or None)
+    for queue in _QUEUES:
+        if state in (None, queue):
+            page = worklist.page(queue)
+            yield from page.items
+            while page.next is not None:
+                page = worklist.page(queue, after=page.next)
+                yield from page.items
 
 
 def _split(case: str, item: str | None) -> tuple[str, str]:
@@ -133,26 +164,105 @@ def complete(
     _do(case, item, db, lambda each: each.complete(data, by=by), as_json=as_json, handlers=handlers, data=True)
 
 
-@work.command()
-@_item_arguments
-@click.option("--by", required=True, metavar="NAME", help="Who shall do it.")
-def allocate(case: str, item: str | None, *, db: str, by: str, as_json: bool) -> None:
-    """Give work to somebody."""
-    _do(case, item, db, lambda each: each.allocate(by), as_json=as_json)
-
-
-def _simple(name: str, change: Callable[[WorkItem], None], text: str) -> None:
+def _simple(name: str, change: Callable[[WorkItem, str], None], text: str) -> None:
     @work.command(name, help=text)
     @_item_arguments
-    def _(case: str, item: str | None, *, db: str, as_json: bool) -> None:
-        _do(case, item, db, change, as_json=as_json)
+    @by_option
+    def _(case: str, item: str | None, *, db: str, by: str, as_json: bool) -> None:
+        _do(case, item, db, lambda each: change(each, by), as_json=as_json)
 
 
-_simple("offer", WorkItem.offer, "Give allocated work back to all who may do it.")
-_simple("suspend", WorkItem.suspend, "Lay started work aside.")
-_simple("resume", WorkItem.resume, "Take suspended work up again.")
-_simple("fail", WorkItem.fail, "Say that started work has failed.")
-_simple("retry", WorkItem.retry, "Start failed work once more.")
+_simple("suspend", lambda item, by: item.suspend(by=by), "Lay started work aside.")
+_simple("resume", lambda item, by: item.resume(by=by), "Take suspended work up again.")
+_simple("fail", lambda item, by: item.fail(by=by), "Say that started work has failed.")
+_simple("retry", lambda item, by: item.retry(by=by), "Start failed work once more.")
+
+
+# --- between people -------------------------------------------------------------------------------------------------------
+
+_to_option = click.option("--to", required=True, metavar="NAME", help="Who gets it.")
+
+
+@work.command()
+@_item_arguments
+@click.option("--to", default="", metavar="NAME", help="Who gets it; left out: who says so.")
+@by_option
+def allocate(case: str, item: str | None, *, db: str, to: str, by: str, as_json: bool) -> None:
+    """Give work to somebody, or take it."""
+    if not to and not by:
+        raise Failure("say who gets it: --to NAME", USAGE)
+    _do(case, item, db, lambda each: each.allocate(to or by, by=by), as_json=as_json)
+
+
+@work.command()
+@_item_arguments
+@click.option("--to", multiple=True, metavar="role:NAME|participant:NAME", help="Whom to offer it to. May be repeated.")
+@by_option
+def offer(case: str, item: str | None, *, db: str, to: tuple[str, ...], by: str, as_json: bool) -> None:
+    """Give allocated work back to all who may do it, or offer it to others."""
+
+    def change(each: WorkItem) -> None:
+        try:
+            each.offer(to or None, by=by)
+        except ValueError as error:
+            raise Failure(f"--to: {error}", USAGE) from error
+
+    _do(case, item, db, change, as_json=as_json)
+
+
+@work.command()
+@_item_arguments
+@_to_option
+@by_option
+def delegate(case: str, item: str | None, *, db: str, to: str, by: str, as_json: bool) -> None:
+    """Hand allocated work to somebody else."""
+    _do(case, item, db, lambda each: each.delegate(to, by=by), as_json=as_json)
+
+
+@work.command()
+@_item_arguments
+@_to_option
+@click.option("--anew", is_flag=True, help="Drop what was saved of its output.")
+@by_option
+def reallocate(case: str, item: str | None, *, db: str, to: str, anew: bool, by: str, as_json: bool) -> None:
+    """Hand started or suspended work to somebody else."""
+    _do(case, item, db, lambda each: each.reallocate(to, by=by, keep=not anew), as_json=as_json)
+
+
+@work.command()
+@_item_arguments
+@data_option("What there is of the output")
+@by_option
+def save(case: str, item: str | None, *, db: str, data: dict[str, Any] | None, by: str, as_json: bool) -> None:
+    """Keep what there is of the output of started work."""
+    _do(case, item, db, lambda each: each.save(data or {}, by=by), as_json=as_json)
+
+
+@work.command()
+@_item_arguments
+@by_option
+@handlers_option
+def skip(case: str, item: str | None, *, db: str, by: str, handlers: tuple[str, ...], as_json: bool) -> None:
+    """Complete work without its being done."""
+    _do(case, item, db, lambda each: each.skip(by=by), as_json=as_json, handlers=handlers, data=True)
+
+
+@work.command()
+@_item_arguments
+@click.option("--end", is_flag=True, help="No longer.")
+@by_option
+def pile(case: str, item: str | None, *, db: str, end: bool, by: str, as_json: bool) -> None:
+    """Have all work of this task from now on, in every case, started at once."""
+    _do(case, item, db, lambda each: each.pile(by=by, piled=not end), as_json=as_json)
+
+
+@work.command()
+@_item_arguments
+@click.option("--end", is_flag=True, help="No longer.")
+@by_option
+def chain(case: str, item: str | None, *, db: str, end: bool, by: str, as_json: bool) -> None:
+    """Have all work that comes up for you in this case from now on, started at once."""
+    _do(case, item, db, lambda each: each.chain(by=by, chained=not end), as_json=as_json)
 
 
 # --- tasks with several instances -----------------------------------------------------------------------------------------

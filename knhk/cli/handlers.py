@@ -19,6 +19,7 @@ import click
 from knhk.cli.failures import DATA, NOT_FOUND, USAGE, Failure
 from knhk.engine import Engine
 from knhk.errors import KnhkError
+from knhk.people import Directory
 from knhk.ports import Store
 from knhk.spec import Specification
 from knhk.work.handlers import Work
@@ -35,8 +36,8 @@ class HandlerEngine(Engine):
         announce: called with the work before its handler is.
     """
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, directory: Directory | None = None) -> None:
+        super().__init__(store, directory=directory)
         self.names: set[str] = set()
         self.announce: Callable[[Work], None] = lambda _: None
 

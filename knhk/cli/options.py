@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
-from knhk.cli.failures import DATA, Failure, reading
+from knhk.cli.failures import DATA, Failure, reading, translated
 from knhk.errors import ParseError
 from knhk.spec.json_text import read_json
+from knhk.work.organisation import Organisation
 
 _C = TypeVar("_C", bound=Callable[..., Any])
+
+_ORGANISATION: Final = "knhk.organisation"
 
 HANDLERS_HELP = (
     "Python file or module with the functions that do the work:"
@@ -35,7 +38,7 @@ def json_option(command: _C) -> _C:
 
 
 def db_option(command: _C) -> _C:
-    """Add ``--db`` for commands that need a store that is there."""
+    """Add ``--db`` for commands that need a store that is there, and ``--org``."""
     return click.option(
         "--db",
         required=True,
@@ -43,7 +46,32 @@ def db_option(command: _C) -> _C:
         envvar="KNHK_DB",
         show_envvar=True,
         help="The SQLite file with the cases.",
+    )(org_option(command))
+
+
+def org_option(command: _C) -> _C:
+    """Add ``--org``, which whoever opens the store asks `organisation` for."""
+    return click.option(
+        "--org",
+        metavar="FILE",
+        envvar="KNHK_ORG",
+        show_envvar=True,
+        expose_value=False,
+        callback=_keep_organisation,
+        help="The YAML or JSON file with the people; commands on their work then need --by.",
     )(command)
+
+
+def _keep_organisation(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        with reading(value), translated():
+            context.meta[_ORGANISATION] = Organisation.load(value)
+
+
+def organisation() -> Organisation | None:
+    """Return the people that the command which runs now was told of."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(_ORGANISATION)
 
 
 def by_option(command: _C) -> _C:

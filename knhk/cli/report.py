@@ -92,12 +92,18 @@ def item_document(item: ItemRow | WorkItem) -> dict[str, Any]:
         "by": item.by,
         "roles": list(item.roles),
         "topic": item.topic,
+        "audience": list(item.audience),
     }
 
 
 def who(item: ItemRow | WorkItem) -> str:
-    """Say who may do a piece of work: roles of people, or the topic of an external worker."""
-    return f"topic {item.topic}" if item.topic else ", ".join(item.roles)
+    """Say who may do a piece of work: whom it is offered to, the roles of people, or the topic of an external worker."""
+    if item.topic:
+        return f"topic {item.topic}"
+    offered = (each.partition(":") for each in item.audience)
+    return ", ".join(name if kind == "role" else f"{kind} {name}".strip() for kind, _, name in offered) or ", ".join(
+        item.roles
+    )
 
 
 def task_of(specification: Specification, path: str) -> Task:

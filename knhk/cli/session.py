@@ -10,6 +10,7 @@ from typing import Final
 
 from knhk.cli.failures import NOT_FOUND, USAGE, Failure
 from knhk.cli.handlers import HandlerEngine, Handlers, require
+from knhk.cli.options import organisation
 from knhk.cli.output import Slow, clean
 from knhk.errors import UnknownCase, UnknownWorkItem
 from knhk.ports import CaseHeader, Store
@@ -39,7 +40,7 @@ class Session:
         self.target = target
         self.progress = progress
         self.handlers = tuple(handlers)
-        self.engine = HandlerEngine(store)
+        self.engine = HandlerEngine(store, organisation())
         self._specifications: dict[tuple[str, str], Specification] = {}
 
     @property

@@ -37,12 +37,14 @@ from knhk.spec.durations import format_duration, milliseconds
 from knhk.spec.model import (
     END,
     START,
+    Deadline,
     External,
     Http,
     Join,
     Multiple,
     PartialJoin,
     Retry,
+    Schedule,
     Split,
     Termination,
     Trigger,
@@ -139,6 +141,24 @@ class RetryDocument(TypedDict, total=False):
     jitter: float | Literal["full", "none"]
     deadline: Duration
     non_retryable: Sequence[str]
+
+
+class ScheduleDocument(TypedDict, total=False):
+    """When cases are launched by themselves, and with which data."""
+
+    cron: str
+    every: Duration
+    repeat: str
+    zone: str
+    data: Mapping[str, Any]
+    time: str
+    catch_up: Literal["one", "all", "none"]
+
+
+DeadlineDocument = TypedDict(
+    "DeadlineDocument", {"after": Duration, "from": Literal["enablement", "start"]}, total=False
+)
+"""By when a task must be complete: how long, counted from what."""
 
 
 class MultipleDocument(TypedDict, total=False):
@@ -238,6 +258,9 @@ class NetBuilder:
         heartbeat: Duration | None = None,
         concurrency: int | None = None,
         breaker: str | None = None,
+        deadline: Duration | Deadline | DeadlineDocument | None = None,
+        requires: str | None = None,
+        ensures: str | None = None,
         replayable: bool = False,
         input: Mapping[str, str] | None = None,  # noqa: A002 - the word of the format
         output: Mapping[str, str] | None = None,
@@ -264,6 +287,9 @@ class NetBuilder:
             heartbeat: how long the handler may be silent.
             concurrency: how many handlers of this task run at once, over all cases.
             breaker: the dependency whose circuit breaker holds the handler back while it is open.
+            deadline: how long after its enablement, or its start, it must be complete.
+            requires: what must hold of the data when it becomes enabled.
+            ensures: what must hold of the data after its completion.
             replayable: the handler has no outside effect.
             input: what its work is given in place of the case's data: expressions by name.
             output: what its result changes in the case's data: expressions by name.
@@ -288,6 +314,9 @@ class NetBuilder:
             "heartbeat": heartbeat,
             "concurrency": concurrency,
             "breaker": breaker,
+            "deadline": deadline,
+            "requires": requires,
+            "ensures": ensures,
             "replayable": replayable or None,
             "input": input,
             "output": output,
@@ -348,12 +377,15 @@ class SpecificationBuilder(NetBuilder):
         version: str = "1",
         name: str = "",
         data: Mapping[str, Any] | None = None,
+        schedule: str | ScheduleDocument | Schedule | None = None,
         termination: Literal["explicit", "implicit"] | Termination = "explicit",
     ) -> None:
         super().__init__(termination=termination)
         self._head: dict[str, Any] = {"id": id, "name": name, "version": version}
         if data is not None:
             self._head["data"] = data
+        if schedule is not None:
+            self._head["schedule"] = _written(schedule)
         self._subnets: dict[str, NetBuilder] = {}
 
     def subnet(
@@ -389,6 +421,7 @@ def build(
     version: str = "1",
     name: str = "",
     data: Mapping[str, Any] | None = None,
+    schedule: str | ScheduleDocument | Schedule | None = None,
     termination: Literal["explicit", "implicit"] | Termination = "explicit",
 ) -> SpecificationBuilder:
     """
@@ -398,9 +431,10 @@ def build(
         id, version: its name; once registered, the pair never changes its content.
         name: what people read.
         data: a JSON Schema for the case data.
+        schedule: when cases are launched by themselves; a text is a cron expression.
         termination: of the root net: at the first token in ``end``, or when no work is left.
     """
-    return SpecificationBuilder(id, version=version, name=name, data=data, termination=termination)
+    return SpecificationBuilder(id, version=version, name=name, data=data, schedule=schedule, termination=termination)
 
 
 def _manual(manual: bool | str | Sequence[str] | Manual | ManualDocument) -> Any:

@@ -20,8 +20,11 @@ from knhk.spec._manual import make as _make
 from knhk.spec._manual import manual as _manual
 from knhk.spec.durations import format_duration
 from knhk.spec.model import (
+    CatchUp,
     Condition,
     Creation,
+    Deadline,
+    DeadlineFrom,
     External,
     Flow,
     Http,
@@ -31,6 +34,7 @@ from knhk.spec.model import (
     PartialJoin,
     Remaining,
     Retry,
+    Schedule,
     SpecificationData,
     Split,
     Task,
@@ -38,7 +42,8 @@ from knhk.spec.model import (
     Trigger,
     TriggerMode,
 )
-from knhk.spec.places import inside, listed
+from knhk.spec.places import inside, listed, shown
+from knhk.spec.repeats import parse_repeat
 from knhk.spec.templates import HEADER_NAME, METHODS
 from knhk.spec.values import (
     BAD,
@@ -97,6 +102,9 @@ def _jitter(reading: Reading, value: object, place: str) -> Any:
     return parts[value] if isinstance(value, str) and value in parts else number(0, 1)(reading, value, place)
 
 
+_DEADLINE: Members = {"after": Member("after", duration), "from": Member("since", choice(DeadlineFrom))}
+
+
 def _errors(reading: Reading, value: object, place: str) -> Any:
     if isinstance(value, list | tuple) and not value:
         return reading.refuse(place, 'names no error; "*" means any')
@@ -131,6 +139,11 @@ def _external(reading: Reading, value: object, place: str) -> Any:
 def _trigger(reading: Reading, value: object, place: str) -> Any:
     tree = {"event": value} if isinstance(value, str) else value
     return _make(Trigger, reading, tree, place, _TRIGGER, "event")
+
+
+def _deadline(reading: Reading, value: object, place: str) -> Any:
+    tree = {"after": value} if isinstance(value, str) else value
+    return _make(Deadline, reading, tree, place, _DEADLINE, "after")
 
 
 def _header_names(reading: Reading, value: object, place: str) -> Any:
@@ -219,6 +232,9 @@ _TASK: Members = _same(
     heartbeat=duration,
     concurrency=whole(1),
     breaker=_NAME,
+    deadline=_deadline,
+    requires=text(),
+    ensures=text(),
     replayable=truth,
     input=_mapping,
     output=_mapping,
@@ -346,6 +362,33 @@ def _data(reading: Reading, value: object, place: str) -> Any:
     return reading.json(value, place)
 
 
+def _repeat(reading: Reading, value: object, place: str) -> Any:
+    read = text()(reading, value, place)
+    if read is BAD:
+        return BAD
+    try:
+        parse_repeat(read)
+    except ValueError as error:
+        return reading.refuse(place, f"{shown(read)} is no repeating interval: {error}")
+    return read
+
+
+def _first_data(reading: Reading, value: object, place: str) -> Any:
+    if not isinstance(value, Mapping):
+        return reading.refuse(place, f"must be a map, not {described(value)}")
+    return reading.json(value, place)
+
+
+def _schedule(reading: Reading, value: object, place: str) -> Any:
+    tree = {"cron": value} if isinstance(value, str) else value
+    return _make(Schedule, reading, tree, place, _SCHEDULE)
+
+
+_SCHEDULE: Members = _same(
+    cron=_NAME, every=duration, repeat=_repeat, zone=_NAME, data=_first_data, time=_NAME, catch_up=choice(CatchUp)
+)
+
+
 @attrs.frozen(kw_only=True)
 class Draft:
     """
@@ -373,12 +416,19 @@ def read_document(tree: object) -> Draft:
     """
     reading = Reading()
     table: dict[str, Member] = {
-        **_same(id=name(pattern=SPECIFICATION_ID), name=text(), version=_version, subnets=_subnets, data=_data),
+        **_same(
+            id=name(pattern=SPECIFICATION_ID),
+            name=text(),
+            version=_version,
+            subnets=_subnets,
+            data=_data,
+            schedule=_schedule,
+        ),
         **_NetReading(reading, "").table(),
     }
     values = reading.members(tree, "", table, required=("id",))
     values = {} if values is BAD else values
-    if isinstance(tree, Mapping) and not tree.keys() <= values.keys() | {"id", "name", "version", "data"}:
+    if isinstance(tree, Mapping) and not tree.keys() <= values.keys() | {"id", "name", "version", "data", "schedule"}:
         reading.incomplete.add("")
     net = {each: values.pop(each) for each in _NET_ATTRIBUTES if each in values}
     return Draft(
@@ -391,8 +441,8 @@ def read_document(tree: object) -> Draft:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-_DURATIONS = frozenset({"after", "timer", "timeout", "heartbeat", "initial", "max", "deadline"})
-_WIRE_NAMES = {"source": "from", "target": "to", "required": "partial"}
+_DURATIONS = frozenset({"timer", "timeout", "heartbeat", "initial", "max", "deadline", "after", "every"})
+_WIRE_NAMES = {"source": "from", "since": "from", "target": "to", "required": "partial"}
 
 
 def write_members(element: attrs.AttrsInstance) -> dict[str, Any]:
@@ -429,6 +479,8 @@ def to_document(specification: SpecificationData) -> dict[str, Any]:
         written["subnets"] = {each: write_members(net) for each, net in specification.subnets.items()}
     if specification.data is not None:
         written["data"] = _copied(specification.data)
+    if specification.schedule is not None:
+        written["schedule"] = _copied(write_members(specification.schedule))
     return written
 
 

@@ -1,10 +1,10 @@
-"""Well-formedness of what happens when work fails: error flows, and the tasks that have them."""
+"""Well-formedness of what happens when work fails: error flows, the tasks that have them, and what raises errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from knhk.spec.model import Flow, Split, Task
+from knhk.spec.model import DeadlineFrom, Flow, Split, Task
 from knhk.spec.places import shown
 
 
@@ -38,6 +38,24 @@ def error_split_faults(task: Task, outputs: int) -> Iterator[tuple[str, str]]:
         yield "split", f"{clash}: {remedy}"
 
 
+def deadline_faults(task: Task) -> Iterator[tuple[str, str]]:
+    """Say what is wrong with the deadline of a task."""
+    if task.deadline is None:
+        return
+    if task.deadline.after <= 0:
+        yield "deadline.after", "must be longer than nothing"
+    if task.multiple is not None and task.multiple.detached:
+        yield "deadline", "has passed control as soon as it started: detached instances have no deadline"
+    elif not _works(task) and task.trigger is None:
+        yield "deadline", "a task without work and trigger is complete as soon as it is enabled, or its timer runs"
+    elif not _works(task) and task.deadline.since is DeadlineFrom.START:
+        yield "deadline.from", "does no work that starts: count from enablement"
+
+
 def can_fail(task: Task) -> bool:
-    """Whether there is anything about a task that fails: work, or a net."""
-    return any(each is not None for each in (task.handler, task.manual, task.external, task.subnet))
+    """Whether there is anything about a task that fails: work, a net, a deadline or a constraint."""
+    return _works(task) or any(each is not None for each in (task.deadline, task.requires, task.ensures))
+
+
+def _works(task: Task) -> bool:
+    return any(each is not None for each in (task.handler, task.manual, task.external, task.http, task.subnet))

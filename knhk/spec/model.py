@@ -191,6 +191,27 @@ class Retry:
     non_retryable: tuple[str, ...] = ()
 
 
+class DeadlineFrom(enum.Enum):
+    """What a deadline counts from: the task's enablement, or the start of its work."""
+
+    ENABLEMENT = "enablement"
+    START = "start"
+
+
+@attrs.frozen(kw_only=True)
+class Deadline:
+    """
+    By when a task must be complete, or it fails with the error ``Deadline``.
+
+    Args:
+        after: milliseconds.
+        since: what they count from.
+    """
+
+    after: int
+    since: DeadlineFrom = DeadlineFrom.ENABLEMENT
+
+
 ANY_ERROR = "*"
 """What an error flow says that takes every error."""
 
@@ -256,6 +277,9 @@ class Task:
         heartbeat: how many milliseconds a handler may be silent (`Work.heartbeat`) before its attempt counts as failed.
         concurrency: how many handlers of this task an engine runs at once, over all cases.
         breaker: the dependency whose circuit breaker the handler's outcomes are told to, and which holds it back while open.
+        deadline: by when it must be complete.
+        requires: what must hold of ``data`` when it becomes enabled.
+        ensures: what must hold of ``data`` as they are after its completion.
         replayable: the handler has no outside effect, so its result may share the commit of what follows.
         input: what its work is given in place of the case's data: expressions over ``data`` (and ``item``, ``index``) by name.
         output: what its result changes in the case's data: expressions over ``data``, ``output`` (and ``item``, ``index``) by
@@ -281,6 +305,9 @@ class Task:
     heartbeat: int | None = None
     concurrency: int | None = None
     breaker: str | None = None
+    deadline: Deadline | None = None
+    requires: str | None = None
+    ensures: str | None = None
     replayable: bool = False
     input: Mapping[str, str] | None = None
     output: Mapping[str, str] | None = None
@@ -312,6 +339,38 @@ ROOT = ""
 """The name of the root net among a specification's nets."""
 
 
+class CatchUp(enum.Enum):
+    """What is launched when several times of a schedule have passed, as after a downtime."""
+
+    ONE = "one"
+    ALL = "all"
+    NONE = "none"
+
+
+@attrs.frozen(kw_only=True)
+class Schedule:
+    """
+    When cases are launched by themselves: one of `cron`, `every` and `repeat`.
+
+    Args:
+        cron: five fields, as ``0 8 * * 1-5`` (six with seconds in front).
+        every: milliseconds from one to the next, from the registration on.
+        repeat: a repeating interval of ISO 8601: ``R/2026-01-31T08:00:00Z/P1M``.
+        zone: the time zone of `cron`, and of `repeat` where its start has no offset.
+        data: the first data of the cases.
+        time: the member of the data that gets the time of the occurrence, as ISO 8601 text. None: none does.
+        catch_up: what is launched when several times have passed.
+    """
+
+    cron: str | None = None
+    every: int | None = None
+    repeat: str | None = None
+    zone: str = "UTC"
+    data: Mapping[str, Any] | None = None
+    time: str | None = None
+    catch_up: CatchUp = CatchUp.ONE
+
+
 @attrs.frozen(kw_only=True)
 class SpecificationData:
     """
@@ -323,6 +382,7 @@ class SpecificationData:
         root: the net that a case runs.
         subnets: nets by name, shared by all nets (recursion included).
         data: an optional JSON Schema for the case data.
+        schedule: when cases are launched by themselves. None: never.
     """
 
     id: str
@@ -331,6 +391,7 @@ class SpecificationData:
     root: Net = Net()
     subnets: Mapping[str, Net] = attrs.field(factory=dict)
     data: Mapping[str, Any] | None = None
+    schedule: Schedule | None = None
 
     def nets(self) -> dict[str, Net]:
         """All nets by name, the root net first under the name ``""``."""

@@ -27,7 +27,7 @@ from knhk.expr import Dialect, compile_expression
 from knhk.spec._manual import problems as people_problems
 from knhk.spec.document import Draft, read_document, to_document
 from knhk.spec.durations import format_duration
-from knhk.spec.failing import error_flow_faults, error_split_faults
+from knhk.spec.failing import deadline_faults, error_flow_faults, error_split_faults
 from knhk.spec.model import (
     END,
     START,
@@ -38,6 +38,7 @@ from knhk.spec.model import (
     Multiple,
     Net,
     PartialJoin,
+    Schedule,
     SpecificationData,
     Split,
     Task,
@@ -47,6 +48,9 @@ from knhk.spec.model import (
 )
 from knhk.spec.places import Report, inside, listed, shown
 from knhk.spec.templates import OURS, WITHOUT_BODY, holes, url_problem
+
+LEAST_EVERY = 1_000
+"""The shortest time between two cases of a schedule, in milliseconds."""
 
 _DATA = ("data",)
 _COUNTS = ("data", "completed", "created")
@@ -92,7 +96,21 @@ def draft_problems(
             check.run()
             if not draft.incomplete:
                 check.check_people(_manual_tasks(specification, draft.damaged))
+    if specification.schedule is not None:
+        _check_schedule(specification.schedule, report)
     return draft.problems + report.problems()
+
+
+def _check_schedule(schedule: Schedule, report: Report) -> None:
+    kinds = [each for each in ("cron", "every", "repeat") if getattr(schedule, each) is not None]
+    if len(kinds) != 1:
+        told = f"has {' and '.join(kinds)}, and may have one" if kinds else 'needs "cron", "every" or "repeat"'
+        report.add("schedule", told)
+    if schedule.every is not None:
+        if schedule.every < LEAST_EVERY:
+            report.add("schedule.every", f"must be at least {format_duration(LEAST_EVERY)}")
+        if schedule.zone != "UTC":
+            report.add("schedule.zone", "means nothing for every, which counts from the registration")
 
 
 def _manual_tasks(specification: SpecificationData, damaged: Collection[str]) -> dict[str, bool]:
@@ -335,6 +353,10 @@ class _NetCheck:
     def _check_task(self, task: Task, listeners: dict[str, str]) -> None:
         for member, message in (*self._routing(task), *self._references(task), *self._work(task)):
             self._add(("tasks", task.id, *member.split(".")) if member else ("tasks", task.id), message)
+        for member, constraint in (("requires", task.requires), ("ensures", task.ensures)):
+            if constraint is not None:
+                here = inside(inside(self.place, "tasks"), task.id)
+                self._check_expression(inside(here, member), constraint, _DATA)
         if task.multiple is not None:
             self._check_multiple(task.id, task.multiple)
         self._check_mappings(task)
@@ -391,6 +413,7 @@ class _NetCheck:
             if task.retry.deadline is not None and task.retry.deadline <= 0:
                 yield "retry.deadline", "must be longer than nothing"
         yield from self._attempts(task)
+        yield from deadline_faults(task)
         if task.replayable and task.handler is None:
             yield "replayable", "is a promise about a handler, and there is none"
         if task.external is not None and task.external.timeout is not None and task.external.timeout <= 0:

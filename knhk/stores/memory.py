@@ -67,13 +67,10 @@ class _Kept:
     items: tuple[ItemRow, ...] | dict[int, ItemRow] = ()
 
     def add(self, batch: bytes) -> None:
-        """Keep another batch."""
-        if isinstance(self.batches, list):
-            self.batches.append(batch)
-        elif len(self.batches) < _FEW:
-            self.batches = (*self.batches, batch)
-        else:
-            self.batches = [*self.batches, batch]
+        """Keep another batch, which is not one of the first few."""
+        if isinstance(self.batches, tuple):
+            self.batches = [*self.batches]
+        self.batches.append(batch)
 
     def change(self, items: Sequence[ItemRow], closed: Sequence[int]) -> None:
         """Keep items that are new or changed, and those no longer that are closed."""
@@ -312,8 +309,9 @@ class MemoryStore:
         keys: set[str] = set()
         written: dict[tuple[str, str], int] = {}
         for commit in commits:
-            refuse_malformed(commit)
             header = commit.header
+            if commit.items or header.version != commit.expected + 1 or commit.expected < 0:
+                refuse_malformed(commit)
             case_id = header.case_id
             if (header.spec_id, header.spec_version) not in self._specifications:
                 raise UnknownSpecification(
@@ -368,7 +366,10 @@ class MemoryStore:
             else:
                 self._ids.append(header.case_id)
         kept.header = header
-        kept.add(commit.batch)
+        if len(kept.batches) < _FEW:
+            kept.batches = (*kept.batches, commit.batch)
+        else:
+            kept.add(commit.batch)
         if commit.snapshot is not None:
             kept.snapshot = commit.snapshot, header.version
         if commit.items or commit.closed_items:
@@ -381,12 +382,13 @@ class MemoryStore:
         self._index(header)
 
     def _index(self, header: CaseHeader) -> None:
+        case_id = header.case_id
         works = header.state == RUNNING and not header.quarantined
         if works and header.due is not None:
-            self._due[header.case_id] = header.due
-        else:
-            self._due.pop(header.case_id, None)
+            self._due[case_id] = header.due
+        elif case_id in self._due:
+            del self._due[case_id]
         if works and header.runnable:
-            self._runnable.add(header.case_id)
+            self._runnable.add(case_id)
         else:
-            self._runnable.discard(header.case_id)
+            self._runnable.discard(case_id)

@@ -46,11 +46,13 @@ class Attempt:
 
     Attributes:
         lost: why nobody wants its result any more; "" while somebody does.
-        details: what its last heartbeat said.
+        said: what its last heartbeat said.
+        kept: what of that is on record.
+        kept_at: when whoever looks after it last put that on record, by a clock of its own.
         when_lost: is called once when it is lost.
     """
 
-    __slots__ = ("_begun", "_heard", "_now", "details", "heartbeat", "lost", "timeout", "when_lost")
+    __slots__ = ("_begun", "_heard", "_now", "heartbeat", "kept", "kept_at", "lost", "said", "timeout", "when_lost")
 
     def __init__(self, now: Callable[[], int], *, timeout: int | None = None, heartbeat: int | None = None) -> None:
         self._now = now
@@ -58,7 +60,9 @@ class Attempt:
         self.heartbeat = heartbeat
         self._begun = self._heard = now() if timeout is not None or heartbeat is not None else 0
         self.lost = ""
-        self.details: object = None
+        self.said: object = None
+        self.kept: object = None
+        self.kept_at = 0.0
         self.when_lost: Callable[[], object] | None = None
 
     @property
@@ -66,9 +70,10 @@ class Attempt:
         """Whether it has a time limit at all."""
         return self.timeout is not None or self.heartbeat is not None
 
-    def beat(self, details: object) -> None:
-        """Note that its function is alive."""
-        self.details = details
+    def beat(self, said: object) -> None:
+        """Note that its function is alive, and what it said, if anything."""
+        if said is not None:
+            self.said = said
         if self.heartbeat is not None:
             self._heard = self._now()
 
@@ -95,7 +100,7 @@ class Attempt:
         if self.timeout is not None and now - self._begun >= self.timeout:
             return TimeoutError(f"no result within {format_duration(self.timeout)}")
         if self.heartbeat is not None and now - self._heard >= self.heartbeat:
-            said = "" if self.details is None else f"; the last said {self.details!r}"
+            said = "" if self.said is None else f"; the last said {self.said!r}"
             return TimeoutError(f"no heartbeat for {format_duration(self.heartbeat)}{said}")
         return None
 

@@ -10,10 +10,11 @@ from typing import Any
 import attrs
 
 from knhk import _hot
-from knhk._cache import CaseCache, Resident
+from knhk._cache import CaseCache
 from knhk._case_state import Phase
+from knhk._resident import Resident
 from knhk.case import Case
-from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, KnhkError
+from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, KnhkError, LimitExceeded
 from knhk.spec import Http, Task
 from knhk.work.admission import CUT_OFF, Held, Key, Permit
 from knhk.work.attempt import Attempt, LostAttempt
@@ -205,6 +206,7 @@ class CaseWork:
                 if not self._take_back(resident, job, lost=isinstance(error, TimeoutError)):
                     return None
                 case, item = resident.case, resident.case.state.items.get(job.number)
+                self._keep(resident, job)
                 if item is not None and case.state.phase is Phase.SUSPENDED:
                     case.hand_back(job.number, at=self._cache.clock.now())
                 elif item is not None and case.state.phase in (Phase.RUNNING, Phase.FAILED):
@@ -233,6 +235,7 @@ class CaseWork:
                     return
                 job.attempt.lose(why)
                 self._forget(job)
+                self._keep(resident, job)
                 if job.number in resident.case.state.items:
                     resident.case.hand_back(job.number, at=self._cache.clock.now())
                 self._cache.commit(resident)
@@ -240,6 +243,13 @@ class CaseWork:
             job.attempt.lose(why)
             self._forget(job)
             job.release(None)
+
+    def keep(self, job: Job) -> None:
+        """Put on record what the handler said of its progress, while it runs."""
+        with self._cache.hold(self.id) as resident:
+            if resident.in_flight.get(job.number) is job.attempt:
+                self._keep(resident, job)
+                self._cache.commit(resident)
 
     def abandon(self, job: Job) -> None:
         """Let an attempt go that nobody makes any more, without a word in the history: it stays begun, and counts."""
@@ -301,6 +311,7 @@ class CaseWork:
                 refused = error
             work = Work(self.id, case.path(item), number, made, data, case.state.element(item), index)
             work._live = attempt
+            work._progress = item.progress
             # The case may go on while the handler looks.
             _ = work.data
         except BaseException:
@@ -333,6 +344,20 @@ class CaseWork:
             _LOG.warning("%s: its outcome is refused: %s", job.label, job.attempt.lost)
             return False
         return True
+
+    def _keep(self, resident: Resident, job: Job) -> None:
+        attempt, case = job.attempt, resident.case
+        said = attempt.said
+        if said is None or said is attempt.kept or job.number not in case.state.items:
+            return
+        attempt.kept = said
+        try:
+            self._cache.plain({"progress": said}, f"the progress of {job.label}")
+        except LimitExceeded as error:
+            _LOG.warning("%s: its progress is not kept: %s", job.label, error)
+            return
+        if case.state.phase in (Phase.RUNNING, Phase.FAILED, Phase.SUSPENDED):
+            case.progress(job.number, said, at=self._cache.clock.now())
 
     def _forget(self, job: Job) -> bool:
         mine = job.resident.in_flight.get(job.number) is job.attempt

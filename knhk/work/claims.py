@@ -19,8 +19,9 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from knhk._attempts import Failure
-from knhk._cache import CaseCache, Resident
+from knhk._cache import CaseCache
 from knhk._case_state import Phase
+from knhk._resident import Resident
 from knhk.case import Case
 from knhk.errors import (
     ClaimLost,

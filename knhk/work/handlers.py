@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 from knhk._hot import WorkFields
-from knhk._plain import whole_copy
+from knhk._plain import plain_data, whole_copy
 from knhk.ports import Chance
 from knhk.spec import Http
 from knhk.work.admission import Admission
@@ -30,8 +30,9 @@ class Work(WorkFields):
         item, index: the element and position of a multiple instance, else None.
     """
 
-    __slots__ = ("_live",)
+    __slots__ = ("_live", "_progress")
     _live: Attempt
+    _progress: Any
 
     def __repr__(self) -> str:
         return f"<work {self._number} {self.task} of case {self.case_id}, attempt {self.attempt}>"
@@ -60,25 +61,41 @@ class Work(WorkFields):
         return live is not None and (live.lost != "" or live.verdict() is not None)
 
     @property
+    def progress(self) -> Any:
+        """What the last heartbeat said that is on record of an earlier attempt at this work; None: nothing."""
+        return getattr(self, "_progress", None)
+
+    @property
     def log(self) -> WorkLog:
         """A logger that says which case, task and attempt its lines belong to, in their text and as `extra`."""
         return WorkLog(_LOG, {"case_id": self.case_id, "task": self.task, "attempt": self.attempt})
 
     def heartbeat(self, details: object = None) -> None:
         """
-        Say that the handler is alive, where its task has a `heartbeat`; nothing is written for it.
+        Say that the handler is alive, where its task has a `heartbeat`, and how far it has come.
 
         Args:
-            details: how far it has come; what the last call said is told in the history when the next one does not come.
+            details: JSON data of which the last are the next attempt's `progress`, should there be one: they are put on record
+                when this attempt fails or is handed back, and by a runner every ten seconds.
+
+        Raises:
+            DataError: they are not JSON data.
         """
+        said = None if details is None else plain_data({"said": details}, "what a heartbeat says")["said"]
         live = self._attempt()
-        if live is not None:
-            live.beat(details)
+        if live is None:
+            live = self._live = Attempt(_no_clock)
+        live.beat(said)
 
     def _attempt(self) -> Attempt | None:
         # Work that an express hands out is made without it.
         found: Attempt | None = getattr(self, "_live", None)
         return found
+
+
+def _no_clock() -> int:
+    """Tell an attempt without limits the time, which it does not ask for."""
+    return 0
 
 
 class WorkLog(logging.LoggerAdapter[logging.Logger]):

@@ -37,6 +37,9 @@ PAGES: Final = 100
 PROBATION: Final = 10.0
 """Seconds after which an attempt that follows one that was cut off is no suspect any more."""
 
+KEEP: Final = 10.0
+"""Seconds between records of what a handler says of its progress."""
+
 DRAIN: Final = 30.0
 """Seconds that handlers have to end when the runner stops."""
 
@@ -197,9 +200,12 @@ class Runner:
         for key in self._agenda.holding():
             _, room = self._sources.handlers.admission.room(key)
             self._agenda.let_go(key, self.workers if room is None else min(room, self.workers))
-        for job, (_, since) in tuple(self._running.items()):
+        for job, (case, since) in tuple(self._running.items()):
             if job.permit is not None and time.monotonic() - since >= PROBATION:
                 job.permit.end_key(CUT_OFF)
+            if job.attempt.said is not job.attempt.kept and time.monotonic() - job.attempt.kept_at >= KEEP:
+                job.attempt.kept_at = time.monotonic()
+                self._guarded(partial(case.keep, job))
             if self._sources.store.header(job.work.case_id).state in ("completed", "cancelled"):
                 job.attempt.lose("its case is over")
 
@@ -284,8 +290,9 @@ class Runner:
         """Do a part, and let no failure of it stop the runner."""
         try:
             return part()
-        except (QuarantinedCase, ConcurrentUpdate):
+        except (QuarantinedCase, ConcurrentUpdate) as error:
             # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
+            _LOG.info("a case is left alone: %s", error)
             return None
         except KnhkError:
             self.failures += 1

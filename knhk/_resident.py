@@ -1,0 +1,107 @@
+"""A case in memory: the case itself or what stands for it, its lock, and what is under way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+import attrs
+
+from knhk._arena import Arena, Still
+from knhk._case_state import Phase
+from knhk._express import Journey
+from knhk.case import Case
+from knhk.errors import InternalError
+from knhk.ports import CaseHeader
+from knhk.work.attempt import Attempt
+from knhk.work.outbox import Told
+
+# Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
+_CREATED: Final = Phase.CREATED
+
+
+@attrs.define(eq=False)
+class Resident:
+    """
+    A case in memory that somebody uses, or used not long ago.
+
+    Args:
+        case: the case, once somebody needed it; None: `still` says all.
+        header: as its last commit made it; one that was packed has forgotten what is due and whether work waits.
+        still: what the case was when it was last packed, created or brought to its end by express; None once that has changed.
+        express: what an express needs to know of its net, or None.
+        journey: the express that is under way; whoever holds the case meanwhile finds it landed.
+        in_flight: the attempts of the items whose handler runs now.
+        doubtful: items whose handler may have been called by a process that ended, without a record of it.
+        since_snapshot: records since the last snapshot.
+        shared: the last item that was looked at for somebody to give it to.
+        stale: forgotten: whoever waited for the lock must load again.
+        users: who holds it, waits for it or pinned it; it stays in memory until they are done.
+        told: the case as subscribers know it, where there are any.
+    """
+
+    _case: Case | None
+    header: CaseHeader
+    express: Any = None
+    still: Still | None = None
+    journey: Journey | None = attrs.field(default=None, init=False)
+    in_flight: dict[int, Attempt] = attrs.field(factory=dict, init=False)
+    doubtful: dict[int, None] = attrs.field(factory=dict)
+    lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+    since_snapshot: int = 0
+    shared: int = 0
+    stale: bool = attrs.field(default=False, init=False)
+    users: int = attrs.field(default=0, init=False)
+    told: Told | None = attrs.field(default=None, init=False)
+
+    @classmethod
+    def at_rest(cls, still: Still) -> Self:
+        """Return a case that stands still, of which nobody has needed more yet."""
+        return cls(None, still[2], still[0].arena.express, still, since_snapshot=still[3])
+
+    @property
+    def case(self) -> Case:
+        """The case, which is made where nobody has needed it before; the caller holds it."""
+        if self._case is None:
+            outline, data, _, _ = self._still()
+            self._case = outline.case(data)
+            # What came up in a case that was packed was looked at before it was.
+            self.shared = self._case.state.next_item - 1
+        return self._case
+
+    @property
+    def state(self) -> str:
+        """Where the case is in its life, by name."""
+        return self._still()[0].state if self._case is None else self._case.state.phase.value
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The case's data: read them, never change them."""
+        return self._still()[1] if self._case is None else self._case.state.data
+
+    def first_data(self) -> dict[str, Any] | None:
+        """Return the data of a case that was created and of which nothing has been needed since; None for any other."""
+        still = self.still
+        return still[1] if self._case is None and still is not None and still[0].phase is _CREATED else None
+
+    def rest(self, arenas: Mapping[tuple[str, str], Arena]) -> Still | None:
+        """Return what a row can say of the case; None where it is not at rest, or a row would not say all."""
+        if self.users or self.journey is not None or self.in_flight or self.doubtful:
+            return None
+        case = self._case
+        if case is None:
+            return self.still
+        if case.owes or not case.state.in_order:
+            return None
+        if self.still is not None:
+            return self.still
+        header = self.header
+        arena = arenas[header.spec_id, header.spec_version]
+        return arena.outline(case.state), case.state.data, header, self.since_snapshot
+
+    def _still(self) -> Still:
+        if self.still is None:
+            message = f"case {self.header.case_id} is neither a case nor at rest"
+            raise InternalError(message)
+        return self.still
