@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     if unknown:
         print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)} and peers", file=sys.stderr)
         return 2
-    scale = Scale(quick=options.quick)
+    scale = Scale(quick=options.quick, cases=options.cases)
     chosen = {name: each for name, each in known.items() if not options.names or name in options.names}
     run = _run(chosen, scale, as_json=options.json)
     if not options.json:
@@ -45,6 +45,9 @@ def _parser(known: Iterable[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--quick", action="store_true", help="about a second each; the orders of magnitude are right")
+    parser.add_argument(
+        "--cases", type=int, metavar="N", help="let idle open N cases, rather than work out what a million would take"
+    )
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the documentation page of this run")
     return parser
 

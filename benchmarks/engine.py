@@ -86,25 +86,36 @@ def idle(scale: Scale) -> Iterator[Figure]:
     """
     Resident memory (VmRSS) of a case that waits for a person, in a process of its own, on SQLite without syncs.
 
-    Hot: all cases stay in the cache; evicted: growth of the process with a cache of 100; a million: the process that opened
-    the cases of the second figure, a full cache of 10,000 hot ones, and the growth for a million, added up.
+    What a case adds to the process: its row, its id, its place in the tables, all included.
+    Hot: all cases stay in the cache while nobody uses them, all but the last 1,000 packed; evicted: growth of the process with a
+    cache of 100.
+    A million: the process that opened the cases of the second figure, a full cache of 10,000 hot ones, and the growth for a
+    million, added up; with ``--cases N`` the whole process after N were opened, with all of them in the cache and with 10,000.
     """
-    count = scale.count(20_000, 1_000)
+    count = scale.count(20_000, 6_000)
     _, hot = _alone(count, count)
     base, evicted = _alone(count, 100)
     yield Figure("idle case, hot", hot, "B", f"of {count:,} cases", "< 200", hot < 200)
+    yield Figure("the same, not packed", _alone(count, count, count)[1], "B", f"of {count:,} cases")
     gone = max(evicted, 0.0)
     # A page of the allocator more or less is not the case's: what is below 4 bytes a case is nothing.
     yield Figure("idle case, evicted", gone, "B", f"of {count:,} cases", "0", gone < 4)
-    total = (base + 10_000 * hot + 1_000_000 * gone) / 1e9
-    yield Figure("1,000,000 open cases, cache of 10,000", total, "GB", "added up", "< 1", total < 1)
+    if scale.cases is None:
+        total = (base + 10_000 * hot + 1_000_000 * gone) / 1e9
+        yield Figure("1,000,000 open cases, cache of 10,000", total, "GB", "added up", "< 1", total < 1)
+        return
+    for cache, what in ((scale.cases, "all in the cache"), (10_000, "cache of 10,000")):
+        before, each = _alone(scale.cases, cache)
+        total = (before + each * (scale.cases // 2)) / 1e9
+        told = f"the whole process, {each:.1f} B a case of the second half"
+        yield Figure(f"{scale.cases:,} open cases, {what}", total, "GB", told, "< 1", total < 1)
 
 
-def resident_bytes(count: int, cache: int) -> tuple[float, float]:
+def resident_bytes(count: int, cache: int, hot: int = 1_000) -> tuple[float, float]:
     """Return the bytes of this process before the last half of `count` cases is opened, and the bytes that each of it added."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Engine(str(Path(folder, "cases.db")), durability="off", cache=cache) as engine,
+        Engine(str(Path(folder, "cases.db")), durability="off", cache=cache, hot=hot) as engine,
     ):
         engine.register(line("idle", 3, manual={}))
         half = count // 2
@@ -118,9 +129,9 @@ def resident_bytes(count: int, cache: int) -> tuple[float, float]:
         return before, (_resident() - before) / half
 
 
-def _alone(count: int, cache: int) -> tuple[float, float]:
+def _alone(count: int, cache: int, hot: int = 1_000) -> tuple[float, float]:
     """Run `resident_bytes` in a process of its own."""
-    program = f"from benchmarks.engine import resident_bytes; print(*resident_bytes({count}, {cache}))"
+    program = f"from benchmarks.engine import resident_bytes; print(*resident_bytes({count}, {cache}, {hot}))"
     answer = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

@@ -30,9 +30,11 @@ class Scale:
 
     Args:
         quick: about a second a benchmark: enough to see that it works and of which order its figures are.
+        cases: how many cases `idle` really opens; None: it works out what a million would take.
     """
 
     quick: bool = False
+    cases: int | None = None
 
     def seconds(self, full: float) -> float:
         """Return the time to spend on a measurement that takes `full` seconds at leisure."""

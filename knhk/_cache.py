@@ -51,6 +51,7 @@ from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
 from knhk.work.authority import Authority
+from knhk.work.correlation import reindex
 from knhk.work.failed_rows import failed_details, is_dead, may_have_row
 from knhk.work.handlers import Work
 from knhk.work.offers import Offers
@@ -131,7 +132,7 @@ class CaseCache:
         clock: stamps commits.
         limits: what one case may do.
         size: how many cases stay in memory when nobody uses them.
-        hot: how many of these stay as they are; the others are packed.
+        hot: how many of these stay as they are; the others are packed, or forgotten where they are over.
         dialect: the language of predicates.
         kernel: the class of nets that plays the token game.
         functions: the plain functions by handler name; they may become more.
@@ -451,6 +452,7 @@ class CaseCache:
         resident: Resident,
         *,
         cuts: Sequence[tuple[int, int]] = (),
+        documents: tuple[Document, ...] = (),
     ) -> None:
         """
         Persist what the case's last commands wrote; the caller holds it.
@@ -458,10 +460,11 @@ class CaseCache:
         Args:
             resident: the case.
             cuts: lengths of the case's records, and when they had that length: a batch has one time.
+            documents: what is written beside it, where there is anything to persist.
         """
         try:
             self._share_out(resident)
-            commits = self._prepare(resident, cuts)
+            commits = self._prepare(resident, cuts, documents)
         except BaseException:
             # Its records count as stored, and are not.
             self.forget(resident)
@@ -526,7 +529,9 @@ class CaseCache:
             self.forget(resident)
             raise
 
-    def _prepare(self, resident: Resident, cuts: Sequence[tuple[int, int]]) -> list[Commit]:
+    def _prepare(
+        self, resident: Resident, cuts: Sequence[tuple[int, int]], documents: tuple[Document, ...] = ()
+    ) -> list[Commit]:
         """Return what `commit` stores; the case counts it as stored."""
         case = resident.case
         taken = case._taken
@@ -535,9 +540,12 @@ class CaseCache:
             return []
         now = self.clock.now()
         batches = batches_of(records, taken, cuts, now)
-        documents: tuple[Document, ...] = ()
+        removed: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
-            documents = self._announce(resident, len(records), batches, now)
+            documents += self._announce(resident, len(records), batches, now)
+        if case._program.keyed:
+            indexed, removed = reindex(self.store, resident.header.case_id, case.state)
+            documents += indexed
         resident.still = None
         phase = case.state.phase
         running = phase is Phase.RUNNING
@@ -561,6 +569,7 @@ class CaseCache:
             items=rows,
             closed=closed,
             documents=documents,
+            removed=removed,
         )
 
     def _announce(self, resident: Resident, fresh: int, batches: Sequence[bytes], now: int) -> tuple[Document, ...]:
@@ -639,14 +648,17 @@ class CaseCache:
                 self.forget(resident)
 
     def _pack(self, resident: Resident) -> None:
-        header = resident.header
-        still = resident.rest(self._arenas)
-        if still is None:
-            self._residents.move_to_end(header.case_id)
-        else:
-            resident.stale = True
-            del self._residents[header.case_id]
-            self._rows.add(still)
+        case_id = resident.header.case_id
+        if resident.is_idle:
+            # Whoever asks for a case that is over gets it from the store: the room is for those that go on.
+            still = None if resident.is_over else resident.rest(self._arenas)
+            if still is not None or resident.is_over:
+                resident.stale = True
+                del self._residents[case_id]
+                if still is not None:
+                    self._rows.add(still)
+                return
+        self._residents.move_to_end(case_id)
 
     def _arena(self, header: CaseHeader, compiled: Compiled) -> Arena:
         key = (header.spec_id, header.spec_version)

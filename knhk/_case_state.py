@@ -519,15 +519,16 @@ class CaseState(PeopleRecords):
         return number
 
     def _note(self, item: ItemEntry) -> None:
-        self.moved[item.number] = None
         started = item.state is ItemState.STARTED
         if started or item.state is ItemState.SUSPENDED:
             plan = self.nets[item.net].plan.plans[item.task]
             if started and plan.kind is Kind.HANDLER:
+                # No list has it, so none has to be told of it.
                 self.work[item.number] = None
                 return
             if plan.remembered and item.by:
                 self._remember(plan.task.id, item)
+        self.moved[item.number] = None
         self.work.pop(item.number, None)
 
     def _remember(self, task: str, item: ItemEntry) -> None:
@@ -539,8 +540,10 @@ class CaseState(PeopleRecords):
 
     def _drop_item(self, number: int) -> None:
         if self.items.pop(number, None) is not None:
-            self.moved[number] = None
-            self.work.pop(number, None)
+            if number in self.work:
+                del self.work[number]
+            else:
+                self.moved[number] = None
             self.deadlines.pop(number, None)
             self.people.posts.pop(number, None)
 

@@ -19,6 +19,7 @@ from knhk.work.outbox import Told
 
 # Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
 _CREATED: Final = Phase.CREATED
+_OVER: Final = frozenset({Phase.COMPLETED.value, Phase.CANCELLED.value})
 
 
 @attrs.define(eq=False)
@@ -85,17 +86,25 @@ class Resident:
         still = self.still
         return still[1] if self._case is None and still is not None and still[0].phase is _CREATED else None
 
-    def rest(self, arenas: Mapping[tuple[str, str], Arena]) -> Still | None:
-        """Return what a row can say of the case; None where it is not at rest, or a row would not say all."""
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can happen in the case any more."""
+        return self.state in _OVER
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody uses the case, nothing is under way, and nothing is owed to the store."""
         if self.users or self.journey is not None or self.in_flight or self.doubtful:
-            return None
+            return False
+        return self._case is None or not self._case.owes
+
+    def rest(self, arenas: Mapping[tuple[str, str], Arena]) -> Still | None:
+        """Return what a row can say of an idle case; None where it would not say all."""
         case = self._case
-        if case is None:
+        if case is None or self.still is not None:
             return self.still
-        if case.owes or not case.state.in_order:
+        if not case.state.in_order:
             return None
-        if self.still is not None:
-            return self.still
         header = self.header
         arena = arenas[header.spec_id, header.spec_version]
         return arena.outline(case.state), case.state.data, header, self.since_snapshot

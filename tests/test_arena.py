@@ -74,6 +74,27 @@ def test_rows_count_as_cases_in_memory(hot: int) -> None:
         assert [{"n": number} for number in range(300)] == [case.data for case in cases]
 
 
+@pytest.mark.parametrize("end", ["complete", "cancel", "express"])
+def test_a_case_that_is_over_is_no_row(end: str) -> None:
+    """The room is for cases that go on: one that is over is forgotten when it is no longer hot, and the store tells of it."""
+    with Engine(hot=1) as engine:
+        engine.register(manual("A"))
+        engine.register(chain(2))
+        engine.handler("h")(lambda work: {work.task: 1})
+        case = engine.create_case("chain" if end == "express" else "manual", {"n": 1})
+        if end == "express":
+            case.run()
+        else:
+            case.start()
+            case.cancel() if end == "cancel" else case.complete_task("A", {"t0": 1, "t1": 1})
+        before = (case.state, case.data, case.enabled, [each.kind for each in case.history()])
+        other = engine.create_case("manual")
+
+        assert [other.id] == list(engine._cache._residents)
+        assert 0 == len(engine._cache._rows)
+        assert before == (case.state, case.data, case.enabled, [each.kind for each in case.history()])
+
+
 def test_the_row_that_came_first_goes_first() -> None:
     """Where rows make room, those of the cases go that were used longest ago."""
     with Engine(cache=4, hot=1) as engine:

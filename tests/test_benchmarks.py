@@ -328,6 +328,15 @@ def test_light_benchmarks_run(capsys):
         assert each in printed
 
 
+def test_idle_cases_are_opened_as_many_as_asked_for(capsys):
+    """With a number of cases the idle benchmark opens so many, and says what the process takes."""
+    assert 0 == main(["idle", "--quick", "--cases", "2000"])
+    printed = capsys.readouterr().out
+    assert "2,000 open cases, all in the cache" in printed
+    assert "2,000 open cases, cache of 10,000" in printed
+    assert "added up, " not in printed
+
+
 def test_the_steps_in_c_need_the_compiled_kernel(monkeypatch):
     """Without the compiled kernel the lines of steps in C are not measured, and say so."""
     monkeypatch.setattr(kernel, "compiled", lambda: None)

@@ -7,13 +7,17 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
+from knhk._people_rules import ANYONE
 from knhk.ports import ItemRow
 
 _PUT_ITEM: Final = (
     "INSERT OR REPLACE INTO items (case_id, number, path, state, by, roles, topic, audience, details)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_NEW_ITEM: Final = _PUT_ITEM.replace("OR REPLACE ", "") + " ON CONFLICT (case_id, number) DO NOTHING"
 _CLOSE_ITEM: Final = "DELETE FROM items WHERE case_id = ? AND number = ?"
+_COMMON: Final = (ANYONE,)
+_CLOSE_COMMON_ITEM: Final = f"{_CLOSE_ITEM} AND audience IN ('', ?)"
 _AUDIENCE: Final = "SELECT audience FROM items WHERE case_id = ? AND number = ?"
 _ADMIT: Final = "INSERT INTO audiences (audience, case_id, number) VALUES (?, ?, ?)"
 _DISMISS: Final = "DELETE FROM audiences WHERE audience = ? AND case_id = ? AND number = ?"
@@ -34,18 +38,22 @@ _ORDER: Final = " ORDER BY case_id, number LIMIT ?"
 def put_item(connection: sqlite3.Connection, item: ItemRow) -> None:
     """Store a new or changed row."""
     key = (item.case_id, item.number)
-    _dismiss(connection, *key)
     details = json.dumps(dict(item.details), separators=(",", ":")) if item.details else ""
     values = (item.path, item.state, item.by, _text(item.roles), item.topic, _text(item.audience), details)
-    connection.execute(_PUT_ITEM, (*key, *values))
+    if connection.execute(_NEW_ITEM, (*key, *values)).rowcount != 1:
+        _dismiss(connection, *key)
+        connection.execute(_PUT_ITEM, (*key, *values))
     for each in dict.fromkeys(item.audience):
         connection.execute(_ADMIT, (each, *key))
 
 
 def close_item(connection: sqlite3.Connection, case_id: str, number: int) -> None:
     """Remove a row, where there is one."""
-    _dismiss(connection, case_id, number)
-    connection.execute(_CLOSE_ITEM, (case_id, number))
+    # What most have as their audience need not be read first.
+    connection.execute(_DISMISS, (*_COMMON, case_id, number))
+    if connection.execute(_CLOSE_COMMON_ITEM, (case_id, number, _text(_COMMON))).rowcount != 1:
+        _dismiss(connection, case_id, number)
+        connection.execute(_CLOSE_ITEM, (case_id, number))
 
 
 def find_items(
