@@ -454,6 +454,8 @@ class CaseState(PeopleRecords):
         """The attempts that were made count no more, and the time for all begins anew with the next one."""
         item = self.items[number]
         item.spared, item.begun, item.until, item.failure = item.attempt, False, None, None
+        # The list of what failed has it, even a handler's.
+        self.moved[number] = None
 
     def _discarded(self, number: int, _: str, __: str, end: int, chosen: Sequence[int] | None) -> None:
         """The item is given up: its task is aborted, or of several instances this one ends without a result."""
