@@ -50,9 +50,10 @@ class Claiming(PeopleLife):
         """
         with self._command(at, Phase.RUNNING):
             item = self.item(number)
-            net = self.state.nets[item.net]
-            if self.plan(item).kind is not Kind.EXTERNAL or item.state is not ItemState.OFFERED:
+            external = item.undoes is None and self.plan(item).kind is Kind.EXTERNAL
+            if not external or item.state is not ItemState.OFFERED:
                 raise illegal(self.path(item), item, "claim")
+            net = self.state.nets[item.net]
             mine = [number]
             if given_back(self.state, net, item.task, item.instance) is item:
                 self._start_again(item, by)
@@ -120,7 +121,7 @@ class Claiming(PeopleLife):
 
     def replay_item(self, number: int, *, at: int, by: str = "") -> None:
         """Give work that has failed for good all its attempts anew: a handler's is for the next run, external is offered."""
-        with self._command(at, Phase.RUNNING, Phase.FAILED):
+        with self._on_item(number, at, Phase.RUNNING, Phase.FAILED):
             item = self._dead(number, "replay")
             self._record(Code.REPLAYED, number, by)
             external = self.plan(item).kind is Kind.EXTERNAL
@@ -137,8 +138,10 @@ class Claiming(PeopleLife):
         Its task's thread of control is gone, as by `cancel_task`.
         Of a multiple-instance task only this instance ends, without a result; where it was the last one, control passes.
         """
-        with self._command(at, Phase.RUNNING, Phase.FAILED):
+        with self._on_item(number, at, Phase.RUNNING, Phase.FAILED):
             item = self._dead(number, "discard")
+            if item.undoes is not None:
+                raise illegal(self.path(item), item, "discard")
             net = self.state.nets[item.net]
             activity, multiple = net.activities[item.task], net.plan.plans[item.task].task.multiple
             end, chosen = End.NOTHING, None

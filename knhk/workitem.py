@@ -64,6 +64,29 @@ def allowed(state: ItemState) -> tuple[str, ...]:
 
 
 @attrs.define
+class Completion:
+    """
+    Work that has completed and can be undone.
+
+    Args:
+        item: the work item's number; 0 for a composite task.
+        net: the running net that it belongs to, which fails with it.
+        via: the task of that net of whose running activation it is part; -1 once that has passed control.
+        kind, task: the number of the net that its task is in, and the task's.
+        path: where it was.
+        output: what it gave, or None.
+    """
+
+    item: int
+    net: int
+    via: int
+    kind: int
+    task: int
+    path: str
+    output: dict[str, Any] | None
+
+
+@attrs.define
 class ItemEntry:
     """
     One piece of work of a case.
@@ -82,6 +105,7 @@ class ItemEntry:
         until: when all attempts must be over, in milliseconds since the epoch; None: no limit.
         failure: of what has failed for good: the reason, when, the type of the error, and digest and innermost place of its
             traceback; None of what has not, or did so when that was not kept yet.
+        undoes: what it undoes, if it is a compensation; then it belongs to no net.
         progress: what the last heartbeat said that was kept, as JSON data.
     """
 
@@ -97,6 +121,7 @@ class ItemEntry:
     until: int | None = None
     failure: tuple[str, int, str, str, str] | None = None
     progress: Any = None
+    undoes: Completion | None = None
 
     @property
     def counted(self) -> int:
