@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from knhk.server.working import MOST_POLLS
 from tests.served import Served, problem, served
 
 OFFICE: dict[str, Any] = {
@@ -147,3 +151,125 @@ def test_webhooks(service: Served) -> None:
     assert problem(
         service.ask("POST", "/webhooks", body={"url": "https://93.184.216.34/", "events": ["nothing"]}), "invalid"
     )
+
+
+# --- workers elsewhere ----------------------------------------------------------------------------------------------------
+
+LABELS: dict[str, Any] = {
+    "id": "labels",
+    "tasks": {"print": {"external": "labels"}},
+    "flows": [{"from": "start", "to": "print"}, {"from": "print", "to": "end"}],
+}
+
+
+def claim(service: Served, **more: Any) -> list[dict[str, Any]]:
+    """Claim work, as a worker."""
+    answer = service.ask("POST", "/work/claim", "participant", body={"topics": ["labels"], **more}, sub="printer")
+    assert 200 == answer.status_code, answer.text
+    return list(answer.json["items"])
+
+
+def test_worker_elsewhere(service: Served) -> None:
+    """A worker claims work, keeps it, and completes it; a token that is not the claim's is refused and changes nothing."""
+    service.register(LABELS)
+    case = service.case(spec_id="labels")
+
+    (work,) = claim(service, max=5, lease=60)
+    assert (case, "printer", 1) == (work["case_id"], work["worker"], work["attempt"])
+    assert [] == claim(service)
+    kept = service.ask("POST", f"/work/{work['id']}/extend", "participant", body={"token": work["token"], "lease": 600})
+    assert kept.json["deadline"] > work["deadline"]
+    stale = service.ask(
+        "POST", f"/work/{work['id']}/complete", "participant", body={"token": f"{work['token']}9", "data": {}}
+    )
+    assert problem(stale, "conflict")
+    foreign = service.ask(
+        "POST", f"/work/{work['id']}/complete", body={"token": work["token"], "data": {}}, tenant="acme"
+    )
+    assert problem(foreign, "conflict")
+    done = service.ask(
+        "POST", f"/work/{work['id']}/complete", "participant", body={"token": work["token"], "data": {"label": "L"}}
+    )
+
+    assert 204 == done.status_code
+    ended = service.ask("GET", f"/cases/{case}").json
+    assert ("completed", {"label": "L"}) == (ended["state"], ended["data"])
+
+
+def test_work_that_failed_for_good(service: Served) -> None:
+    """Work that failed for good is a dead letter of its tenant, until it is replayed or discarded."""
+    service.register(LABELS)
+    case = service.case(spec_id="labels")
+    for ending, body in (("replay", None), ("discard", {"reason": "withdrawn"})):
+        (work,) = claim(service)
+        failed = service.ask(
+            "POST",
+            f"/work/{work['id']}/fail",
+            "participant",
+            body={"token": work["token"], "reason": "no paper", "retryable": False},
+        )
+        assert {"handled": False} == failed.json
+        (letter,) = service.ask("GET", "/dead-letters", "viewer", query_string="topic=labels").json["items"]
+        assert ("no paper", case) == (letter["reason"], letter["case_id"])
+        assert [] == service.ask("GET", "/dead-letters", query_string="topic=other").json["items"]
+        assert [] == service.ask("GET", "/dead-letters", tenant="acme").json["items"]
+        assert problem(
+            service.ask("POST", f"/dead-letters/{letter['id']}/{ending}", body=body, tenant="acme"), "not-found"
+        )
+        assert 204 == service.ask("POST", f"/dead-letters/{letter['id']}/{ending}", "operator", body=body).status_code
+        assert [] == service.ask("GET", "/dead-letters").json["items"]
+    assert [] == claim(service)
+
+
+def test_pages_of_dead_letters(service: Served) -> None:
+    """Dead letters come in pages."""
+    service.register(LABELS)
+    for _ in range(3):
+        service.case(spec_id="labels")
+    for work in claim(service, max=3):
+        service.ask("POST", f"/work/{work['id']}/fail", body={"token": work["token"], "retryable": False})
+
+    first = service.ask("GET", "/dead-letters", query_string="limit=2").json
+    rest = service.ask("GET", "/dead-letters", query_string=f"limit=2&cursor={first['next']}").json
+
+    assert (2, 1, None) == (len(first["items"]), len(rest["items"]), rest["next"])
+
+
+def test_long_poll(service: Served) -> None:
+    """A worker that waits hears of work that comes up, at once; where too many wait, and at the end, nobody waits."""
+    service.register(LABELS)
+    case = service.case(spec_id="labels", start=False)
+    found: list[Any] = []
+    waits = threading.Thread(target=lambda: found.extend(claim(service, wait=20)))
+    begun = time.monotonic()
+    waits.start()
+    service.ask("POST", f"/cases/{case}/start")
+    waits.join()
+
+    assert [case] == [each["case_id"] for each in found]
+    assert time.monotonic() - begun < 10
+    with contextlib.ExitStack() as held:
+        for _ in range(MOST_POLLS):
+            held.enter_context(service.made.service.polls._places)
+        assert [] == claim(service, wait=20)
+    service.made.service.polls.end()
+    assert [] == claim(service, wait=20)
+    assert time.monotonic() - begun < 15
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"topics": []},
+        {"topics": "labels"},
+        {"topics": [""]},
+        {"topics": ["a"], "max": 0},
+        {"topics": ["a"], "max": 10**9},
+        {"topics": ["a"], "wait": 21},
+        {"topics": ["a"], "wait": -1},
+        {"topics": ["a"], "lease": 0},
+    ],
+)
+def test_claim_that_is_not_right(service: Served, body: dict[str, Any]) -> None:
+    """A claim has its bounds."""
+    assert problem(service.ask("POST", "/work/claim", body=body), "invalid")

@@ -25,6 +25,11 @@ _EXAMPLES: Final[dict[type, Any]] = {
     shapes.CompleteItem: {"data": {"approved": True}},
     shapes.FailItem: {"reason": "the printer is out of paper"},
     shapes.Delegate: {"to": "bob"},
+    shapes.ClaimWork: {"topics": ["labels"], "max": 10, "lease": 30, "wait": 20},
+    shapes.CompleteWork: {"token": "3", "data": {"label": "L-17"}},
+    shapes.FailWork: {"token": "3", "reason": "no paper", "retry_after": 60},
+    shapes.ExtendWork: {"token": "3", "lease": 30},
+    shapes.Discard: {"reason": "the order was withdrawn"},
     shapes.Subscribe: {"url": "https://hooks.example.com/knhk", "events": ["case_completed"]},
     shapes.ExecutePattern: {"variables": {"test": "value"}},
 }
@@ -78,9 +83,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    open_work = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}:[0-9]{1,12}$"}
     schemas = {
         "number": {"type": "integer", "minimum": 1, "maximum": 43},
-        "item_id": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}:[0-9]{1,12}$"},
+        "item_id": open_work,
+        "work_id": open_work,
+        "letter_id": open_work,
     }
     named = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"}
     told = [

@@ -105,7 +105,7 @@ class Operation:
     @property
     def changes(self) -> bool:
         """Whether it may change a case: then its entry in the record is stored with the change."""
-        return self.method == "POST" and self.name.partition(".")[0] in ("case", "item")
+        return self.method == "POST" and self.name.partition(".")[0] in ("case", "item", "work", "letter")
 
 
 def _case(body: shapes.Case, status: int = 200, location: str = "") -> Reply:
@@ -159,6 +159,22 @@ def _on_item(command: Callable[[Any, Call], object]) -> Callable[[Call], Reply]:
             call.caller, call.path["item_id"], call.expected, lambda item: command(item, call)
         )
         return Reply(body=body, version=version)
+
+    return run
+
+
+# --- work of workers elsewhere --------------------------------------------------------------------------------------------
+
+
+def _complete_work(call: Call) -> Reply:
+    call.service.work_complete(call.caller, call.path["work_id"], call.body)
+    return Reply(body=None, status=204)
+
+
+def _on_letter(name: str) -> Callable[[Call], Reply]:
+    def run(call: Call) -> Reply:
+        getattr(call.service, f"letter_{name}")(call.caller, call.path["letter_id"], call.body)
+        return Reply(body=None, status=204)
 
     return run
 
@@ -404,6 +420,83 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
                 lambda item, call: item.skip(by=call.caller.subject),
             ),
         )
+    ),
+    _operation(
+        "work.claim",
+        "POST",
+        "/work/claim",
+        "Take external work under a lease, and wait for it where there is none",
+        lambda call: Reply(body=call.service.work_claim(call.caller, call.body)),
+        takes=shapes.ClaimWork,
+        gives=shapes.Page,
+        item=shapes.Claim,
+    ),
+    _operation(
+        "work.complete",
+        "POST",
+        "/work/{work_id}/complete",
+        "Complete claimed work",
+        _complete_work,
+        takes=shapes.CompleteWork,
+        status=204,
+    ),
+    _operation(
+        "work.fail",
+        "POST",
+        "/work/{work_id}/fail",
+        "Say that claimed work has failed",
+        lambda call: Reply(body=call.service.work_fail(call.caller, call.path["work_id"], call.body)),
+        takes=shapes.FailWork,
+        gives=shapes.Failed,
+    ),
+    _operation(
+        "work.extend",
+        "POST",
+        "/work/{work_id}/extend",
+        "Keep claimed work for longer",
+        lambda call: Reply(body=call.service.work_extend(call.caller, call.path["work_id"], call.body)),
+        takes=shapes.ExtendWork,
+        gives=shapes.Extended,
+    ),
+    _operation(
+        "letter.list",
+        "GET",
+        "/dead-letters",
+        "List work that has failed for good",
+        lambda call: Reply(
+            body=call.service.letter_list(
+                call.caller,
+                {name: call.asked(name) for name in ("spec_id", "handler", "topic", "error")},
+                limit=call.limit,
+                after=call.after,
+            )
+        ),
+        gives=shapes.Page,
+        item=shapes.DeadLetter,
+        query={
+            "spec_id": "only of this workflow",
+            "handler": "only of this handler",
+            "topic": "only of this topic",
+            "error": "only of this error",
+        },
+        paged=True,
+    ),
+    _operation(
+        "letter.replay",
+        "POST",
+        "/dead-letters/{letter_id}/replay",
+        "Give failed work all its attempts anew",
+        _on_letter("replay"),
+        status=204,
+    ),
+    _operation(
+        "letter.discard",
+        "POST",
+        "/dead-letters/{letter_id}/discard",
+        "Give failed work up",
+        _on_letter("discard"),
+        takes=shapes.Discard,
+        status=204,
     ),
     _operation(
         "webhook.create",

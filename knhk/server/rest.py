@@ -41,7 +41,7 @@ _PROBLEM: Final = "application/problem+json"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PARTS: Final = {
     "number": re.compile(r"[1-9][0-9]?"),
-    "item_id": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}:[0-9]{1,12}"),
+    **dict.fromkeys(("item_id", "work_id", "letter_id"), re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}:[0-9]{1,12}")),
 }
 _ETAG: Final = re.compile(r'"([0-9]{1,15})"')
 _KEY: Final = re.compile(r"[!-~]{1,200}")

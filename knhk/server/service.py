@@ -39,6 +39,7 @@ from knhk.server.identity import Caller
 from knhk.server.problems import Problem
 from knhk.server.rights import ADMIN, DESIGNER, OPERATOR, VIEWER
 from knhk.server.tenants import Tenants, another_was_faster
+from knhk.server.working import Polls, claim_work, extend_work, fail_work, list_letters
 from knhk.spec import ROOT, Specification
 from knhk.spec.verdict import Verdict
 from knhk.work.outbox import Subscription
@@ -74,6 +75,9 @@ class Service:
         audit: the record, for those who may read it.
         audit_key: with which its heads are signed.
         deadline: seconds that `case_execute` takes at most.
+
+    Attributes:
+        polls: the calls that wait for work.
     """
 
     def __init__(
@@ -83,10 +87,12 @@ class Service:
         self._audit = audit
         self._audit_key = audit_key
         self._deadline = deadline
+        self.polls = Polls()
         self._runs = ThreadPoolExecutor(16, thread_name_prefix="knhk-execute")
 
     def close(self) -> None:
-        """Let what runs end."""
+        """Let what runs end, and nobody wait for work."""
+        self.polls.end()
         self._runs.shutdown(wait=True, cancel_futures=True)
 
     def _engine(self, caller: Caller) -> Engine:
@@ -339,6 +345,36 @@ class Service:
         if not number.isdecimal() or len(number) > 12:
             raise UnknownWorkItem(f"there is no work item {item_id!r}")
         return self._find(self._engine(caller), case_id).work_item(int(number))
+
+    # --- work of workers elsewhere ------------------------------------------------------------------------------------
+
+    def work_claim(self, caller: Caller, body: shapes.ClaimWork) -> shapes.Page:
+        """Take external work under a lease, and wait for it where there is none."""
+        return claim_work(self._engine(caller), self.polls, body, body.worker or caller.subject)
+
+    def work_complete(self, caller: Caller, work_id: str, body: shapes.CompleteWork) -> None:
+        """Complete claimed work."""
+        self._engine(caller).external.complete(work_id, body.token, body.data)
+
+    def work_fail(self, caller: Caller, work_id: str, body: shapes.FailWork) -> shapes.Failed:
+        """Say that claimed work has failed."""
+        return fail_work(self._engine(caller), work_id, body)
+
+    def work_extend(self, caller: Caller, work_id: str, body: shapes.ExtendWork) -> shapes.Extended:
+        """Keep claimed work for longer."""
+        return extend_work(self._engine(caller), work_id, body)
+
+    def letter_list(self, caller: Caller, wanted: Mapping[str, str | None], *, limit: int, after: str) -> shapes.Page:
+        """List work that has failed for good, by case and number."""
+        return list_letters(self._engine(caller), wanted, limit=limit, after=after)
+
+    def letter_replay(self, caller: Caller, letter_id: str, _: None) -> None:
+        """Give failed work all its attempts anew."""
+        self._engine(caller).dead_letters.replay(letter_id, by=caller.subject)
+
+    def letter_discard(self, caller: Caller, letter_id: str, body: shapes.Discard) -> None:
+        """Give failed work up."""
+        self._engine(caller).dead_letters.discard(letter_id, by=caller.subject, reason=body.reason)
 
     # --- webhooks -----------------------------------------------------------------------------------------------------
 

@@ -252,6 +252,7 @@ class Server:
 
     def _end(self, _: int, __: FrameType | None) -> None:
         self._made.health.draining = True
+        self._made.service.polls.end()
         self._over.set()
 
     def _drain(self, serving: threading.Thread) -> None:

@@ -77,6 +77,46 @@ class Subscribe(Body):
     with_data: bool = True
 
 
+class ClaimWork(Body):
+    """Which work a worker wants, how much of it, for how long, and how long he waits for it, in seconds."""
+
+    topics: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=100)]
+    worker: Name | None = None
+    max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    lease: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
+    wait: Annotated[float, msgspec.Meta(ge=0, le=20)] = 0.0
+
+
+class CompleteWork(Body):
+    """What claimed work gave; the token is the claim's."""
+
+    token: Name
+    data: Data = {}
+
+
+class FailWork(Body):
+    """Why claimed work failed, and whether, and after how many seconds, another attempt may help."""
+
+    token: Name
+    reason: Text = ""
+    error: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    retryable: bool = True
+    retry_after: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] | None = None
+
+
+class ExtendWork(Body):
+    """For how many seconds from now on claimed work is kept."""
+
+    token: Name
+    lease: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
+
+
+class Discard(Body):
+    """Why work that failed for good is given up."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=2_000)]
+
+
 class ExecutePattern(Body):
     """The first data of the pattern's case."""
 
@@ -179,6 +219,52 @@ class WholeItem(Item):
     """An open work item with what the work is given."""
 
     data: Data
+
+
+class Claim(Answer):
+    """External work that a worker has until the deadline; the token is needed for every word about it."""
+
+    id: str
+    token: str
+    case_id: str
+    number: int
+    path: str
+    topic: str
+    worker: str
+    attempt: int
+    deadline: str
+    data: Data
+    item: Any
+    index: int | None
+
+
+class Failed(Answer):
+    """Whether failed work is taken care of: tried again, or by an error flow; else it is a dead letter."""
+
+    handled: bool
+
+
+class Extended(Answer):
+    """When the lease ends."""
+
+    deadline: str
+
+
+class DeadLetter(Answer):
+    """Work that has failed for good."""
+
+    id: str
+    case_id: str
+    number: int
+    path: str
+    spec_id: str
+    spec_version: str
+    handler: str
+    topic: str
+    reason: str
+    error: str
+    at: str | None
+    attempts: int
 
 
 class Webhook(Answer):
