@@ -25,7 +25,7 @@ _EXAMPLES: Final[dict[type, Any]] = {
     shapes.CompleteItem: {"data": {"approved": True}},
     shapes.FailItem: {"reason": "the printer is out of paper"},
     shapes.Delegate: {"to": "bob"},
-    shapes.ClaimWork: {"topics": ["labels"], "max": 10, "lease": 30, "wait": 20},
+    shapes.ClaimWork: {"topics": ["labels"], "max": 10, "lease": 30},
     shapes.CompleteWork: {"token": "3", "data": {"label": "L-17"}},
     shapes.FailWork: {"token": "3", "reason": "no paper", "retry_after": 60},
     shapes.ExtendWork: {"token": "3", "lease": 30},

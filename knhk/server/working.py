@@ -53,7 +53,7 @@ def claim_work(engine: Engine, polls: Polls, body: shapes.ClaimWork, worker: str
             worker=worker,
             max=body.max,
             lease=_span(body.lease),
-            wait=timedelta(seconds=wait) if wait else None,
+            wait=_whole(wait) if wait else None,
         )
 
     return shapes.Page(items=[_claim(each) for each in polls.poll(claim, body.wait)], next=None)
@@ -61,7 +61,7 @@ def claim_work(engine: Engine, polls: Polls, body: shapes.ClaimWork, worker: str
 
 def fail_work(engine: Engine, work: str, body: shapes.FailWork) -> shapes.Failed:
     """Say that claimed work has failed."""
-    after = None if body.retry_after is None else timedelta(seconds=body.retry_after)
+    after = _whole(body.retry_after) if body.retry_after else None
     handled = engine.external.fail(
         work, body.token, body.reason, error=body.error, retry_after=after, retryable=body.retryable
     )
@@ -83,7 +83,12 @@ def list_letters(engine: Engine, wanted: Mapping[str, str | None], *, limit: int
 
 
 def _span(seconds: float | None) -> str | timedelta:
-    return LEASE if seconds is None else timedelta(seconds=seconds)
+    return LEASE if seconds is None else _whole(seconds)
+
+
+def _whole(seconds: float) -> timedelta:
+    """Return a span of time, at least a millisecond, which is what the engine counts in."""
+    return timedelta(milliseconds=max(1, round(seconds * 1000)))
 
 
 def _time(at: int) -> str:
