@@ -257,7 +257,9 @@ class CaseState(PeopleRecords, UndoingRecords):
         if self.memory.entries or instance.plan.plans[task].compensation is not None:
             self._keep_completion(instance, task, k, reference, output)
         if instance.plan.plans[task].kind is Kind.MANUAL:
-            self.people.last_by = self.items[reference].by or self.people.last_by
+            # The replay of event logs keeps no items.
+            item = self.items.get(reference)
+            self.people.last_by = (item.by if item is not None else "") or self.people.last_by
         self._close(instance, task, reference)
         activity.completed += 1
         if output:
