@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from knhk import _hot, _kernel
-from knhk._arena import Arena, Rows
+from knhk._arena import Arena, Rows, Still
 from knhk._case_state import Code, Phase
 from knhk._commits import batches_of, check_whole, commits_of
 from knhk._express import Journey, depart, express_net, set_out, terms
@@ -295,6 +295,19 @@ class CaseCache:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
         return _Hold(self, case_id)
 
+    def glance(self, case_id: str) -> Still | None:
+        """
+        Return what a case is that stands still, without waiting for whoever has it; None where one has to hold it to know.
+
+        Who has it at that moment has not changed it yet, or not said so yet.
+        """
+        with self._lock:
+            resident = self._residents.get(case_id)
+            if resident is None or resident.journey is not None:
+                return None
+            self._residents.move_to_end(case_id)
+            return resident.untouched
+
     def pin(self, case_id: str) -> Resident:
         """Return the case and keep it in memory until `unpin`."""
         with self._lock:
@@ -370,16 +383,20 @@ class CaseCache:
         journey = resident.journey
         if journey is None:
             return True
-        resident.journey = None
-        self._travelling.discard(resident)
         now = self.clock.now()
         # A snapshot, and what subscribers are told, are made of a case.
         short = resident.since_snapshot + len(journey.log) < SNAPSHOT_EVERY
-        if outcome == _hot.express.ENDED and short and now < self.outbox.look_at:
-            data = journey.end()
-            if data is not None:
+        data = journey.end() if outcome == _hot.express.ENDED and short and now < self.outbox.look_at else None
+        if data is not None:
+            try:
                 self._end(resident, journey, data, now)
-                return True
+            finally:
+                # Only now, so that nobody who glances at it finds it where it began.
+                resident.journey = None
+                self._travelling.discard(resident)
+            return True
+        resident.journey = None
+        self._travelling.discard(resident)
         good = journey.arrive(outcome, at=now)
         if self._forgetful or outcome != _hot.express.STOPPED:
             self.commit(resident, cuts=journey.express.cuts)

@@ -49,12 +49,18 @@ class RunningCase(CaseWork):
     @property
     def state(self) -> str:
         """created, running, suspended, completed, cancelled, failed or deadlocked."""
+        still = self._cache.glance(self.id)
+        if still is not None:
+            return still[0].state
         with self._cache.hold(self.id) as resident:
             return resident.state
 
     @property
     def data(self) -> dict[str, Any]:
         """A copy of the case's data."""
+        still = self._cache.glance(self.id)
+        if still is not None:
+            return whole_copy(still[1])
         with self._cache.hold(self.id) as resident:
             return whole_copy(resident.data)
 
