@@ -51,6 +51,7 @@ from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
 from knhk.work.authority import Authority
+from knhk.work.correlation import reindex
 from knhk.work.handlers import Work
 from knhk.work.outbox import Outbox
 from knhk.work.people import People
@@ -456,6 +457,7 @@ class CaseCache:
         resident: Resident,
         *,
         cuts: Sequence[tuple[int, int]] = (),
+        documents: tuple[Document, ...] = (),
     ) -> None:
         """
         Persist what the case's last commands wrote; the caller holds it.
@@ -463,10 +465,11 @@ class CaseCache:
         Args:
             resident: the case.
             cuts: lengths of the case's records, and when they had that length: a batch has one time.
+            documents: what is written beside it, where there is anything to persist.
         """
         try:
             self._share_out(resident)
-            commits = self._prepare(resident, cuts)
+            commits = self._prepare(resident, cuts, documents)
         except BaseException:
             # Its records count as stored, and are not.
             self.forget(resident)
@@ -505,7 +508,9 @@ class CaseCache:
             self.forget(resident)
             raise
 
-    def _prepare(self, resident: Resident, cuts: Sequence[tuple[int, int]]) -> list[Commit]:
+    def _prepare(
+        self, resident: Resident, cuts: Sequence[tuple[int, int]], documents: tuple[Document, ...] = ()
+    ) -> list[Commit]:
         """Return what `commit` stores; the case counts it as stored."""
         case = resident.case
         taken = case._taken
@@ -514,9 +519,12 @@ class CaseCache:
             return []
         now = self.clock.now()
         batches = batches_of(records, taken, cuts, now)
-        documents: tuple[Document, ...] = ()
+        removed: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
-            documents = self._announce(resident, len(records), batches, now)
+            documents += self._announce(resident, len(records), batches, now)
+        if case._program.keyed:
+            indexed, removed = reindex(self.store, resident.header.case_id, case.state)
+            documents += indexed
         resident.still = None
         phase = case.state.phase
         running = phase is Phase.RUNNING
@@ -540,6 +548,7 @@ class CaseCache:
             items=rows,
             closed=closed,
             documents=documents,
+            removed=removed,
         )
 
     def _announce(self, resident: Resident, fresh: int, batches: Sequence[bytes], now: int) -> tuple[Document, ...]:

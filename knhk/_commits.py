@@ -39,6 +39,7 @@ def commits_of(
     items: tuple[ItemRow, ...] = (),
     closed: tuple[int, ...] = (),
     documents: tuple[Document, ...] = (),
+    removed: tuple[Document, ...] = (),
 ) -> list[Commit]:
     """Return a commit for each batch; the last has all that there is besides."""
     header = CaseHeader(
@@ -58,6 +59,7 @@ def commits_of(
         items=items,
         closed_items=closed,
         documents=documents,
+        removed=removed,
     )
     if len(batches) == 1:
         return [last]

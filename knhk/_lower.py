@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import attrs
 
 from knhk._tables import AND, OR, PARTIAL, XOR, Tables, TaskTable, build_tables
-from knhk.expr import Dialect, Expression, compile_expression
+from knhk.expr import Dialect, Expression, compile_expression, equation
 from knhk.spec import (
     END,
     START,
@@ -92,6 +92,8 @@ class TaskPlan:
         separate: ids of the tasks that whoever does this one must not have done, both ways round.
         remembered: whether it matters later who did it.
         shared_out: whether its instances are offered, each for itself, instead of started together.
+        correlate: the predicate of its trigger over data and event; `key` are its sides over the data alone and over the event
+            alone, where it is such an equation.
         input, output: the task's mappings, each an expression by name; None: there is none.
         requires, ensures: the constraints on the data before and after.
         guarded: whether they have a say when it starts; where it is offered `requires` has it before.
@@ -112,6 +114,8 @@ class TaskPlan:
     separate: frozenset[str] = frozenset()
     remembered: bool = False
     shared_out: bool = False
+    correlate: Expression | None = None
+    key: tuple[Expression, Expression] | None = None
     input: Mapping[str, Expression] | None = None
     output: Mapping[str, Expression] | None = None
     requires: Expression | None = None
@@ -156,11 +160,16 @@ class NetPlan:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Program:
-    """A specification, compiled: net 0 is the root; `conditional` is whether any net has such tasks."""
+    """
+    A specification, compiled: net 0 is the root.
+
+    `conditional` is whether any net has such tasks, `keyed` whether any trigger finds its cases by a key.
+    """
 
     specification: Specification
     nets: tuple[NetPlan, ...]
     conditional: bool = False
+    keyed: bool = False
 
 
 def lower(specification: Specification, *, dialect: Dialect = "subset") -> Program:
@@ -170,7 +179,12 @@ def lower(specification: Specification, *, dialect: Dialect = "subset") -> Progr
     nets = tuple(
         _lower_net(names[name], name, net, names, dialect, bonds) for name, net in specification.nets().items()
     )
-    return Program(specification=specification, nets=nets, conditional=any(net.conditional for net in nets))
+    return Program(
+        specification=specification,
+        nets=nets,
+        conditional=any(net.conditional for net in nets),
+        keyed=any(plan.key is not None for net in nets for plan in net.plans),
+    )
 
 
 @attrs.frozen
@@ -321,9 +335,13 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
             until = compile_expression(multiple.until, variables=("data", "completed", "created"), dialect=dialect)
     manual = task.manual
     named = None if manual is None else manual.participants_from
-    shared_out = multiple is not None and manual is not None and not manual.is_plain
+    # What starts by its timer comes up then, and somebody has to take it up, too.
+    comes_up_started = multiple is not None or task.timer is not None
+    shared_out = comes_up_started and manual is not None and not manual.is_plain
     automatic = (kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) or shared_out) and task.timer is None
     given, gives = mapping_variables(task)
+    meant = None if task.trigger is None else task.trigger.correlate
+    correlate = None if meant is None else compile_expression(meant, variables=("data", "event"), dialect=dialect)
     return TaskPlan(
         task=task,
         kind=kind,
@@ -348,9 +366,18 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         ensures=_constraint(task.ensures, dialect),
         guarded=(task.requires is not None and (automatic or task.timer is not None))
         or (task.ensures is not None and kind is Kind.ROUTING),
+        correlate=correlate,
+        key=None if correlate is None else _key(correlate),
         input=_compiled(task.input, given, dialect),
         output=_compiled(task.output, gives, dialect),
     )
+
+
+def _key(correlate: Expression) -> tuple[Expression, Expression] | None:
+    sides = equation(correlate)
+    by_variables = {} if sides is None else {each.variables: each for each in sides}
+    data, event = by_variables.get(frozenset({"data"})), by_variables.get(frozenset({"event"}))
+    return None if data is None or event is None else (data, event)
 
 
 def _is_offered(plan: TaskPlan) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from knhk._case_state import CaseState, NetInstance
 from knhk._lower import Kind
@@ -82,10 +83,23 @@ def next_due(state: CaseState) -> Due | None:
     return min(due, default=None)
 
 
-def keeps_event(net: NetInstance, name: str) -> bool:
-    """Whether a running net listens to an event now (rule 7)."""
+def keeps_event(net: NetInstance, name: str, variables: Mapping[str, Any] | None = None) -> bool:
+    """
+    Whether a running net listens to an event now (rule 7).
+
+    Args:
+        net: the net.
+        name: the event's.
+        variables: the data and the event, for an event that is meant for whom it correlates with; None: it is addressed.
+
+    Raises:
+        DataError: whether it is meant cannot be said for these data.
+    """
     task = net.plan.listeners.get(name)
     if task is None:
+        return False
+    meant = net.plan.plans[task].correlate
+    if variables is not None and meant is not None and not meant.test(variables, net.path(task)):
         return False
     trigger = net.plan.plans[task].task.trigger
     if trigger is None or trigger.mode is TriggerMode.PERSISTENT:

@@ -16,7 +16,15 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 from knhk._cache import HOT, Kernel
 from knhk.engine import Engine, Registration
-from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, QuarantinedCase, StoreUnavailable
+from knhk.errors import (
+    CommandError,
+    ConcurrentUpdate,
+    DirectoryError,
+    HandlerError,
+    KnhkError,
+    QuarantinedCase,
+    StoreUnavailable,
+)
 from knhk.events import Event
 from knhk.expr import Dialect
 from knhk.limits import Limits
@@ -30,9 +38,11 @@ from knhk.work.admission import Held
 from knhk.work.attempt import call_within, wake
 from knhk.work.breaker import Breaker
 from knhk.work.case_work import Job
+from knhk.work.correspondence import Delivered
 from knhk.work.failures import raise_first
 from knhk.work.outbound import Outbound
 from knhk.work.runner import DRAIN, Runner
+from knhk.work.worklist import Page, Place
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -177,6 +187,22 @@ class AsyncEngine:
             self.engine.migrate, spec_id, to=to, cases=cases, dry_run=dry_run, progress=progress, **renamed
         )
 
+    async def worklist(
+        self,
+        participant: str,
+        queue: str = "offered",
+        *,
+        roles: Iterable[str] | None = None,
+        after: Place | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Return a page of a participant's work, as `Worklist.page` of `Engine.worklist`."""
+
+        def page() -> Page:
+            return self.engine.worklist(participant, roles=roles).page(queue, after=after, limit=limit)
+
+        return await self._threads.call(page)
+
     async def run_pending(self) -> int:
         """Do the automatic work that waits in any case; returns how many cases were driven, as `Engine.run_pending`."""
         failures: list[KnhkError] = []
@@ -187,7 +213,7 @@ class AsyncEngine:
             except (QuarantinedCase, ConcurrentUpdate):
                 # As in the synchronous engine: what is so is in the store, and the rest goes on.
                 continue
-            except (CommandError, HandlerError) as error:
+            except (CommandError, HandlerError, DirectoryError) as error:
                 failures.append(error)
             driven += 1
         raise_first(failures)
@@ -204,6 +230,25 @@ class AsyncEngine:
     async def tick(self, now: int | None = None) -> int:
         """Run the timers that are due, as `Engine.tick`."""
         return await self._threads.call(self.engine.tick, now)
+
+    async def send_event(
+        self,
+        name: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        correlate: Mapping[str, Any] | None = None,
+        spec_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Delivered:
+        """Deliver an event to the running cases that it is meant for, as `Engine.send_event`."""
+        return await self._threads.call(
+            self.engine.send_event,
+            name,
+            data,
+            correlate=correlate,
+            spec_id=spec_id,
+            idempotency_key=idempotency_key,
+        )
 
     async def deliver(self, now: int | None = None) -> int:
         """Send the messages of webhooks that are due, as `Engine.deliver`; the webhooks are in `engine.webhooks`."""

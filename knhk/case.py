@@ -107,15 +107,21 @@ class Case(PeopleLife):
             # Only a migration meanwhile can have made any ready.
             self._drive(self._ready_by_itself())
 
-    def send_event(self, name: str, data: Mapping[str, Any] | None = None, *, at: int) -> int:
+    def send_event(self, name: str, data: Mapping[str, Any] | None = None, *, at: int, correlated: bool = False) -> int:
         """
         Deliver an event to every running net that listens (rule 7).
+
+        Args:
+            name, data: the event.
+            at: now.
+            correlated: whether it is only for nets whose trigger's `correlate` holds.
 
         Returns:
             How many nets kept it: 0 for a transient one that nobody waits for.
         """
         with self._command(at, Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED):
-            kept = [net for net in self.state.nets.values() if keeps_event(net, name)]
+            variables = {"data": self.state.data, "event": dict(data or {})} if correlated else None
+            kept = [net for net in self.state.nets.values() if keeps_event(net, name, variables)]
             if kept and data:
                 self._merged(dict(data))
                 self._record(Code.DATA, dict(data))

@@ -29,6 +29,7 @@ from knhk.errors import (
     CommandError,
     ConcurrentUpdate,
     DataError,
+    DirectoryError,
     HandlerError,
     IdempotencyConflict,
     KnhkError,
@@ -46,6 +47,7 @@ from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
 from knhk.work.attempt import ticks
 from knhk.work.breaker import Breaker, BreakerChange, read_policy
+from knhk.work.correspondence import Correspondence, Delivered, Message
 from knhk.work.delivery import Delivery
 from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
@@ -176,6 +178,7 @@ class Engine:
             directory=directory,
         )
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
+        self._correspondence = Correspondence(self._cache)
         self.schedules = Schedules(self._cache, self._clock, self._new_header)
         self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 
@@ -193,7 +196,7 @@ class Engine:
     @property
     def directory(self) -> Directory | None:
         """Who works here, as far as this engine was told."""
-        return None if self._cache.people is None else self._cache.people.directory
+        return None if self._cache.people is None else self._cache.people.directory.directory
 
     def close(self) -> None:
         """Give the store back; what was acknowledged is in it."""
@@ -363,7 +366,7 @@ class Engine:
         def run(case: RunningCase) -> None:
             try:
                 case.run()
-            except (CommandError, DataError, HandlerError) as error:
+            except (CommandError, DataError, HandlerError, DirectoryError) as error:
                 failures.append(error)
 
         if threads <= 1:
@@ -445,8 +448,11 @@ class Engine:
 
         Raises:
             Forbidden: the directory does not know him, or not these roles of his.
+            DirectoryError: the directory failed.
         """
-        return Worklist(self._store, who_is(self.directory, participant, roles), self._cache.land)
+        people = self._cache.people
+        found = who_is(None if people is None else people.directory, participant, roles)
+        return Worklist(self._store, found, self._cache.land)
 
     def run_pending(self) -> int:
         """
@@ -463,7 +469,7 @@ class Engine:
             except (QuarantinedCase, ConcurrentUpdate):
                 # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
                 continue
-            except (CommandError, HandlerError) as error:
+            except (CommandError, HandlerError, DirectoryError) as error:
                 failures.append(error)
             driven += 1
         raise_first(failures)
@@ -512,7 +518,7 @@ class Engine:
                 except (QuarantinedCase, ConcurrentUpdate):
                     # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
                     count = 0
-                except (CommandError, DataError) as error:
+                except (CommandError, DataError, DirectoryError) as error:
                     failures.append(error)
                     count = 0
                 ran += count
@@ -533,6 +539,40 @@ class Engine:
         """
         self._cache.outbox.refresh(self._clock.now())
         return self._delivery.deliver(self._clock.now if now is None else lambda: now)
+
+    def send_event(
+        self,
+        name: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        correlate: Mapping[str, Any] | None = None,
+        spec_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Delivered:
+        """
+        Deliver an event to the running cases that it is meant for.
+
+        Those are the cases that listen to an event of this name, whose trigger's `correlate` holds, and whose data have what
+        the argument `correlate` says.
+        A trigger that says ``data.x == event.y`` finds its cases by an index; for any other, all running cases of its
+        specification are looked at.
+
+        Args:
+            name, data: the event.
+            correlate: members that the data of a case must have, with these values; None: any data.
+            spec_id: the specification whose cases are meant; None: all.
+            idempotency_key: the same event again, with the same key, is kept once by each case.
+
+        Returns:
+            Which cases kept it, and which could not be asked.
+
+        Raises:
+            DataError: the data is not JSON.
+            IdempotencyConflict: the key was used with another event.
+        """
+        self._cache.land()
+        event = Message(name, self._cache.plain(data, "the event's data"), dict(correlate or {}), spec_id)
+        return self._correspondence.deliver(event, idempotency_key)
 
     def evict(self, case_id: str | None = None) -> None:
         """Forget one case, or all, but for those in use: they are loaded again when somebody asks."""

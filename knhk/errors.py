@@ -21,6 +21,7 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     ├── DataError (ValueError)               a predicate, a mapping or the schema refuses this data; .expression, .element
     │   └── ConstraintViolation              a task's requires or ensures does not hold
     ├── HandlerError                         user code raised; __cause__ is it
+    ├── DirectoryError                       the directory of people failed; nothing happened; __cause__ is why
     ├── StoreError                           the store failed; the case is unchanged
     │   ├── StoreFull                        no space left; nothing was written, reading goes on
     │   ├── StoreUnavailable                 locked, read-only or out of reach; try again later
@@ -215,6 +216,10 @@ class HandlerError(KnhkError):
 
     A TimeoutError where its time was up; None where its process ended and its attempts are used up.
     """
+
+
+class DirectoryError(KnhkError):
+    """The directory of people failed; nothing of the command happened. ``__cause__`` is what it raised."""
 
 
 class StoreError(KnhkError):

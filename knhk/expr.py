@@ -102,7 +102,7 @@ import attrs
 
 from knhk._expr_cel import compile_full
 from knhk._expr_compile import compile_tree, data_references, fault_of, variables_of
-from knhk._expr_syntax import MAX_DEPTH, MAX_TEXT, parse, problem_at
+from knhk._expr_syntax import MAX_DEPTH, MAX_TEXT, Binary, parse, problem_at
 from knhk._expr_values import MAX_LENGTH, MAX_PAIRS
 from knhk.errors import DataError, ParseError
 
@@ -114,6 +114,7 @@ __all__ = (
     "Dialect",
     "Expression",
     "compile_expression",
+    "equation",
     "name_element",
     "references",
 )
@@ -224,6 +225,29 @@ def compile_expression(text: str, *, variables: Collection[str] = ("data",), dia
         evaluate, test = compile_tree(node, text, data_only=False)
         of_data, test_data = _only_data(evaluate), _only_data(test)
     return Expression(text, names, dialect, of_data, test_data, evaluate, test, data_references(node))
+
+
+def equation(expression: Expression) -> tuple[Expression, Expression] | None:
+    """
+    Return both sides of an expression of the subset that is ``left == right``; None for any other.
+
+    Each side is compiled with those variables alone that it names.
+    """
+    if expression.dialect != "subset":
+        return None
+    node = parse(expression.text, expression.variables)
+    if not isinstance(node, Binary) or node.operator != "==":
+        return None
+    texts = [expression.text[each.start : each.end] for each in (node.left, node.right)]
+    try:
+        left, right = (
+            compile_expression(text, variables=variables_of(each))
+            for text, each in zip(texts, (node.left, node.right), strict=True)
+        )
+    except ParseError:
+        # A side in parentheses begins and ends inside of them.
+        return None
+    return left, right
 
 
 def references(expression: Expression) -> frozenset[str]:

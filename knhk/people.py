@@ -11,6 +11,8 @@ from typing import Protocol
 
 import attrs
 
+from knhk.errors import DirectoryError
+
 
 def _names(names: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
@@ -46,7 +48,7 @@ class Directory(Protocol):
 
     It is asked while a command runs, by any thread, and its answers are not kept: what it says now is what counts.
     It must be quick, and must know everybody in an order that does not change by itself.
-    What it raises ends the command; nothing of the command has happened then.
+    What it raises ends the command as a `knhk.DirectoryError`; nothing of the command has happened then.
     """
 
     def participant(self, participant_id: str) -> Participant | None:
@@ -72,3 +74,40 @@ def works_for(directory: Directory, participant: Participant, chief: Participant
         seen.add(above)
         waiting.append(above)
     return False
+
+
+class Guarded:
+    """
+    A directory whose failures are the engine's to tell.
+
+    Args:
+        directory: who is asked.
+    """
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+
+    def participant(self, participant_id: str) -> Participant | None:
+        """Return a participant by his id; raises DirectoryError."""
+        try:
+            return self.directory.participant(participant_id)
+        except Exception as error:
+            raise _failed(error) from error
+
+    def participants(self, role: str | None = None) -> tuple[Participant, ...]:
+        """Return all active participants, or those with a role; raises DirectoryError."""
+        try:
+            return tuple(self.directory.participants(role))
+        except Exception as error:
+            raise _failed(error) from error
+
+    def reports_to(self, position: str) -> str | None:
+        """Return the position above a position; raises DirectoryError."""
+        try:
+            return self.directory.reports_to(position)
+        except Exception as error:
+            raise _failed(error) from error
+
+
+def _failed(error: Exception) -> DirectoryError:
+    return DirectoryError(f"the directory of people failed: {type(error).__name__}: {error}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +12,10 @@ import pytest
 
 import knhk
 from knhk import Forbidden, IllegalTransition
-from tests.people import EVERY_PRIVILEGE, begun, office, queues, work_of
+from knhk.people import Guarded, works_for
+from knhk.stores._worklist import find_items
+from knhk.testing.clock import ManualClock
+from tests.people import EVERY_PRIVILEGE, HOUR, begun, office, queues, work_of
 
 CLERKS = {"roles": ["clerk"]}
 
@@ -403,6 +409,30 @@ def test_an_added_instance_is_offered_too() -> None:
     assert case.next_due is not None
 
 
+def test_work_with_a_timer_comes_up_when_it_is_due() -> None:
+    """Work that waits for its timer is offered when that is due, to those it is for, with its clock running from then on."""
+    tree: dict[str, Any] = {
+        "id": "work",
+        "tasks": {
+            "remind": {"timer": "2h", "manual": {"roles": ["clerk"], "escalate": [{"after": "1h", "priority": 3}]}}
+        },
+        "flows": [{"from": "start", "to": "remind"}, {"from": "remind", "to": "end"}],
+    }
+    engine = knhk.Engine(directory=office(), clock=ManualClock(0))
+    engine.register(knhk.Specification.from_dict(tree))
+    case = engine.create_case("work").run()
+    assert queues(engine, "ann") == {}
+    engine.tick(2 * HOUR)
+
+    assert queues(engine, "ann") == {"offered": ["remind"]}
+    assert case.next_due == 3 * HOUR
+    with pytest.raises(Forbidden, match="it is for role clerk"):
+        case.start_task("remind", by="dora")
+    case.start_task("remind", by="ann")
+    case.complete_task("remind", by="ann")
+    assert case.state == "completed"
+
+
 def test_plain_work_starts_all_its_instances_together() -> None:
     """Work that says no more than its roles stays as it was: one offer, and whoever starts it starts all instances."""
     tree: dict[str, Any] = {
@@ -486,6 +516,20 @@ def test_queues_come_in_pages(tmp_path: Any, target: str) -> None:
         assert found == expected
 
 
+def test_an_asynchronous_engine_gives_pages() -> None:
+    """An AsyncEngine gives a page of a participant's work, with or without a directory."""
+
+    async def play() -> None:
+        async with knhk.AsyncEngine(directory=office()) as engine:
+            await engine.register(work_of({"a": CLERKS}))
+            await (await engine.create_case("work")).run()
+
+            assert [row.path for row in (await engine.worklist("ann")).items] == ["a"]
+            assert (await engine.worklist("ann", "started")).items == ()
+
+    asyncio.run(play())
+
+
 def test_a_page_looks_past_what_somebody_may_not_do() -> None:
     """Items in an audience's list that a participant is kept from fill no page of his."""
     engine = knhk.Engine(directory=office())
@@ -524,25 +568,67 @@ def test_many_words_of_an_audience_are_found(tmp_path: Any) -> None:
             assert [row.path for row in engine.worklist("ann", roles=roles).offered()] == found
 
 
+def test_a_page_costs_the_same_however_much_is_open(tmp_path: Any) -> None:
+    """What an SQLite store does for a page of a worklist does not grow with the work that is open elsewhere."""
+    work = []
+    for many in (150, 1_500):
+        path = tmp_path / f"{many}.db"
+        with knhk.Engine(str(path), durability="off") as engine:
+            engine.register(work_of({"a": {"roles": ["clerk", "senior"]}}))
+            engine.run_many(engine.create_many("work", [None] * many), threads=1)
+        query, values = find_items(
+            case_id=None,
+            state=None,
+            by=None,
+            topics=None,
+            audience=["participant:ann", "role:clerk", "role:senior"],
+            after=("", 0),
+            limit=100,
+        )
+        counted = []
+        connection = sqlite3.connect(path)
+        connection.set_progress_handler(lambda counted=counted: counted.append(1) or 0, 100)
+        with contextlib.closing(connection):
+            assert len(connection.execute(query, values).fetchall()) == 100
+        work.append(len(counted))
+
+    assert work[1] < 1.2 * work[0]
+
+
 # --- the directory --------------------------------------------------------------------------------------------------------
 
 
 def test_a_directory_that_fails_ends_the_command() -> None:
-    """What a directory raises reaches the caller, and nothing of the command has happened."""
+    """What a directory raises reaches the caller as a DirectoryError, and nothing of the command has happened."""
 
-    class Broken(knhk.Organisation):
-        def participants(self, role: str | None = None) -> tuple[knhk.Participant, ...]:
-            message = f"no connection, asked for {role}"
-            raise ConnectionError(message)
+    class Broken:
+        def participant(self, participant_id: str) -> knhk.Participant | None:
+            raise ConnectionError(participant_id)
 
-    engine = knhk.Engine(directory=Broken([]))
-    engine.register(work_of({"a": CLERKS}))
-    case = engine.create_case("work")
-    with pytest.raises(ConnectionError, match="asked for clerk"):
+        def participants(self, role: str | None = None) -> list[knhk.Participant]:
+            raise ConnectionError(role)
+
+        def reports_to(self, position: str) -> str | None:
+            raise ConnectionError(position)
+
+    engine = knhk.Engine(directory=Broken(), clock=ManualClock(0))
+    engine.register(work_of({"a": {"roles": ["clerk"]}}))
+    net = knhk.build("late")
+    net.sequence(net.start, net.task("wait", timer="1h"), net.task("a", manual="clerk"), net.end)
+    engine.register(net.specification())
+    case, late = engine.create_case("work"), engine.create_case("late").run()
+    with pytest.raises(knhk.DirectoryError, match="the directory of people failed: ConnectionError: clerk") as caught:
         case.start()
 
+    assert isinstance(caught.value.__cause__, ConnectionError)
     assert case.state == "created"
     assert [each.kind.value for each in case.history()] == ["case_created"]
+    for give in (lambda: engine.worklist("ann"), lambda: engine.tick(HOUR)):
+        with pytest.raises(knhk.DirectoryError):
+            give()
+    assert late.next_due == HOUR
+    with pytest.raises(knhk.DirectoryError, match="ConnectionError: head"):
+        works_for(Guarded(Broken()), knhk.Participant(id="x", positions=["head"]), knhk.Participant(id="y"))
 
 
 def test_the_directory_is_asked_anew_each_time() -> None:

@@ -124,6 +124,17 @@ def test_refusals_say_why() -> None:
     assert "'ann' did check in this case" in call("work", "start", item(), "--by", "ann", code=4).stderr
 
 
+def test_what_is_unoffered_says_how_to_go_on() -> None:
+    """A case with work that is offered to nobody shows the command that offers it."""
+    Path("nobody.json").write_text(
+        work_of({"a": {"participants": ["gone"]}}, name="nobody").to_json(), encoding="utf-8"
+    )
+    shown = call("run", "nobody.json", "--db", "w.db").stdout
+
+    assert "knhk work offer" in shown
+    assert [each["task"] for each in answers("work", "list", "--state", "unoffered")] == ["a"]
+
+
 def test_piles_and_chains() -> None:
     """A participant has all work of a task, or of a case, from now on, and ends it."""
     assert do("chain", "--by", "ben") == ("offered", "")

@@ -162,7 +162,7 @@ TASKS = st.builds(
     reads=NAME_LISTS,
     subnet=optional(NAMES),
     multiple=optional(MULTIPLE),
-    trigger=optional(st.builds(Trigger, event=NAMES, mode=st.sampled_from(TriggerMode))),
+    trigger=optional(st.builds(Trigger, event=NAMES, mode=st.sampled_from(TriggerMode), correlate=optional(TEXTS))),
     timer=optional(DURATIONS),
     handler=optional(NAMES),
     http=optional(

@@ -221,7 +221,9 @@ def _hints(session: Session, case: RunningCase, header: CaseHeader, items: Seque
 
 
 def _item_command(item: WorkItem) -> str:
-    return f"knhk work { ({'suspended': 'resume', 'failed': 'retry'}.get(item.state, 'complete')) }"
+    return (
+        f"knhk work { ({'suspended': 'resume', 'failed': 'retry', 'unoffered': 'offer'}.get(item.state, 'complete')) }"
+    )
 
 
 def _awaited(specification: Specification, marking: Mapping[str, Mapping[str, int]]) -> set[str]:

@@ -125,10 +125,11 @@ class HttpDocument(TypedDict, total=False):
 
 
 class TriggerDocument(TypedDict, total=False):
-    """A trigger: the event, and whether it waits for the task."""
+    """A trigger: the event, whether it waits for the task, and which cases it is meant for."""
 
     event: str
     mode: Literal["persistent", "transient"]
+    correlate: str
 
 
 class RetryDocument(TypedDict, total=False):

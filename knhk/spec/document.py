@@ -94,7 +94,7 @@ _REFERENCES = names(name())
 
 _PARTIAL: Members = {"partial": Member("required", whole(1)), "cancels": Member("cancels", _REFERENCES)}
 _EXTERNAL: Members = _same(topic=_NAME, timeout=duration)
-_TRIGGER: Members = _same(event=_NAME, mode=choice(TriggerMode))
+_TRIGGER: Members = _same(event=_NAME, mode=choice(TriggerMode), correlate=text())
 
 
 def _jitter(reading: Reading, value: object, place: str) -> Any:

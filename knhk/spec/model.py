@@ -119,10 +119,19 @@ class Multiple:
 
 @attrs.frozen(kw_only=True)
 class Trigger:
-    """An event from outside that the task waits for (rule 7; patterns 23 and 24)."""
+    """
+    An event from outside that the task waits for (rule 7; patterns 23 and 24).
+
+    Args:
+        event: its name.
+        mode: whether an event waits for the task.
+        correlate: a predicate over ``data`` and ``event`` (the event's data): which of the events that are sent to all cases
+            are meant for this one. None: every one.
+    """
 
     event: str
     mode: TriggerMode = TriggerMode.PERSISTENT
+    correlate: str | None = None
 
 
 @attrs.frozen(kw_only=True)

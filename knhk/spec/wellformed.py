@@ -363,6 +363,9 @@ class _NetCheck:
         if task.http is not None:
             self._check_http(task, task.http)
         if task.trigger is not None:
+            if task.trigger.correlate is not None:
+                place = inside(inside(inside(self.place, "tasks"), task.id), "trigger")
+                self._check_expression(inside(place, "correlate"), task.trigger.correlate, ("data", "event"))
             other = listeners.setdefault(task.trigger.event, task.id)
             if other != task.id:
                 message = f"{shown(other)} listens for {shown(task.trigger.event)} already; one task of a net may"

@@ -72,6 +72,12 @@ class _Kept:
             self.batches = [*self.batches]
         self.batches.append(batch)
 
+    def find(self, number: int) -> ItemRow | None:
+        """Return an open item, or None."""
+        if isinstance(self.items, dict):
+            return self.items.get(number)
+        return next((each for each in self.items if each.number == number), None)
+
     def change(self, items: Sequence[ItemRow], closed: Sequence[int]) -> None:
         """Keep items that are new or changed, and those no longer that are closed."""
         kept = self.items if isinstance(self.items, dict) else {each.number: each for each in self.items}
@@ -123,6 +129,7 @@ class MemoryStore:
         self._ids: list[str] = []
         self._due: dict[str, int] = {}
         self._runnable: set[str] = set()
+        self._owners: dict[str, dict[str, int]] = {}
         self._keys: dict[str, tuple[str, str]] = {}
         self._specifications: dict[tuple[str, str], StoredSpecification] = {}
         self._latest: dict[str, StoredSpecification] = {}
@@ -189,7 +196,10 @@ class MemoryStore:
     ) -> Sequence[ItemRow]:
         """List open worklist rows by (case id, number), from behind `after`."""
         with self._opened:
-            cases = self._ids[bisect.bisect_left(self._ids, after[0]) :]
+            if by:
+                cases = sorted(each for each in self._owners.get(by, ()) if each >= after[0])
+            else:
+                cases = self._ids[bisect.bisect_left(self._ids, after[0]) :]
             if case_id is not None:
                 cases = [each for each in cases if each == case_id]
             found = (
@@ -373,13 +383,28 @@ class MemoryStore:
         if commit.snapshot is not None:
             kept.snapshot = commit.snapshot, header.version
         if commit.items or commit.closed_items:
-            kept.change(commit.items, commit.closed_items)
+            self._change_items(kept, commit)
         if commit.idempotency is not None:
             key, digest = commit.idempotency
             self._keys[key] = (header.case_id, digest)
         if commit.documents or commit.removed:
             self._apply_documents(commit.documents, commit.removed)
         self._index(header)
+
+    def _change_items(self, kept: _Kept, commit: Commit) -> None:
+        """Change a case's items, and note in which cases a participant has any."""
+        case_id = commit.header.case_id
+        numbers = dict.fromkeys([*(each.number for each in commit.items), *commit.closed_items])
+        before = [found.by for number in numbers if (found := kept.find(number)) is not None]
+        kept.change(commit.items, commit.closed_items)
+        after = [found.by for number in numbers if (found := kept.find(number)) is not None]
+        for owner, change in (*((by, -1) for by in before if by), *((by, 1) for by in after if by)):
+            cases = self._owners.setdefault(owner, {})
+            cases[case_id] = cases.get(case_id, 0) + change
+            if not cases[case_id]:
+                del cases[case_id]
+            if not cases:
+                del self._owners[owner]
 
     def _index(self, header: CaseHeader) -> None:
         case_id = header.case_id

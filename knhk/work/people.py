@@ -15,7 +15,7 @@ from knhk._case_state import Phase
 from knhk._lower import Kind
 from knhk._people_rules import ANYONE, audience_of, demands, kept_from
 from knhk.case import Case
-from knhk.people import Directory, Participant
+from knhk.people import Directory, Guarded, Participant
 from knhk.ports import Document, Store
 from knhk.spec import Manual, Privilege
 from knhk.work.policies import POLICIES, Choice
@@ -35,7 +35,7 @@ class People:
     """
 
     def __init__(self, directory: Directory, store: Store) -> None:
-        self.directory = directory
+        self.directory = Guarded(directory)
         self._store = store
 
     # --- who may ------------------------------------------------------------------------------------------------------
