@@ -24,12 +24,11 @@ import attrs
 from knhk import _hot, _kernel
 from knhk._arena import Arena, Rows, Still
 from knhk._case_state import Code, Phase
-from knhk._commits import batches_of, check_whole, commits_of
+from knhk._commits import batches_of, check_whole, commits_of, worklist_of
 from knhk._express import Journey, depart, express_net, set_out, terms
 from knhk._kernel import Net
-from knhk._lower import Kind, Program, lower
+from knhk._lower import Program, lower
 from knhk._migration import Moved, Renaming, move
-from knhk._people_rules import audience_of, details_of
 from knhk._plain import plain_data
 from knhk._resident import Resident
 from knhk._schema import Check, compile_schema
@@ -47,7 +46,7 @@ from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
 from knhk.people import Directory
-from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store
+from knhk.ports import CaseHeader, Clock, Commit, Document, Store
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
 from knhk.work.authority import Authority
@@ -55,7 +54,6 @@ from knhk.work.correlation import reindex
 from knhk.work.handlers import Work
 from knhk.work.outbox import Outbox
 from knhk.work.people import People
-from knhk.workitem import ItemState
 
 SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
@@ -297,11 +295,7 @@ class CaseCache:
         return _Hold(self, case_id)
 
     def glance(self, case_id: str) -> Still | None:
-        """
-        Return what a case is that stands still, without waiting for whoever has it; None where one has to hold it to know.
-
-        Who has it at that moment has not changed it yet, or not said so yet.
-        """
+        """Return what a case is that stands still, without waiting for whoever has it; None where that takes a hold."""
         with self._lock:
             resident = self._residents.get(case_id)
             if resident is None or resident.journey is not None:
@@ -535,7 +529,7 @@ class CaseCache:
             version = resident.header.version + len(batches)
             snapshot = encode_snapshot({"version": version, "state": case.snapshot()})
             resident.since_snapshot = 0
-        rows, closed = _worklist(resident.header.case_id, case) if case.state.moved else ((), ())
+        rows, closed = worklist_of(resident.header.case_id, case) if case.state.moved else ((), ())
         if phase is Phase.COMPLETED or phase is Phase.CANCELLED:
             case.drop_records()
         return commits_of(
@@ -703,35 +697,3 @@ class _Hold:
     def __exit__(self, *error: object) -> None:
         self._resident.lock.release()
         self._cache.unpin(self._resident)
-
-
-def _worklist(case_id: str, case: Case) -> tuple[tuple[ItemRow, ...], tuple[int, ...]]:
-    """Return the worklist rows that the case's last records changed, and the numbers of those that went."""
-    rows: list[ItemRow] = []
-    closed: list[int] = []
-    for number in sorted(case.state.moved):
-        item = case.state.items.get(number)
-        if item is None:
-            closed.append(number)
-        elif case.plan(item).kind is not Kind.HANDLER:
-            rows.append(item_row(case_id, case, number))
-    case.state.moved.clear()
-    return tuple(rows), tuple(closed)
-
-
-def item_row(case_id: str, case: Case, number: int) -> ItemRow:
-    """Return an open item as the worklist shows it."""
-    item = case.state.items[number]
-    task = case.plan(item).task
-    offered = item.state is ItemState.OFFERED
-    return ItemRow(
-        case_id=case_id,
-        number=number,
-        path=case.path(item),
-        state=item.state.value,
-        by=item.by,
-        roles=() if task.manual is None else task.manual.roles,
-        topic="" if task.external is None else task.external.topic,
-        audience=audience_of(case.state, item) if offered and task.manual is not None else (),
-        details={} if task.manual is None else details_of(case.state, item),
-    )

@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any, Literal, TypeVar
 
 from knhk._attempts import Failure
-from knhk._cache import item_row
 from knhk._case_state import Phase
+from knhk._commits import item_row
 from knhk._kernel import Net
 from knhk._lower import Program
 from knhk._migration import Renaming

@@ -112,6 +112,8 @@ def test_a_look_at_a_case_that_stands_still_waits_for_nobody() -> None:
     with Engine() as engine:
         engine.register(chain(2))
         engine.handler("h")(lambda work: {work.task: 1})
+        # For the first commit the engine looks for subscribers, which takes a case.
+        engine.create_case("chain")
         created, ended = engine.create_case("chain", {"n": 1}), engine.create_case("chain").run()
         with engine._cache.hold(created.id), engine._cache.hold(ended.id):
             seen: list[Any] = []
