@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from knhk.aio import AsyncCase, AsyncEngine
     from knhk.engine import Engine, Registration
     from knhk.errors import (
+        ClaimLost,
         CommandError,
         ConcurrentUpdate,
         ConstraintViolation,
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from knhk.people import Directory, Participant
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
+    from knhk.work.claims import Claim
+    from knhk.work.dead_letters import DeadLetter
     from knhk.work.handlers import Work
     from knhk.work.organisation import Organisation
     from knhk.work.outbound import Outbound
@@ -71,12 +74,15 @@ _HOME = {
     "knhk.patterns": ("patterns",),
     "knhk.people": ("Directory", "Participant"),
     "knhk.running": ("RunningCase", "WorkItem"),
+    "knhk.work.claims": ("Claim",),
+    "knhk.work.dead_letters": ("DeadLetter",),
     "knhk.work.handlers": ("Work",),
     "knhk.work.organisation": ("Organisation",),
     "knhk.work.worklist": ("Worklist",),
     "knhk.work.outbound": ("Outbound",),
     "knhk.work.signature": ("verify_signature",),
     "knhk.errors": (
+        "ClaimLost",
         "CommandError",
         "ConcurrentUpdate",
         "ConstraintViolation",
@@ -119,10 +125,13 @@ __all__ = (
     "AsyncCase",
     "AsyncEngine",
     "CaseMigration",
+    "Claim",
+    "ClaimLost",
     "CommandError",
     "ConcurrentUpdate",
     "ConstraintViolation",
     "DataError",
+    "DeadLetter",
     "Directory",
     "DirectoryError",
     "Engine",

@@ -26,6 +26,8 @@ class Failure:
         retryable: whether the error itself allows another attempt.
         after: the least wait before the next attempt that the error asks for, in milliseconds.
         draw: a number from 0 up to but not 1, drawn by chance.
+        digest: the same for failures that came the same way through the same code; "" where there is no traceback.
+        where: the innermost place of the traceback, as ``bank.py:41 charge``.
     """
 
     text: str
@@ -33,6 +35,8 @@ class Failure:
     retryable: bool = True
     after: int = 0
     draw: float = 0.0
+    digest: str = ""
+    where: str = ""
 
 
 def is_retryable(retry: Retry | None, failure: Failure) -> bool:

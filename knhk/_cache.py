@@ -51,9 +51,12 @@ from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
 from knhk.work.authority import Authority
 from knhk.work.correlation import reindex
+from knhk.work.failed_rows import is_dead
 from knhk.work.handlers import Work
+from knhk.work.offers import Offers
 from knhk.work.outbox import Outbox
 from knhk.work.people import People
+from knhk.workitem import ItemState
 
 SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
@@ -140,6 +143,7 @@ class CaseCache:
         people, authority: who may do what, and who judges that; None without a directory.
         plain: `plain_data` within the limit of this engine.
         listeners: are told, while the case is held, of every commit after which it has work that nobody does.
+        offers: wakes the workers that wait for external work.
         outbox: makes what subscribers are told of a commit.
     """
 
@@ -160,6 +164,7 @@ class CaseCache:
     ) -> None:
         self.people = None if directory is None else People(directory, store)
         self.authority = None if self.people is None else Authority(self.people)
+        self.offers = Offers()
         self.listeners: list[Callable[[CaseHeader, bool], object]] = []
         self._retry = retry
         self._timed = timed
@@ -350,6 +355,14 @@ class CaseCache:
             if self._residents.get(resident.header.case_id) is resident:
                 del self._residents[resident.header.case_id]
 
+    def catch_up(self, case_id: str) -> bool:
+        """Forget a case that another engine has moved in the store since it was loaded; returns whether it was so."""
+        with self.hold(case_id) as resident:
+            moved = self.store.header(case_id).version != resident.header.version
+            if moved:
+                self.forget(resident)
+            return moved
+
     def depart(self, resident: Resident) -> Journey | None:
         """Send an express on its way where the case has work for one; the caller holds the case and will `arrive`."""
         if resident.express is None or resident.in_flight:
@@ -471,7 +484,33 @@ class CaseCache:
         if not commits:
             return
         self._store(resident, commits)
+        self._stored(resident, commits)
+
+    def commit_all(self, residents: Sequence[Resident]) -> None:
+        """Persist what the last commands on several cases wrote, in one transaction or none of it; the caller holds them."""
+        prepared: list[tuple[Resident, list[Commit]]] = []
+        try:
+            for resident in residents:
+                self._share_out(resident)
+                prepared.append((resident, self._prepare(resident, ())))
+            together = [commit for _, commits in prepared for commit in commits]
+            if together:
+                self.store.commit(together)
+        except BaseException:
+            for resident in residents:
+                self.forget(resident)
+            raise
+        for resident, commits in prepared:
+            if commits:
+                self._stored(resident, commits)
+
+    def _stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
+        """Tell whoever has to know of what is in the store now."""
         resident.header = commits[-1].header
+        for row in commits[-1].items:
+            if row.topic and row.state == ItemState.OFFERED.value:
+                self.offers.tell()
+                break
         for number, attempt in resident.in_flight.items():
             if number not in resident.case.state.items:
                 attempt.lose("its work is gone")
@@ -660,6 +699,8 @@ class CaseCache:
             message = f"case {case_id} is set aside: {reason}"
             raise QuarantinedCase(message) from error
         doubtful = {} if self._forgetful else dict.fromkeys(case.state.work)
+        # Of what failed in an older history the store has no row: it gets one with the next commit.
+        case.state.moved.update({each.number: None for each in case.state.items.values() if is_dead(case, each)})
         return Resident(
             case,
             stored.header,

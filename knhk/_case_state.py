@@ -57,6 +57,8 @@ class Code(enum.IntEnum):
     ATTEMPTS_UNTIL = 22
     ATTEMPTS_SPARED = 23
     PROGRESSED = 24
+    REPLAYED = 26
+    DISCARDED = 27
     RAISED = 30
     DEADLINE_SET = 31
     DEADLINE_CLEARED = 32
@@ -255,7 +257,9 @@ class CaseState(PeopleRecords, UndoingRecords):
         if self.memory.entries or instance.plan.plans[task].compensation is not None:
             self._keep_completion(instance, task, k, reference, output)
         if instance.plan.plans[task].kind is Kind.MANUAL:
-            self.people.last_by = self.items[reference].by or self.people.last_by
+            # The replay of event logs keeps no items.
+            item = self.items.get(reference)
+            self.people.last_by = (item.by if item is not None else "") or self.people.last_by
         self._close(instance, task, reference)
         activity.completed += 1
         if output:
@@ -403,12 +407,13 @@ class CaseState(PeopleRecords, UndoingRecords):
         self.deadlines.pop(number, None)
         self._note(item)
 
-    def _attempt_failed(self, number: int, _: str, due: int | None) -> None:
+    def _attempt_failed(self, number: int, reason: str, due: int | None, about: Sequence[Any] | None = None) -> None:
         """With a time the item is tried again then; without one it has failed for good."""
         item = self.items[number]
         item.state, item.begun = ItemState.FAILED, False
         if due is None:
             self.deadlines.pop(number, None)
+            self._keep_failure(item, reason, about)
         else:
             self.deadlines[number] = due
         self._note(item)
@@ -417,11 +422,40 @@ class CaseState(PeopleRecords, UndoingRecords):
         for number in numbers:
             self.deadlines[self.items[number].number] = due
 
-    def _claim_expired(self, number: int, state: str) -> None:
+    def _claim_expired(self, number: int, state: str, reason: str = "", about: Sequence[Any] | None = None) -> None:
         item = self.items[number]
         item.state, item.by = _ITEM_STATES[state], ""
         del self.deadlines[number]
+        self._keep_failure(item, reason, about)
         self._note(item)
+
+    def _keep_failure(self, item: ItemEntry, reason: str, about: Sequence[Any] | None) -> None:
+        if about is not None:
+            at, kind, digest, where = about
+            item.failure = (reason, at, kind, digest, where)
+
+    def _replayed(self, number: int, _: str) -> None:
+        """The attempts that were made count no more, and the time for all begins anew with the next one."""
+        item = self.items[number]
+        item.spared, item.begun, item.until, item.failure = item.attempt, False, None, None
+        # The list of what failed has it, even a handler's.
+        self.moved[number] = None
+
+    def _discarded(self, number: int, _: str, __: str, end: int, chosen: Sequence[int] | None) -> None:
+        """The item is given up: its task is aborted, or of several instances this one ends without a result."""
+        item = self.items[number]
+        instance, task = self._touch(item.net), item.task
+        if instance.plan.plans[task].task.multiple is None:
+            self._aborted(item.net, task)
+            return
+        self._close(instance, task, instance.activities[task].open.pop(item.instance))
+        if end == End.COMPLETES:
+            self._drop_activity(instance, task)
+            self._drop_region(instance, task)
+            instance.marking.complete(task, chosen or ())
+        elif end == End.RELEASES:
+            self._drop_activity(instance, task)
+            instance.marking.release(task)
 
     def _attempts_until(self, number: int, until: int) -> None:
         self.items[number].until = until
@@ -597,6 +631,7 @@ class CaseState(PeopleRecords, UndoingRecords):
                 for i in self.items.values()
                 if i.spared or i.begun or i.until is not None or i.progress is not None
             ],
+            "failures": [[i.number, *i.failure] for i in self.items.values() if i.failure is not None],
             "deadlines": sorted(map(list, self.deadlines.items())),
             "memory": dump_completions(self.memory.entries),
             "undoing": dump_undoing(
@@ -631,6 +666,9 @@ class CaseState(PeopleRecords, UndoingRecords):
         for number, spared, begun, until, progress in tree.get("attempts", ()):
             item = self.items[number]
             item.spared, item.begun, item.until, item.progress = spared, begun, until, progress
+        for number, *failure in tree.get("failures", ()):
+            reason, at, kind, digest, where = failure
+            self.items[number].failure = (reason, at, kind, digest, where)
         self.deadlines = dict(tree.get("deadlines", ()))
         self.nets = {}
         for each in tree["nets"]:
@@ -668,6 +706,8 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.ATTEMPTS_UNTIL: CaseState._attempts_until,
     Code.ATTEMPTS_SPARED: CaseState._attempts_spared,
     Code.PROGRESSED: CaseState._progressed,
+    Code.REPLAYED: CaseState._replayed,
+    Code.DISCARDED: CaseState._discarded,
     Code.RAISED: CaseState._raised,
     Code.DEADLINE_SET: CaseState._deadline_set,
     Code.DEADLINE_CLEARED: CaseState._deadline_cleared,

@@ -14,6 +14,7 @@ from knhk.case import Case
 from knhk.errors import JournalError
 from knhk.journal import encode_batch
 from knhk.ports import CaseHeader, Commit, Document, ItemRow, StoredCase
+from knhk.work.failed_rows import failed_details, is_dead, may_have_row
 from knhk.workitem import ItemState
 
 
@@ -92,8 +93,10 @@ def worklist_of(case_id: str, case: Case) -> tuple[tuple[ItemRow, ...], tuple[in
         item = case.state.items.get(number)
         if item is None:
             closed.append(number)
-        elif case.plan(item).kind is not Kind.HANDLER:
+        elif case.plan(item).kind is not Kind.HANDLER or is_dead(case, item):
             rows.append(item_row(case_id, case, number))
+        elif may_have_row(item):
+            closed.append(number)
     case.state.moved.clear()
     return tuple(rows), tuple(closed)
 
@@ -103,6 +106,7 @@ def item_row(case_id: str, case: Case, number: int) -> ItemRow:
     item = case.state.items[number]
     task = case.plan(item).task
     offered = item.state is ItemState.OFFERED
+    details = {} if task.manual is None else details_of(case.state, item)
     return ItemRow(
         case_id=case_id,
         number=number,
@@ -112,5 +116,5 @@ def item_row(case_id: str, case: Case, number: int) -> ItemRow:
         roles=() if task.manual is None else task.manual.roles,
         topic="" if task.external is None else task.external.topic,
         audience=audience_of(case.state, item) if offered and task.manual is not None else (),
-        details={} if task.manual is None else details_of(case.state, item),
+        details={**details, **failed_details(case, item)} if is_dead(case, item) else details,
     )

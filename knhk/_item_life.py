@@ -153,6 +153,8 @@ class ItemLife(Raising):
                     check_separate(self.state, item, by or item.by, command)
                 # A handler's attempt is counted when its handler is about to run; external work is begun right here.
                 again = command == "retry" and self.plan(item).kind is Kind.EXTERNAL
+                if command == "retry" and number not in self.state.deadlines:
+                    self._record(Code.REPLAYED, number, by or "")
                 self._record(Code.ITEM, number, state.value, item.by if by is None else by, item.attempt + again)
                 if item.undoes is None:
                     self._claim(self.state.nets[item.net], item.task)
@@ -160,7 +162,7 @@ class ItemLife(Raising):
                 self._record(Code.PHASE, Phase.RUNNING.value)
             self._drive()
 
-    def fail_attempt(self, number: int, failure: Failure, *, at: int) -> bool:
+    def fail_attempt(self, number: int, failure: Failure, *, at: int, by: str = "") -> bool:
         """
         Note that an attempt at started work failed.
 
@@ -168,6 +170,7 @@ class ItemLife(Raising):
             number: the work item.
             failure: what it failed of.
             at: now; the wait for the next attempt counts from it.
+            by: who says so; of external work, whoever has it, "" being anybody.
 
         Returns:
             Whether it is taken care of: the task's retry policy gives it another attempt, or an error flow takes the error.
@@ -177,6 +180,8 @@ class ItemLife(Raising):
             item = self.item(number)
             if (item.state, "fail") not in TRANSITIONS:
                 raise illegal(self.path(item), item, "fail")
+            if by and item.by not in ("", by) and self.plan(item).kind is Kind.EXTERNAL:
+                raise self._refusal(self.path(item), "fail", f"it belongs to {item.by!r} now, not to {by!r}")
             self._fail(item, failure)
             self._drive()
             return number in self.state.deadlines or number not in self.state.items
@@ -202,8 +207,9 @@ class ItemLife(Raising):
         why = why_no_further(self.retry(item), item, self._limits)
         if why:
             with self._on_item(number, at, Phase.RUNNING):
-                self._record(Code.ATTEMPT_FAILED, number, why, None)
-                caught = item.undoes is None and self._raise_failure(item, Failure(text=why, kinds=("CutOff",)))
+                failure = Failure(text=why, kinds=("CutOff",))
+                self._record(Code.ATTEMPT_FAILED, number, why, None, self._about(failure))
+                caught = item.undoes is None and self._raise_failure(item, failure)
                 self._drive()
             return "" if caught else why
         return ""
@@ -274,21 +280,29 @@ class ItemLife(Raising):
 
     def _fail(self, item: ItemEntry, failure: Failure) -> None:
         due, why_not = next_attempt(self.retry(item), item, failure, now=self._now)
-        self._record(Code.ATTEMPT_FAILED, item.number, f"{failure.text} ({why_not})" if why_not else failure.text, due)
+        text = f"{failure.text} ({why_not})" if why_not else failure.text
+        about = [] if due is not None else [self._about(failure)]
+        self._record(Code.ATTEMPT_FAILED, item.number, text, due, *about)
         if due is None and item.undoes is None:
             self._raise_failure(item, failure)
+
+    def _about(self, failure: Failure) -> list[Any]:
+        """Return what is kept of a failure for good beside its text: when, the error's type, and where it came from."""
+        return [self._now, failure.kinds[0] if failure.kinds else "Failed", failure.digest, failure.where]
 
     def _come_due(self, item: ItemEntry) -> None:
         """Try failed work again, or offer external work again whose claim has ended, unless its attempts are used up."""
         plan = self.plan(item)
         if item.state is not ItemState.FAILED:
             retry = plan.task.retry
-            used_up = retry is not None and item.attempt >= retry.max_attempts
-            after = ItemState.FAILED if used_up else ItemState.OFFERED
-            self._record(Code.CLAIM_EXPIRED, item.number, after.value)
-            if used_up:
-                why = "its last claim ended without a result"
-                self._raise_failure(item, Failure(text=why, kinds=("TimeoutError",)))
+            used_up = retry is not None and item.counted >= retry.max_attempts
+            if used_up or (item.until is not None and self._now >= item.until):
+                failure = Failure(text="its last claim ended without a result", kinds=("TimeoutError",))
+                last = (ItemState.FAILED.value, failure.text, self._about(failure))
+                self._record(Code.CLAIM_EXPIRED, item.number, *last)
+                self._raise_failure(item, failure)
+            else:
+                self._record(Code.CLAIM_EXPIRED, item.number, ItemState.OFFERED.value)
         elif plan.kind is Kind.HANDLER:
             self._record(Code.ITEM, item.number, ItemState.STARTED.value, item.by, item.attempt)
         else:

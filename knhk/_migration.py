@@ -98,10 +98,18 @@ class _Move:
         dropped = tuple(number for number in self._items if number not in kept)
         deadlines = [each for each in self._tree.get("deadlines", ()) if each[0] in kept]
         attempts = [each for each in self._tree.get("attempts", ()) if each[0] in kept]
+        failures = [each for each in self._tree.get("failures", ()) if each[0] in kept]
         if self._tree.get("undoing") is not None:
             self._refuse("", "it undoes what it did; migrate it when that is over")
         memory = [self._completion(*each) for each in self._tree.get("memory", ())]
-        moved = {"memory": memory, "nets": nets, "items": items, "attempts": attempts, "deadlines": deadlines}
+        moved = {
+            "memory": memory,
+            "nets": nets,
+            "items": items,
+            "attempts": attempts,
+            "failures": failures,
+            "deadlines": deadlines,
+        }
         tree = {**self._tree, **moved, **self._people(kept)}
         return Moved(tree=tree, problems=tuple(self._problems), withdrawn=tuple(self._withdrawn), dropped=dropped)
 

@@ -35,9 +35,11 @@ from knhk.running import RunningCase, WorkItem
 from knhk.spec import Retry, Specification
 from knhk.spec.specification import PictureFormat
 from knhk.work.admission import Held
+from knhk.work.asynchronous import AsyncClaim, AsyncDeadLetters, AsyncExternalWork
 from knhk.work.attempt import call_within, wake
 from knhk.work.breaker import Breaker
 from knhk.work.case_work import Job
+from knhk.work.claims import LEASE, Span
 from knhk.work.correspondence import Delivered
 from knhk.work.failures import raise_first
 from knhk.work.outbound import Outbound
@@ -77,6 +79,7 @@ class AsyncEngine:
 
     Attributes:
         engine: the synchronous engine underneath, for what is quick and needs no await.
+        external, dead_letters: as those of `knhk.Engine`, with await.
     """
 
     def __init__(
@@ -114,6 +117,8 @@ class AsyncEngine:
             directory=directory,
         )
         self._threads = _Threads()
+        self.external = AsyncExternalWork(self.engine.external, self.engine._cache.offers, self._threads.call)
+        self.dead_letters = AsyncDeadLetters(self.engine.dead_letters, self._threads.call)
 
     async def __aenter__(self) -> Self:
         return self
@@ -186,6 +191,18 @@ class AsyncEngine:
         return await self._threads.call(
             self.engine.migrate, spec_id, to=to, cases=cases, dry_run=dry_run, progress=progress, **renamed
         )
+
+    async def claim(
+        self,
+        topics: str | Iterable[str],
+        *,
+        worker: str,
+        max: int = 1,  # noqa: A002 - the word that users know
+        lease: Span | None = LEASE,
+        wait: Span | None = None,
+    ) -> list[AsyncClaim]:
+        """Take offered external work under a lease, as `Engine.claim`."""
+        return await self.external.claim(topics, worker=worker, max=max, lease=lease, wait=wait)
 
     async def worklist(
         self,

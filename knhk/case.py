@@ -18,18 +18,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from knhk._case_state import Code, Phase
+from knhk._claiming import Claiming
 from knhk._course import LIVE, Undo
 from knhk._decisions import choose
 from knhk._migration import Moved
 from knhk._net_instance import Activity, NetInstance
-from knhk._people_life import PeopleLife
 from knhk._people_rules import check_separate
 from knhk._questions import given_back, keeps_event, locate
 from knhk.errors import InternalError
 from knhk.spec import Creation
 
 
-class Case(PeopleLife):
+class Case(Claiming):
     """
     A case of one specification.
 

@@ -47,7 +47,9 @@ from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
 from knhk.work.attempt import ticks
 from knhk.work.breaker import Breaker, BreakerChange, read_policy
+from knhk.work.claims import LEASE, Claim, ExternalWork, Span
 from knhk.work.correspondence import Correspondence, Delivered, Message
+from knhk.work.dead_letters import DeadLetters
 from knhk.work.delivery import Delivery
 from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
@@ -133,6 +135,8 @@ class Engine:
 
     Attributes:
         webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
+        external: the work of external tasks (`knhk.work.claims.ExternalWork`).
+        dead_letters: work that has failed for good (`knhk.work.dead_letters.DeadLetters`).
         schedules: which cases are launched by themselves (`knhk.work.schedules.Schedules`).
     """
 
@@ -178,6 +182,8 @@ class Engine:
             directory=directory,
         )
         self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
+        self.external = ExternalWork(self._cache, self._handlers)
+        self.dead_letters = DeadLetters(self._cache, self._handlers)
         self._correspondence = Correspondence(self._cache)
         self.schedules = Schedules(self._cache, self._clock, self._new_header)
         self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
@@ -431,7 +437,7 @@ class Engine:
             after = page[-1].case_id
 
     def work_items(self, *, state: str | None = None, by: str | None = None) -> Iterator[ItemRow]:
-        """List the open work items of people and external workers over all cases."""
+        """List the open work items of people and external workers over all cases, and of handlers those that failed for good."""
         self._cache.land()
         after = ("", 0)
         while page := self._store.items(state=state, by=by, after=after):
@@ -453,6 +459,18 @@ class Engine:
         people = self._cache.people
         found = who_is(None if people is None else people.directory, participant, roles)
         return Worklist(self._store, found, self._cache.land)
+
+    def claim(
+        self,
+        topics: str | Iterable[str],
+        *,
+        worker: str,
+        max: int = 1,  # noqa: A002 - the word that users know
+        lease: Span | None = LEASE,
+        wait: Span | None = None,
+    ) -> list[Claim]:
+        """Take offered external work under a lease, as `external.claim` of `knhk.work.claims.ExternalWork`."""
+        return self.external.claim(topics, worker=worker, max=max, lease=lease, wait=wait)
 
     def run_pending(self) -> int:
         """
@@ -515,6 +533,8 @@ class Engine:
             for case_id in page:
                 try:
                     count = self._running(case_id).tick(at)
+                    if not count and self._cache.catch_up(case_id):
+                        count = self._running(case_id).tick(at)
                 except (QuarantinedCase, ConcurrentUpdate):
                     # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
                     count = 0

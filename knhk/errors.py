@@ -12,6 +12,7 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     │   ├── UnknownCase (LookupError)
     │   ├── UnknownWorkItem (LookupError)
     │   ├── IllegalTransition                .status, .command, .allowed
+    │   │   └── ClaimLost                    whoever claimed external work has it no more
     │   ├── Forbidden                        whoever asks may not do that; .participant, .command
     │   ├── LimitExceeded                    a stated limit stands in the way; .limit names it
     │   ├── MigrationRefused                 the case has no place in the other version; .problems lists every reason
@@ -143,6 +144,14 @@ class Forbidden(CommandError):
         self.participant = participant
         self.command = command
         super().__init__(message)
+
+
+class ClaimLost(IllegalTransition):
+    """
+    Whoever claimed external work has it no more: its lease has ended, somebody else has it, or it is gone.
+
+    Nothing happened, and nothing that was done under the claim counts any more: stop.
+    """
 
 
 class LimitExceeded(CommandError):

@@ -47,6 +47,8 @@ class EventKind(enum.Enum):
     ITEM_PROGRESSED = "item_progressed"
     ITEM_CLAIMED = "item_claimed"
     CLAIM_EXPIRED = "claim_expired"
+    ITEM_REPLAYED = "item_replayed"
+    ITEM_DISCARDED = "item_discarded"
     ERROR_CAUGHT = "error_caught"
     TASK_COMPENSATED = "task_compensated"
     DEADLINE_SET = "deadline_set"

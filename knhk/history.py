@@ -189,7 +189,7 @@ def _item_path(state: CaseState, number: int) -> str:
 
 
 def _attempt_failed(state: CaseState, record: Record) -> Told:
-    _, number, error, due = record
+    _, number, error, due, *_ = record
     details = _without_none(attempt=state.items[number].attempt, error=error, retry_at=due)
     return EventKind.ATTEMPT_FAILED, _item_path(state, number), details
 
@@ -202,7 +202,7 @@ def _claimed(state: CaseState, record: Record) -> Told:
 
 
 def _claim_expired(state: CaseState, record: Record) -> Told:
-    _, number, after = record
+    _, number, after, *_ = record
     item = state.items[number]
     details = _without_none(state=after, by=item.by, attempt=item.attempt)
     return EventKind.CLAIM_EXPIRED, _item_path(state, number), details
@@ -250,6 +250,22 @@ def _progressed(state: CaseState, record: Record) -> Told:
 def _attempts_spared(state: CaseState, record: Record) -> Told:
     _, number, spared = record
     return EventKind.ATTEMPTS_SPARED, _item_path(state, number), {"spared": spared}
+
+
+def _replayed(state: CaseState, record: Record) -> Told:
+    _, number, by = record
+    return (
+        EventKind.ITEM_REPLAYED,
+        _item_path(state, number),
+        _without_none(by=by, attempts=state.items[number].attempt),
+    )
+
+
+def _discarded(state: CaseState, record: Record) -> Told:
+    _, number, by, reason, _, chosen = record
+    item = state.items[number]
+    targets = None if chosen is None else _targets(state, (record[0], item.net, item.task), chosen)
+    return EventKind.ITEM_DISCARDED, _item_path(state, number), _without_none(by=by, reason=reason, chosen=targets)
 
 
 def _raised(state: CaseState, record: Record) -> Told:
@@ -320,6 +336,8 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.ATTEMPTS_UNTIL: _attempts_until,
     Code.ATTEMPTS_SPARED: _attempts_spared,
     Code.PROGRESSED: _progressed,
+    Code.REPLAYED: _replayed,
+    Code.DISCARDED: _discarded,
     Code.RAISED: _raised,
     Code.UNDOING: _undoing,
     Code.UNDONE: _undone,

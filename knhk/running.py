@@ -437,13 +437,13 @@ class WorkItem(PeopleItem):
         Args:
             reason: what people are told of it.
             error: the name that error flows may have for it; "" is ``Failed``.
-            by: who says so.
+            by: who says so; external work that another has now is not failed by it.
         """
 
         def failed(case: Case, at: int) -> None:
             kinds = (error,) if error else ()
             failure = Failure(text=shortened(reason), kinds=kinds, draw=self._case._handlers.chance.random())
-            case.fail_attempt(self.number, failure, at=at)
+            case.fail_attempt(self.number, failure, at=at, by=by)
 
         self._ask(Request("fail", by), failed)
 

@@ -7,6 +7,7 @@ Work for people may wait before that, unoffered, for somebody to say whom it is 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
@@ -102,6 +103,8 @@ class ItemEntry:
         spared: how many of these attempts count towards no maximum: they were handed back, or a fresh budget was given.
         begun: whether the current attempt was begun and nothing came of it yet.
         until: when all attempts must be over, in milliseconds since the epoch; None: no limit.
+        failure: of what has failed for good: the reason, when, the type of the error, and digest and innermost place of its
+            traceback; None of what has not, or did so when that was not kept yet.
         undoes: what it undoes, if it is a compensation; then it belongs to no net.
         progress: what the last heartbeat said that was kept, as JSON data.
     """
@@ -116,6 +119,7 @@ class ItemEntry:
     spared: int = 0
     begun: bool = False
     until: int | None = None
+    failure: tuple[str, int, str, str, str] | None = None
     progress: Any = None
     undoes: Completion | None = None
 
@@ -164,3 +168,8 @@ def backoff(retry: Retry, attempt: int, draw: float = 0.0) -> int:
     except OverflowError:
         wait = retry.max
     return round(wait * (1 - retry.jitter * draw))
+
+
+def has_failed_for_good(item: ItemEntry, deadlines: Mapping[int, int]) -> bool:
+    """Whether an item failed and waits for no further attempt, by the deadlines of its case's items."""
+    return item.state is ItemState.FAILED and item.number not in deadlines

@@ -298,6 +298,27 @@ def test_a_net_that_ended_leaves_its_memory_to_what_is_around_it(log: Log) -> No
     assert ["pay/y", "pay/x", "before"] == log.undone
 
 
+def test_an_activation_that_passed_control_is_not_the_scope_of_the_next(log: Log) -> None:
+    """In a loop only what the round that fails has completed is undone; the rounds before are the case's."""
+    tree = payment(join="xor")
+    tree["tasks"][2] |= {"split": "xor"}
+    tree["conditions"] = ["again"]
+    tree["flows"][4]["default"] = True
+    tree["flows"] += [{"from": "wait", "to": "again", "when": "has(data.again)"}, {"from": "again", "to": "pay"}]
+    case = log.case(tree)
+    case.complete_task("pay/z")
+    case.complete_task("wait", {"again": True})
+    case.run()
+    case.start_task("pay/z")
+    case.work_items(state="started")[0].fail("no", error="LookupError")
+    case.run()
+
+    assert (["pay/y", "pay/x"], ["repair"]) == (log.undone, case.enabled)
+    case.cancel()
+    case.run()
+    assert ["pay/y", "pay/x", "pay/y", "pay/x", "before"] == log.undone
+
+
 def test_a_composite_task_with_a_compensation_of_its_own_is_undone_by_that_alone(log: Log) -> None:
     """Once it is complete; while it runs its net's own are what there is."""
     case = log.case(payment(compensate="undo"))

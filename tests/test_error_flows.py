@@ -266,22 +266,28 @@ def test_data_without_a_place_for_the_error_stay_as_they_are() -> None:
 
 
 def test_the_cancellation_set_works_on_either_way() -> None:
-    """A task that completes along an error flow empties its cancellation set like any completion."""
-    tree = order(cancels=["wait"])
+    """A task that completes along an error flow empties its conditions and aborts its tasks like any completion."""
+    tree = order(cancels=["wait", "busy"])
     tree["conditions"] = ["wait"]
-    tree["tasks"] += [{"id": "begin", "split": "and"}, {"id": "other", "manual": True}]
-    tree["tasks"][0]["handler"] = "charge"
+    tree["tasks"][0] = {"id": "charge", "manual": True, "cancels": ["wait", "busy"]}
+    tree["tasks"] += [{"id": "begin", "split": "and"}, {"id": "other", "manual": True}, {"id": "busy", "manual": True}]
     tree["flows"][0] = {"from": "start", "to": "begin"}
     tree["flows"] += [
         {"from": "begin", "to": "wait"},
         {"from": "begin", "to": "charge"},
+        {"from": "begin", "to": "busy"},
         {"from": "wait", "to": "other"},
         {"from": "other", "to": "end"},
+        {"from": "busy", "to": "end"},
     ]
-    with engine_of(tree, CardDeclined()) as engine:
+    with engine_of(tree) as engine:
         case = engine.create_case("order").run()
+        case.start_task("busy")
+        case.start_task("charge")
+        (charge,) = [each for each in case.work_items() if each.path == "charge"]
+        charge.fail("no", error="CardDeclined")
 
-        assert ["apologise"] == case.enabled
+        assert (["apologise"], []) == (case.enabled, case.running)
 
 
 def banks(**multiple: Any) -> dict[str, Any]:

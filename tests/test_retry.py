@@ -72,7 +72,7 @@ def test_a_failed_attempt_is_made_again_when_its_wait_is_over() -> None:
 
 
 def test_after_the_last_attempt_the_item_has_failed() -> None:
-    """The last attempt's error is raised as without a policy, and the case has failed; by hand it is one more attempt."""
+    """The last attempt's error is raised as without a policy, and the case has failed; by hand it has all its attempts again."""
     clock = ManualClock()
     with Engine(clock=clock) as engine:
         engine.register(line({"id": "A", "handler": "work", "retry": POLICY}))
@@ -89,10 +89,10 @@ def test_after_the_last_attempt_the_item_has_failed() -> None:
         assert [1, 2, 3] == [each["attempt"] for each in kinds(case, EventKind.ATTEMPT_FAILED)]
         assert "retry_at" not in kinds(case, EventKind.ATTEMPT_FAILED)[-1]
         assert 1 == case.retry_failed()
-        with pytest.raises(HandlerError, match="not at attempt 4"):
-            case.run()
+        assert ("running", clock.now() + 1_000) == (case.run().state, case.next_due)
         assert 1 == case.retry_failed()
         assert "completed" == case.run().state
+        assert [{"attempts": 3}] == kinds(case, EventKind.ITEM_REPLAYED)
 
 
 def test_one_attempt_is_no_retry() -> None:
@@ -500,7 +500,8 @@ def test_failed_external_work_is_offered_again_after_its_wait() -> None:
     assert 1 == case.retry_failed()
     assert ("running", ["L"]) == (case.state, case.running)
     case.work_item(item.number).fail("no ink")
-    assert {"attempt": 3, "error": "no ink"} == kinds(case, EventKind.ATTEMPT_FAILED)[-1]
+    due = clock.now() + 1_000
+    assert {"attempt": 3, "error": "no ink", "retry_at": due} == kinds(case, EventKind.ATTEMPT_FAILED)[-1]
     assert 1 == case.retry_failed()
     case.complete_task("L")
     assert "completed" == case.state

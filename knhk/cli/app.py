@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from knhk.cli.commands_cases import cancel, cases, event, resume, show, suspend, tick
+from knhk.cli.commands_dead_letters import dead_letters
 from knhk.cli.commands_draw import draw
 from knhk.cli.commands_migrate import migrate
 from knhk.cli.commands_patterns import patterns
@@ -56,6 +57,7 @@ for _command in (
     cases,
     show,
     work,
+    dead_letters,
     event,
     tick,
     resume,

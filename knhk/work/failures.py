@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import PurePath
 from typing import Any, Final
 
 from knhk._attempts import Failure
@@ -26,12 +28,15 @@ def failure_of(error: BaseException, *, draw: float) -> Failure:
         error: the error.
         draw: a number from 0 up to but not 1, drawn by chance.
     """
+    digest, where = trace_of(error)
     return Failure(
         text=told(error),
         kinds=_kinds(type(error)),
         retryable=_asked(error, "retryable") is not False,
         after=_milliseconds(_asked(error, "retry_after")),
         draw=draw,
+        digest=digest,
+        where=where,
     )
 
 
@@ -48,6 +53,24 @@ def shortened(text: str) -> str:
     """Return a text that the journal holds: of bounded length, and without halves of surrogate pairs."""
     whole = text.encode("utf-8", "replace").decode()
     return whole if len(whole) <= LONGEST_REASON else f"{whole[:LONGEST_REASON]}..."
+
+
+def trace_of(error: BaseException) -> tuple[str, str]:
+    """
+    Return a digest of an error's traceback and its innermost place, as ``bank.py:41 charge``; "" where there is none.
+
+    Errors of one type that came the same way through the same code have the same digest.
+    """
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{PurePath(code.co_filename).name}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    if not places:
+        return "", ""
+    whole = "\n".join([type(error).__qualname__, *places])
+    return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()[:16], shortened(places[-1])
 
 
 def raise_first(failures: Sequence[KnhkError]) -> None:
