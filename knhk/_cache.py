@@ -510,7 +510,7 @@ class CaseCache:
             documents += indexed
         resident.still = None
         phase = case.state.phase
-        running = phase is Phase.RUNNING
+        running = phase is Phase.RUNNING or phase is Phase.COMPENSATING
         due = case.next_due() if running else None
         resident.since_snapshot += len(records)
         snapshot = None

@@ -11,9 +11,19 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from knhk._kernel import IDLE, Marking, Net
-from knhk._lower import Kind, NetPlan, Program
+from knhk._kernel import IDLE, Net
+from knhk._lower import Kind, Program
+from knhk._net_instance import Activity, NetInstance, dump_net, load_net
 from knhk._people_state import PeopleRecords, PeopleState
+from knhk._undoing import (
+    Memory,
+    Undoing,
+    UndoingRecords,
+    dump_completions,
+    dump_undoing,
+    load_completions,
+    load_undoing,
+)
 from knhk.errors import JournalError
 from knhk.workitem import ItemEntry, ItemState
 
@@ -51,6 +61,8 @@ class Code(enum.IntEnum):
     DEADLINE_SET = 31
     DEADLINE_CLEARED = 32
     DEADLINE_PASSED = 33
+    UNDOING = 34
+    UNDONE = 35
     ROUTED = 37
     SAVED = 38
     ESCALATION_SET = 39
@@ -65,6 +77,7 @@ class Phase(enum.Enum):
 
     CREATED = "created"
     RUNNING = "running"
+    COMPENSATING = "compensating"
     SUSPENDED = "suspended"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
@@ -82,95 +95,11 @@ class End(enum.IntEnum):
     DETACHED = 4
 
 
-class Activity:
-    """
-    What a started task does: its instances.
-
-    Attributes:
-        open: by instance number (0 where there is one), the work item's or net instance's number.
-        created, completed: instances so far.
-        closed: no instance may be added any more.
-        passed: control has passed on; the open instances run on without effect.
-        elements: what `for_each` gave, by instance.
-    """
-
-    __slots__ = ("closed", "completed", "created", "elements", "open", "passed")
-
-    def __init__(self) -> None:
-        self.open: dict[int, int] = {}
-        self.created = 0
-        self.completed = 0
-        self.closed = False
-        self.passed = False
-        self.elements: list[Any] | None = None
-
-
-class NetInstance:
-    """One running net: its marking, and what the case knows beside it."""
-
-    __slots__ = (
-        "activities",
-        "deadlines",
-        "instance",
-        "marking",
-        "number",
-        "offers",
-        "overdue",
-        "parent",
-        "plan",
-        "task",
-        "timers",
-        "triggers",
-    )
-
-    def __init__(
-        self, number: int, plan: NetPlan, marking: Marking, parent: NetInstance | None, task: int, instance: int
-    ) -> None:
-        self.number = number
-        self.plan = plan
-        self.marking = marking
-        self.parent = parent
-        self.task = task
-        self.instance = instance
-        self.activities: dict[int, Activity] = {}
-        self.offers: dict[int, int] = {}
-        self.timers: dict[int, int] = {}
-        self.deadlines: dict[int, int] = {}
-        self.overdue: dict[int, int] = {}
-        self.triggers: dict[int, int] = {}
-
-    def is_offerable(self, task: int) -> bool:
-        """Whether the task is ready and, if it waits for a trigger, holds one."""
-        if not self.marking.is_ready(task):
-            return False
-        return self.plan.plans[task].task.trigger is None or self.triggers.get(task, 0) > 0
-
-    def is_at_work(self, task: int) -> bool:
-        """Whether the task has started and not yet passed control."""
-        activity = self.activities.get(task)
-        return activity is not None and bool(activity.open) and not activity.passed
-
-    def stop_clock(self, task: int) -> None:
-        """The activation is over whose deadline ran or had passed."""
-        self.deadlines.pop(task, None)
-        self.overdue.pop(task, None)
-
-    def path(self, task: int, instance: int = 0) -> str:
-        """Return the path of a task or instance from the root net: ``S#2/B``."""
-        parts = []
-        net: NetInstance | None = self
-        while net is not None:
-            name = net.plan.tables.tasks[task]
-            parts.append(f"{name}#{instance}" if instance else name)
-            task, instance, net = net.task, net.instance, net.parent
-        return "/".join(reversed(parts))
-
-
 _PHASES: Final = {each.value: each for each in Phase}
 _ITEM_STATES: Final = {each.value: each for each in ItemState}
 
 
-class CaseState(PeopleRecords):
+class CaseState(PeopleRecords, UndoingRecords):
     """
     Everything that a case is, between two records.
 
@@ -181,6 +110,8 @@ class CaseState(PeopleRecords):
         work: started items that wait for their handler, in order.
         people: who did what, and what is known of their work.
         deadlines: by item, in milliseconds since the epoch: when a failed one is tried again, or a started one's claim ends.
+        memory: what has completed and can be undone.
+        undoing: the compensations under way; nothing else happens meanwhile.
     """
 
     __slots__ = (
@@ -188,6 +119,7 @@ class CaseState(PeopleRecords):
         "deadlines",
         "items",
         "kernels",
+        "memory",
         "moved",
         "nets",
         "next_item",
@@ -196,6 +128,7 @@ class CaseState(PeopleRecords):
         "phase",
         "program",
         "touched",
+        "undoing",
         "work",
     )
 
@@ -213,6 +146,8 @@ class CaseState(PeopleRecords):
         self.work: dict[int, None] = {}
         self.deadlines: dict[int, int] = {}
         self.people = PeopleState()
+        self.memory = Memory()
+        self.undoing: Undoing | None = None
 
     def apply(self, record: Record) -> None:
         """Change the state as the record says; raises JournalError where it cannot have happened."""
@@ -252,6 +187,8 @@ class CaseState(PeopleRecords):
 
     def element(self, item: ItemEntry) -> Any:
         """Return what `for_each` gave for this instance, or None."""
+        if item.undoes is not None:
+            return None
         elements = self.nets[item.net].activities[item.task].elements
         return None if elements is None else elements[item.instance - 1]
 
@@ -315,6 +252,8 @@ class CaseState(PeopleRecords):
         instance = self._touch(net)
         activity = instance.activities[task]
         reference = activity.open.pop(k)
+        if self.memory.entries or instance.plan.plans[task].compensation is not None:
+            self._keep_completion(instance, task, k, reference, output)
         if instance.plan.plans[task].kind is Kind.MANUAL:
             self.people.last_by = self.items[reference].by or self.people.last_by
         self._close(instance, task, reference)
@@ -328,6 +267,7 @@ class CaseState(PeopleRecords):
         elif end == End.PASSES_ON:
             activity.passed = True
             instance.stop_clock(task)
+            self.memory.settle(net, task)
             aborts_itself = task in instance.plan.tables.table[task].cancels_tasks
             self._drop_region(instance, task)
             instance.marking.pass_on(task, chosen or ())
@@ -348,6 +288,10 @@ class CaseState(PeopleRecords):
     def _raised(self, net: int, task: int, _: int, position: int, error: dict[str, Any], kept: bool) -> None:
         """The task completes along an error flow, whether it had started or was only enabled."""
         instance = self._touch(net)
+        if self.undoing is not None:
+            self.undoing, self.phase = None, Phase.RUNNING
+            # What had been noticed and not yet followed when the error came is looked at again.
+            self.touched.update(dict.fromkeys(self.nets))
         if kept:
             self.data["error"] = dict(error)
         if instance.marking.status[task] == IDLE:
@@ -360,6 +304,44 @@ class CaseState(PeopleRecords):
         self._drop_activity(instance, task)
         self._drop_region(instance, task)
         instance.marking.complete(task, (position,))
+
+    def _undoing(self, then: list[Any] | None) -> None:
+        """Withdraw a scope, and begin to undo what it completed, last first."""
+        before = self.undoing
+        self.phase = Phase.COMPENSATING
+        if then is None:
+            pending = [] if before is None else before.pending
+            self.undoing = Undoing([*pending, *self.memory.take_all()], None, 0 if before is None else before.item)
+            for number in [number for number in self.items if number != self.undoing.item]:
+                self._drop_item(number)
+            self.nets.clear()
+            self.touched.clear()
+        else:
+            instance = self.nets[then[0]]
+            task = then[1]
+            pending = self.memory.take(self.nets_inside(instance, task), instance.number, task)
+            self._drop_activity(instance, task)
+            self.undoing = Undoing(pending, then)
+        if self.undoing.item == 0:
+            self._undo_next(self.undoing)
+
+    def _undone(self, number: int, output: dict[str, Any] | None) -> None:
+        if output:
+            self.data.update(output)
+        self._drop_item(number)
+        if self.undoing is None:
+            raise ValueError("nothing is being undone")
+        self._undo_next(self.undoing)
+
+    def _undo_next(self, undoing: Undoing) -> None:
+        """Take up the next compensation: each is a work item of its own, whose number is its idempotency key."""
+        undoing.item = 0
+        if undoing.pending:
+            entry = undoing.pending.pop(0)
+            number = undoing.item = self.next_item
+            self.next_item += 1
+            item = self.items[number] = ItemEntry(number, -1, entry.task, 0, ItemState.STARTED, undoes=entry)
+            self._note(item)
 
     def _instance_added(self, net: int, task: int, element: list[Any] | None, by: str) -> None:
         instance = self._touch(net)
@@ -460,6 +442,8 @@ class CaseState(PeopleRecords):
     def _phase(self, phase: str) -> None:
         self.phase = _PHASES[phase]
         if self.phase in (Phase.COMPLETED, Phase.CANCELLED):
+            self.memory.take_all()
+            self.undoing = None
             self.moved.update(dict.fromkeys(self.items))
             self.nets.clear()
             self.items.clear()
@@ -490,7 +474,10 @@ class CaseState(PeopleRecords):
 
     def _note(self, item: ItemEntry) -> None:
         started = item.state is ItemState.STARTED
-        if started or item.state is ItemState.SUSPENDED:
+        if started and item.undoes is not None:
+            self.work[item.number] = None
+            return
+        if item.undoes is None and (started or item.state is ItemState.SUSPENDED):
             plan = self.nets[item.net].plan.plans[item.task]
             if started and plan.kind is Kind.HANDLER:
                 # No list has it, so none has to be told of it.
@@ -505,7 +492,7 @@ class CaseState(PeopleRecords):
         """Somebody has his hands on work that others are kept from, or familiar with, for it."""
         self.people.remember(task, item.by, item.number)
         for other in self.items.values():
-            if task in self.nets[other.net].plan.plans[other.task].separate:
+            if other.undoes is None and task in self.nets[other.net].plan.plans[other.task].separate:
                 self.moved[other.number] = None
 
     def _drop_item(self, number: int) -> None:
@@ -564,6 +551,8 @@ class CaseState(PeopleRecords):
         if activity is None:
             return
         net.stop_clock(task)
+        if self.memory.entries:
+            self.memory.settle(net.number, task)
         for reference in activity.open.values():
             self._close(net, task, reference)
         activity.open.clear()
@@ -576,6 +565,9 @@ class CaseState(PeopleRecords):
         if net.plan.plans[task].kind is not Kind.SUBNET:
             self._drop_item(reference)
             return
+        if self.memory.entries:
+            # What was done was done, although what was around it is gone.
+            self.memory.move(self.nets_inside(net, task, reference), net.number, -1)
         doomed = [reference]
         while doomed:
             child = self.nets.pop(doomed.pop())
@@ -606,8 +598,13 @@ class CaseState(PeopleRecords):
                 if i.spared or i.begun or i.until is not None or i.progress is not None
             ],
             "deadlines": sorted(map(list, self.deadlines.items())),
+            "memory": dump_completions(self.memory.entries),
+            "undoing": dump_undoing(
+                self.undoing,
+                None if self.undoing is None or not self.undoing.item else self.items[self.undoing.item].undoes,
+            ),
             **self.people.dump(),
-            "nets": [_dump_net(net) for net in self.nets.values()],
+            "nets": [dump_net(net) for net in self.nets.values()],
         }
 
     def load(self, tree: dict[str, Any]) -> None:
@@ -626,6 +623,10 @@ class CaseState(PeopleRecords):
             number: ItemEntry(number, net, task, k, ItemState(state), by, attempt)
             for number, net, task, k, state, by, attempt in tree["items"]
         }
+        self.memory.entries = load_completions(tree.get("memory", ()))
+        self.undoing, current = load_undoing(tree.get("undoing"))
+        if self.undoing is not None and current is not None:
+            self.items[self.undoing.item].undoes = current
         # Older snapshots know no deadlines of items, or less of their attempts.
         for number, spared, begun, until, progress in tree.get("attempts", ()):
             item = self.items[number]
@@ -633,56 +634,13 @@ class CaseState(PeopleRecords):
         self.deadlines = dict(tree.get("deadlines", ()))
         self.nets = {}
         for each in tree["nets"]:
-            net = self._load_net(each)
+            net = load_net(self.program, self.kernels, self.nets, each)
             self.nets[net.number] = net
         for item in self.items.values():
             self._note(item)
         self.people.load(tree)
         self.touched = {}
         self.moved.clear()
-
-    def _load_net(self, tree: dict[str, Any]) -> NetInstance:
-        number, kind, parent, task, k = tree["id"]
-        marking = self.kernels[kind].marking()
-        tokens = [0] * len(marking.tokens)
-        status = [IDLE] * len(marking.status)
-        for condition, count in tree["tokens"]:
-            tokens[condition] = count
-        for each, value in tree["status"]:
-            status[each] = value
-        marking.restore(tokens, status, dict(tree["seen"]))
-        net = NetInstance(number, self.program.nets[kind], marking, None if parent < 0 else self.nets[parent], task, k)
-        net.offers = dict(tree["offers"])
-        net.timers = dict(tree["timers"])
-        net.deadlines = dict(tree.get("deadlines", ()))
-        net.overdue = dict(tree.get("overdue", ()))
-        net.triggers = dict(tree["triggers"])
-        for each, created, completed, closed, passed, elements, opened in tree["activities"]:
-            activity = net.activities[each] = Activity()
-            activity.created, activity.completed, activity.closed, activity.passed = created, completed, closed, passed
-            activity.elements = elements
-            activity.open = dict(opened)
-        return net
-
-
-def _dump_net(net: NetInstance) -> dict[str, Any]:
-    marking = net.marking
-    parent = -1 if net.parent is None else net.parent.number
-    return {
-        "id": [net.number, net.plan.number, parent, net.task, net.instance],
-        "tokens": [[c, n] for c, n in enumerate(marking.tokens) if n],
-        "status": [[t, s] for t, s in enumerate(marking.status) if s],
-        "seen": sorted(map(list, marking.seen.items())),
-        "offers": list(map(list, net.offers.items())),
-        "timers": list(map(list, net.timers.items())),
-        "deadlines": list(map(list, net.deadlines.items())),
-        "overdue": list(map(list, net.overdue.items())),
-        "triggers": sorted([t, n] for t, n in net.triggers.items() if n),
-        "activities": [
-            [t, a.created, a.completed, a.closed, a.passed, a.elements, list(map(list, a.open.items()))]
-            for t, a in net.activities.items()
-        ],
-    }
 
 
 _APPLY: dict[int, Callable[..., None]] = {
@@ -714,6 +672,8 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.DEADLINE_SET: CaseState._deadline_set,
     Code.DEADLINE_CLEARED: CaseState._deadline_cleared,
     Code.DEADLINE_PASSED: CaseState._deadline_passed,
+    Code.UNDOING: CaseState._undoing,
+    Code.UNDONE: CaseState._undone,
     Code.ROUTED: CaseState._routed,
     Code.SAVED: CaseState._saved,
     Code.ESCALATION_SET: CaseState._escalation_set,

@@ -10,10 +10,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final
 
-from knhk._case_state import CaseState, Code, End, NetInstance, Phase, Record
+from knhk._case_state import CaseState, Code, End, Phase, Record
 from knhk._decisions import choose, count_instances, end_of_instance, end_of_timer, hold
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, TaskPlan
+from knhk._net_instance import NetInstance
 from knhk._people_rules import first_offer
 from knhk._questions import depth_below, ends_implicitly, locate, waits
 from knhk._schema import Check
@@ -125,10 +126,11 @@ class Course:
         self._log.append(record)
 
     def _command(self, at: int, *states: Phase) -> Undo:
-        if self.state.phase not in states:
+        phase = self.state.phase if self.state.undoing is None else Phase.COMPENSATING
+        if phase not in states:
             names = " or ".join(state.value for state in states)
-            message = f"the case is {self.state.phase.value}; this needs it to be {names}"
-            raise IllegalTransition(message, status=self.state.phase.value, command="", allowed=())
+            message = f"the case is {phase.value}; this needs it to be {names}"
+            raise IllegalTransition(message, status=phase.value, command="", allowed=())
         self._now = at
         self._steps = 0
         return Undo(self)
@@ -174,11 +176,18 @@ class Course:
         }
 
     def path(self, item: ItemEntry) -> str:
-        """Return the item's path from the root net."""
+        """Return the item's path from the root net; that of a compensation is that of what it undoes."""
+        if item.undoes is not None:
+            return item.undoes.path
         return self.state.nets[item.net].path(item.task, item.instance)
 
     def plan(self, item: ItemEntry) -> TaskPlan:
-        """Return the plan of the item's task."""
+        """Return the plan of the item's task; that of a compensation is what its task says of it."""
+        if item.undoes is not None:
+            plan = self._program.nets[item.undoes.kind].plans[item.undoes.task].compensation
+            if plan is None:
+                raise InternalError(f"{item.undoes.path} has no compensation")
+            return plan
         return self.state.nets[item.net].plan.plans[item.task]
 
     def problems(self) -> list[str]:
@@ -237,6 +246,10 @@ class Course:
     def _guard_offers(self) -> bool:
         """Whether a constraint keeps a task from being offered and its error is caught; `knhk._raising` tells."""
 
+    @abstractmethod
+    def _keep_undoing(self) -> None:
+        """Say how the compensations under way stand, and what follows them; `knhk._raising` tells."""
+
     def _merged(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the case's data with this in it; raises DataError where the schema refuses that."""
         merged = {**self.state.data, **data}
@@ -280,8 +293,13 @@ class Course:
     def _drive(self, ready: Sequence[tuple[int, int]] = ()) -> None:
         """Let everything happen that happens by itself, until the case waits or ends."""
         # Each task once, where it was first noticed, as on an express's agenda.
-        agenda = OrderedDict.fromkeys(ready)
         state = self.state
+        if state.undoing is not None:
+            self._keep_undoing()
+            if state.phase not in LIVE or state.undoing is not None:
+                return
+            ready = self._ready_by_itself()
+        agenda = OrderedDict.fromkeys(ready)
         while state.phase in LIVE:
             if state.touched:
                 self._absorb(agenda)
@@ -329,6 +347,8 @@ class Course:
             self._absorb_changes(net, agenda)
             if not net.plan.tables.implicit and (net.marking.has_ended() or net.plan.empty):
                 self._end_net(net)
+                if self.state.undoing is not None:
+                    return
 
     def _absorb_changes(self, net: NetInstance, agenda: OrderedDict[tuple[int, int], None]) -> None:
         plans = net.plan.plans
@@ -393,6 +413,8 @@ class Course:
             elif ends_implicitly(net):
                 self._end_net(net)
                 news = True
+                if self.state.undoing is not None:
+                    break
         return news
 
     def _end_net(self, net: NetInstance) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from knhk._case_state import Activity, End, NetInstance
+from knhk._case_state import End
 from knhk._lower import TaskPlan
+from knhk._net_instance import Activity, NetInstance
 from knhk._plain import plain_data
 from knhk._tables import XOR
 from knhk.errors import ConstraintViolation, DataError

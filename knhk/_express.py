@@ -14,9 +14,10 @@ from typing import Any, Final, Protocol
 import attrs
 
 from knhk import _hot, _kernel
-from knhk._case_state import CaseState, Code, NetInstance, Phase, Record
+from knhk._case_state import CaseState, Code, Phase, Record
 from knhk._kernel import Marking, Net
 from knhk._lower import Kind, NetPlan, TaskPlan
+from knhk._net_instance import NetInstance
 from knhk._tables import XOR
 from knhk.case import Case
 from knhk.errors import CommandError, DataError
@@ -55,7 +56,7 @@ def _kind(plan: TaskPlan) -> int:
     hot = _hot.express
     if not plan.automatic:
         return int(hot.WAITING)
-    limited = plan.errors or plan.requires or plan.ensures
+    limited = plan.errors or plan.requires or plan.ensures or plan.compensation
     own = limited or plan.maps or plan.task.http is not None
     plain = plan.task.multiple is None and not own and not _is_bounded(plan.task)
     if plain and plan.kind in (Kind.ROUTING, Kind.HANDLER):

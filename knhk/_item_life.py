@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from knhk._attempts import Failure, is_retryable, next_attempt, why_no_further
-from knhk._case_state import Code, NetInstance, Phase
+from knhk._case_state import Code, Phase
+from knhk._course import Undo
 from knhk._decisions import mapped
 from knhk._lower import Kind
+from knhk._net_instance import NetInstance
 from knhk._people_rules import check_separate, escalated
 from knhk._questions import Due, given_back, next_due
 from knhk._raising import Raising
@@ -31,11 +33,11 @@ class ItemLife(Raising):
             How many of these there were.
         """
         ran = 0
-        while self.state.phase is Phase.RUNNING:
+        while self.state.phase in (Phase.RUNNING, Phase.COMPENSATING):
             due = self.next_due()
             if due is None or due.at > at:
                 break
-            with self._command(due.at, Phase.RUNNING):
+            with self._command(due.at, Phase.RUNNING, Phase.COMPENSATING):
                 if due.deadline:
                     self._pass_deadline(self.state.nets[due.net], due.task)
                 elif due.escalates:
@@ -50,11 +52,13 @@ class ItemLife(Raising):
 
     def retry_due(self, *, at: int) -> int:
         """Give failed work whose wait is over its next attempt; returns how much there was."""
-        with self._command(at, Phase.RUNNING):
+        with self._command(at, Phase.RUNNING, Phase.COMPENSATING):
+            undoing = self.state.undoing
             waited = [
                 item
                 for due, item in sorted((due, number) for number, due in self.state.deadlines.items())
                 if due <= at and self.state.items[item].state is ItemState.FAILED
+                if undoing is None or item == undoing.item
             ]
             for number in waited:
                 self._come_due(self.state.items[number])
@@ -80,8 +84,13 @@ class ItemLife(Raising):
 
     def complete_item(self, number: int, output: Mapping[str, Any] | None = None, *, at: int, by: str = "") -> None:
         """Complete a work item, by its number; an offered one is started first."""
-        with self._command(at, Phase.RUNNING, Phase.FAILED):
+        with self._on_item(number, at, Phase.RUNNING, Phase.FAILED):
             item = self.item(number)
+            if item.undoes is not None:
+                if (item.state, "complete") not in TRANSITIONS:
+                    raise illegal(self.path(item), item, "complete")
+                self._end_compensation(item, None if output is None else dict(output))
+                return
             net = self.state.nets[item.net]
             self._complete(net, item.task, item.instance, None if output is None else dict(output), by)
 
@@ -126,22 +135,28 @@ class ItemLife(Raising):
         return output if post is None or post.draft is None else {**post.draft, **(output or {})}
 
     def change_item(self, number: int, command: str, *, at: int, by: str | None = None) -> None:
-        """Allocate, offer, suspend, resume, fail or retry a work item, as `knhk.workitem.TRANSITIONS` allows."""
-        with self._command(at, Phase.RUNNING, Phase.FAILED):
+        """
+        Allocate, offer, suspend, resume, fail or retry a work item, as `knhk.workitem.TRANSITIONS` allows.
+
+        A compensation may fail and be retried, and no more.
+        """
+        with self._on_item(number, at, Phase.RUNNING, Phase.FAILED):
             item = self.item(number)
             state = TRANSITIONS.get((item.state, command))
-            if state is None or command in ("start", "complete"):
+            laid_aside = item.undoes is not None and command not in ("fail", "retry")
+            if state is None or laid_aside or command in ("start", "complete"):
                 raise illegal(self.path(item), item, command)
             if command == "fail":
                 self._fail(item, Failure(text=""))
             else:
-                if state in (ItemState.ALLOCATED, ItemState.STARTED):
+                if item.undoes is None and state in (ItemState.ALLOCATED, ItemState.STARTED):
                     check_separate(self.state, item, by or item.by, command)
                 # A handler's attempt is counted when its handler is about to run; external work is begun right here.
                 again = command == "retry" and self.plan(item).kind is Kind.EXTERNAL
                 self._record(Code.ITEM, number, state.value, item.by if by is None else by, item.attempt + again)
-                self._claim(self.state.nets[item.net], item.task)
-            if command == "retry" and self.state.phase is Phase.FAILED:
+                if item.undoes is None:
+                    self._claim(self.state.nets[item.net], item.task)
+            if command == "retry" and self.state.phase is Phase.FAILED and item.undoes is None:
                 self._record(Code.PHASE, Phase.RUNNING.value)
             self._drive()
 
@@ -158,7 +173,7 @@ class ItemLife(Raising):
             Whether it is taken care of: the task's retry policy gives it another attempt, or an error flow takes the error.
             Else the item has failed.
         """
-        with self._command(at, Phase.RUNNING, Phase.FAILED):
+        with self._on_item(number, at, Phase.RUNNING, Phase.FAILED):
             item = self.item(number)
             if (item.state, "fail") not in TRANSITIONS:
                 raise illegal(self.path(item), item, "fail")
@@ -168,7 +183,7 @@ class ItemLife(Raising):
 
     def begin_attempt(self, number: int, *, at: int) -> int:
         """Note that the handler of a started item is about to run; returns which attempt this is, from 1."""
-        with self._command(at, Phase.RUNNING):
+        with self._on_item(number, at, Phase.RUNNING):
             item = self.item(number)
             retry = self.retry(item)
             self._record(Code.ITEM, number, item.state.value, item.by, item.attempt + 1)
@@ -186,23 +201,23 @@ class ItemLife(Raising):
         item = self.item(number)
         why = why_no_further(self.retry(item), item, self._limits)
         if why:
-            with self._command(at, Phase.RUNNING):
+            with self._on_item(number, at, Phase.RUNNING):
                 self._record(Code.ATTEMPT_FAILED, number, why, None)
-                caught = self._raise_failure(item, Failure(text=why, kinds=("CutOff",)))
+                caught = item.undoes is None and self._raise_failure(item, Failure(text=why, kinds=("CutOff",)))
                 self._drive()
             return "" if caught else why
         return ""
 
     def progress(self, number: int, said: Any, *, at: int) -> None:
         """Keep what the handler of a started item said of its progress, for the next attempt if there must be one."""
-        with self._command(at, Phase.RUNNING, Phase.FAILED, Phase.SUSPENDED):
+        with self._command(at, Phase.RUNNING, Phase.FAILED, Phase.SUSPENDED, Phase.COMPENSATING):
             item = self.item(number)
             if item.progress != said:
                 self._record(Code.PROGRESSED, number, said)
 
     def hand_back(self, number: int, *, at: int) -> None:
         """Note that the attempt that was begun is not made after all: it does not count, and another may be begun."""
-        with self._command(at, Phase.RUNNING, Phase.FAILED, Phase.SUSPENDED):
+        with self._command(at, Phase.RUNNING, Phase.FAILED, Phase.SUSPENDED, Phase.COMPENSATING):
             item = self.item(number)
             if item.begun:
                 self._record(Code.ATTEMPTS_SPARED, number, item.spared + 1)
@@ -230,6 +245,8 @@ class ItemLife(Raising):
             DataError: the mapping fails on these data.
         """
         item = self.item(number)
+        if item.undoes is not None:
+            return self.state.data
         net = self.state.nets[item.net]
         mapping = net.plan.plans[item.task].input
         if mapping is None:
@@ -239,6 +256,13 @@ class ItemLife(Raising):
     def next_due(self) -> Due | None:
         """Return what comes due first: a timer whose task could run, a retry, or the end of a claim; None: nothing."""
         return next_due(self.state)
+
+    def _on_item(self, number: int, at: int, *states: Phase) -> Undo:
+        """Begin a command on a work item: on a compensation while those are under way, on another in these states."""
+        item = self.state.items.get(number)
+        if item is not None and item.undoes is not None:
+            states = (Phase.COMPENSATING,)
+        return self._command(at, *states)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -251,7 +275,7 @@ class ItemLife(Raising):
     def _fail(self, item: ItemEntry, failure: Failure) -> None:
         due, why_not = next_attempt(self.retry(item), item, failure, now=self._now)
         self._record(Code.ATTEMPT_FAILED, item.number, f"{failure.text} ({why_not})" if why_not else failure.text, due)
-        if due is None:
+        if due is None and item.undoes is None:
             self._raise_failure(item, failure)
 
     def _come_due(self, item: ItemEntry) -> None:

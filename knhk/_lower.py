@@ -16,6 +16,7 @@ from knhk.expr import Dialect, Expression, compile_expression, equation
 from knhk.spec import (
     END,
     START,
+    Compensate,
     Flow,
     Join,
     Manual,
@@ -99,6 +100,7 @@ class TaskPlan:
             alone, where it is such an equation.
         input, output: the task's mappings, each an expression by name; None: there is none.
         requires, ensures: the constraints on the data before and after.
+        compensation: the work that undoes it, or None.
         guarded: whether they have a say when it starts; where it is offered `requires` has it before.
     """
 
@@ -125,6 +127,7 @@ class TaskPlan:
     requires: Expression | None = None
     ensures: Expression | None = None
     guarded: bool = False
+    compensation: TaskPlan | None = None
 
     @property
     def maps(self) -> bool:
@@ -368,6 +371,7 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         shared_out=shared_out,
         requires=_constraint(task.requires, dialect),
         ensures=_constraint(task.ensures, dialect),
+        compensation=None if task.compensate is None else _compensation(task.id, task.compensate),
         guarded=(task.requires is not None and (automatic or task.timer is not None))
         or (task.ensures is not None and kind is Kind.ROUTING),
         moment=_moment(task, dialect),
@@ -383,6 +387,12 @@ def _moment(task: Task, dialect: Dialect) -> int | Expression | None:
         return None
     text = task.timer.at
     return milliseconds_of(text) if is_moment(text) else compile_expression(text, dialect=dialect)
+
+
+def _compensation(task: str, compensate: Compensate) -> TaskPlan:
+    """Return the plan of a task that no net has: it does what undoes another."""
+    undo = Task(id=task, handler=compensate.handler, retry=compensate.retry, timeout=compensate.timeout)
+    return TaskPlan(task=undo, kind=Kind.HANDLER, automatic=True, branches=(), every_output=())
 
 
 def _key(correlate: Expression) -> tuple[Expression, Expression] | None:

@@ -98,7 +98,10 @@ class _Move:
         dropped = tuple(number for number in self._items if number not in kept)
         deadlines = [each for each in self._tree.get("deadlines", ()) if each[0] in kept]
         attempts = [each for each in self._tree.get("attempts", ()) if each[0] in kept]
-        moved = {"nets": nets, "items": items, "attempts": attempts, "deadlines": deadlines}
+        if self._tree.get("undoing") is not None:
+            self._refuse("", "it undoes what it did; migrate it when that is over")
+        memory = [self._completion(*each) for each in self._tree.get("memory", ())]
+        moved = {"memory": memory, "nets": nets, "items": items, "attempts": attempts, "deadlines": deadlines}
         tree = {**self._tree, **moved, **self._people(kept)}
         return Moved(tree=tree, problems=tuple(self._problems), withdrawn=tuple(self._withdrawn), dropped=dropped)
 
@@ -250,6 +253,18 @@ class _Move:
     def _item(self, item: Sequence[Any]) -> list[Any]:
         number, net, task, *rest = item
         return [number, net, self._still(net, task), *rest]
+
+    def _completion(self, item: int, net: int, via: int, kind: int, task: int, path: str, output: Any) -> list[Any]:
+        """Move what is remembered of completed work: it has to be undone there as well."""
+        old = self._old.nets[kind]
+        name = self._renaming.nets.get(old.name, old.name)
+        new = next((each for each in self._new.nets if each.name == name), None)
+        number = -1 if new is None else new.index.get(self._renaming.task(old.tables.tasks[task]), -1)
+        if new is None or number < 0 or new.plans[number].compensation is None:
+            self._refuse(path, f"it has completed, and version {self._version} has no compensation for it")
+            return [item, net, via, kind, task, path, output]
+        around = self._still(net, via) if via >= 0 and net in self._plans else via
+        return [item, net, around, new.number, number, path, output]
 
     def _still(self, net: int, task: int) -> int:
         """Return the new number of a task, or -1."""

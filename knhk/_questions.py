@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from knhk._case_state import CaseState, NetInstance
+from knhk._case_state import CaseState
 from knhk._lower import Kind
+from knhk._net_instance import NetInstance
 from knhk.errors import UnknownWorkItem
 from knhk.spec import TriggerMode
 from knhk.workitem import ItemEntry, ItemState
@@ -64,6 +65,10 @@ def given_back(state: CaseState, net: NetInstance, task: int, k: int) -> ItemEnt
 
 def next_due(state: CaseState) -> Due | None:
     """Return what comes due first: a timer whose task could run, a retry, or the end of a claim; None: nothing."""
+    undoing = state.undoing
+    if undoing is not None:
+        at = state.deadlines.get(undoing.item)
+        return None if at is None else Due(at, -1, -1, undoing.item)
     due = [
         Due(at, net.number, task)
         for net in state.nets.values()

@@ -17,10 +17,11 @@ from typing import Any
 import attrs
 
 from knhk._attempts import Failure
-from knhk._case_state import CaseState, Code, NetInstance
+from knhk._case_state import CaseState, Code, Phase
 from knhk._course import Course
 from knhk._decisions import hold
 from knhk._lower import Kind, TaskPlan
+from knhk._net_instance import NetInstance
 from knhk.errors import ConstraintViolation, DataError
 from knhk.spec import ANY_ERROR
 from knhk.spec.durations import format_duration
@@ -98,7 +99,7 @@ def _lost(state: CaseState) -> set[tuple[int, bool]]:
     """Return what has failed for good and nobody caught: (item, False), and (net, True) for all nets around it."""
     lost: set[tuple[int, bool]] = set()
     for item in state.items.values():
-        if item.state is ItemState.FAILED and item.number not in state.deadlines:
+        if item.state is ItemState.FAILED and item.number not in state.deadlines and item.undoes is None:
             lost.add((item.number, False))
             net: NetInstance | None = state.nets[item.net]
             while net is not None:
@@ -125,9 +126,12 @@ class Raising(Course):
         if catch is None:
             return False
         error = fault.told()
-        self._record(
-            Code.RAISED, catch.net.number, catch.task, catch.instance, catch.position, error, self._takes(error)
-        )
+        net, task = catch.net, catch.task
+        caught = [net.number, task, catch.instance, catch.position, error, self._takes(error)]
+        if self.state.memory.holds(self.state.nets_inside(net, task), net.number, task):
+            self._record(Code.UNDOING, caught)
+        else:
+            self._record(Code.RAISED, *caught)
         return True
 
     def _pass_deadline(self, net: NetInstance, task: int) -> None:
@@ -178,6 +182,27 @@ class Raising(Course):
     def _raise_violation(self, net: NetInstance, task: int, k: int, error: ConstraintViolation) -> bool:
         kinds = ("ConstraintViolation", "DataError")
         return self._raise(net, task, k, Fault(kinds=kinds, message=str(error), task=net.path(task, k)))
+
+    def _end_compensation(self, item: ItemEntry, output: dict[str, Any] | None) -> None:
+        if output:
+            self._merged(output)
+        self._record(Code.UNDONE, item.number, output)
+        self._drive()
+
+    def _keep_undoing(self) -> None:
+        state, undoing = self.state, self.state.undoing
+        if undoing is None:
+            return
+        if not undoing.item:
+            if undoing.then is None:
+                self._record(Code.PHASE, Phase.CANCELLED.value)
+            else:
+                self._record(Code.RAISED, *undoing.then)
+            return
+        failed = state.items[undoing.item].state is ItemState.FAILED and undoing.item not in state.deadlines
+        phase = Phase.FAILED if failed else Phase.COMPENSATING
+        if phase is not state.phase:
+            self._record(Code.PHASE, phase.value)
 
     def _takes(self, error: dict[str, Any]) -> bool:
         """Whether the schema of the data has a place for an error; where it has none, only the history tells of it."""

@@ -364,9 +364,9 @@ class AsyncCase:
         raise_first(failures)
         return self
 
-    async def cancel(self) -> None:
-        """Remove everything and end the case as cancelled."""
-        await self._threads.call(self._case.cancel)
+    async def cancel(self, *, compensate: bool = True) -> None:
+        """Remove everything and end the case as cancelled, as `RunningCase.cancel`."""
+        await self._threads.call(self._case.cancel, compensate=compensate)
 
     async def suspend(self) -> None:
         """Hold the case until `resume`."""

@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from knhk._case_state import Activity, Code, NetInstance, Phase
+from knhk._case_state import Code, Phase
 from knhk._course import LIVE, Undo
 from knhk._decisions import choose
 from knhk._migration import Moved
+from knhk._net_instance import Activity, NetInstance
 from knhk._people_life import PeopleLife
 from knhk._people_rules import check_separate
 from knhk._questions import given_back, keeps_event, locate
@@ -90,10 +91,24 @@ class Case(PeopleLife):
             if self.state.phase in LIVE:
                 self._drive(self._ready_by_itself())
 
-    def cancel(self, *, at: int) -> None:
-        """Remove everything and end the case as cancelled (pattern 20); not possible once it has completed."""
-        with self._command(at, Phase.CREATED, Phase.RUNNING, Phase.SUSPENDED, Phase.FAILED, Phase.DEADLOCKED):
-            self._record(Code.PHASE, Phase.CANCELLED.value)
+    def cancel(self, *, at: int, compensate: bool = True) -> None:
+        """
+        Remove everything and end the case as cancelled (pattern 20); not possible once it has completed.
+
+        Args:
+            at: now.
+            compensate: whether what has completed is undone first, where its task says how: until then the case is compensating.
+        """
+        anywhere = (Phase.CREATED, Phase.RUNNING, Phase.SUSPENDED, Phase.FAILED, Phase.DEADLOCKED, Phase.COMPENSATING)
+        with self._command(at, *anywhere):
+            undoing = self.state.undoing
+            if compensate and undoing is not None and undoing.then is None:
+                return
+            if compensate and (undoing is not None or self.state.memory.entries):
+                self._record(Code.UNDOING, None)
+                self._keep_undoing()
+            else:
+                self._record(Code.PHASE, Phase.CANCELLED.value)
 
     def suspend(self, *, at: int) -> None:
         """Refuse everything but `resume` and `cancel` until further notice; timers wait."""

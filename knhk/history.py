@@ -25,6 +25,7 @@ _PHASES = {
     Phase.FAILED: EventKind.CASE_FAILED,
     Phase.DEADLOCKED: EventKind.CASE_DEADLOCKED,
     Phase.RUNNING: EventKind.CASE_RESUMED,
+    Phase.COMPENSATING: EventKind.CASE_COMPENSATING,
 }
 
 
@@ -182,6 +183,8 @@ def _item(state: CaseState, record: Record) -> Told:
 
 def _item_path(state: CaseState, number: int) -> str:
     item = state.items[number]
+    if item.undoes is not None:
+        return item.undoes.path
     return state.nets[item.net].path(item.task, item.instance)
 
 
@@ -255,6 +258,18 @@ def _raised(state: CaseState, record: Record) -> Told:
     return EventKind.ERROR_CAUGHT, _path(state, record, k), details
 
 
+def _undoing(state: CaseState, record: Record) -> Told:
+    then = record[1]
+    if then is None:
+        return EventKind.CASE_COMPENSATING, "", {}
+    net, task, k, _, error, _ = then
+    return EventKind.CASE_COMPENSATING, state.nets[net].path(task, k), _without_none(**error)
+
+
+def _undone(state: CaseState, record: Record) -> Told:
+    return EventKind.TASK_COMPENSATED, _item_path(state, record[1]), _without_none(data=record[2])
+
+
 def _migrated(state: CaseState, record: Record) -> Told:
     _, source, target, _, dropped = record
     withdrawn = [_item_path(state, number) for number in dropped]
@@ -306,6 +321,8 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.ATTEMPTS_SPARED: _attempts_spared,
     Code.PROGRESSED: _progressed,
     Code.RAISED: _raised,
+    Code.UNDOING: _undoing,
+    Code.UNDONE: _undone,
     Code.DEADLINE_SET: _deadline_set,
     Code.DEADLINE_CLEARED: _simple(EventKind.DEADLINE_CLEARED),
     Code.DEADLINE_PASSED: _simple(EventKind.DEADLINE_PASSED),

@@ -48,7 +48,7 @@ class RunningCase(CaseWork):
 
     @property
     def state(self) -> str:
-        """created, running, suspended, completed, cancelled, failed or deadlocked."""
+        """created, running, compensating, suspended, completed, cancelled, failed or deadlocked."""
         with self._cache.hold(self.id) as resident:
             return resident.state
 
@@ -213,9 +213,15 @@ class RunningCase(CaseWork):
         raise_first(failures)
         return self
 
-    def cancel(self) -> None:
-        """Remove everything and end the case as cancelled."""
-        self._do(lambda case, at: case.cancel(at=at))
+    def cancel(self, *, compensate: bool = True) -> None:
+        """
+        Remove everything and end the case as cancelled.
+
+        Args:
+            compensate: whether what has completed is undone first, where its task says how (`compensate`).
+                Then the case is compensating until `run`, or a background runner, has done that work.
+        """
+        self._do(lambda case, at: case.cancel(at=at, compensate=compensate))
 
     def suspend(self) -> None:
         """Hold the case until `resume`."""
@@ -302,7 +308,11 @@ class RunningCase(CaseWork):
         """Give every failed item another attempt (made by the next `run`); returns how many there were."""
 
         def retry(case: Case, at: int) -> int:
-            failed = [item.number for item in case.state.items.values() if item.state is ItemState.FAILED]
+            failed = [
+                item.number
+                for item in case.state.items.values()
+                if item.state is ItemState.FAILED and (case.state.undoing is None or item.undoes is not None)
+            ]
             for number in failed:
                 case.change_item(number, "retry", at=at)
             return len(failed)

@@ -63,6 +63,29 @@ def allowed(state: ItemState) -> tuple[str, ...]:
 
 
 @attrs.define
+class Completion:
+    """
+    Work that has completed and can be undone.
+
+    Args:
+        item: the work item's number; 0 for a composite task.
+        net: the running net that it belongs to, which fails with it.
+        via: the task of that net of whose running activation it is part; -1 once that has passed control.
+        kind, task: the number of the net that its task is in, and the task's.
+        path: where it was.
+        output: what it gave, or None.
+    """
+
+    item: int
+    net: int
+    via: int
+    kind: int
+    task: int
+    path: str
+    output: dict[str, Any] | None
+
+
+@attrs.define
 class ItemEntry:
     """
     One piece of work of a case.
@@ -79,6 +102,7 @@ class ItemEntry:
         spared: how many of these attempts count towards no maximum: they were handed back, or a fresh budget was given.
         begun: whether the current attempt was begun and nothing came of it yet.
         until: when all attempts must be over, in milliseconds since the epoch; None: no limit.
+        undoes: what it undoes, if it is a compensation; then it belongs to no net.
         progress: what the last heartbeat said that was kept, as JSON data.
     """
 
@@ -93,6 +117,7 @@ class ItemEntry:
     begun: bool = False
     until: int | None = None
     progress: Any = None
+    undoes: Completion | None = None
 
     @property
     def counted(self) -> int:

@@ -147,6 +147,8 @@ def _failing(draw: st.DrawFn, task: dict[str, Any], targets: list[str], flows: l
     if works and not detached and draw(st.integers(0, 3)) == 0:
         since = draw(st.sampled_from(["enablement", "start"]))
         task["deadline"] = {"after": f"{draw(st.integers(1, 4))}s", "from": since}
+    if works and draw(st.integers(0, 2)) == 0:
+        task["compensate"] = draw(st.sampled_from(["undo", {"handler": "undo", "retry": {"max_attempts": 2}}]))
     for member in ("requires", "ensures"):
         if draw(st.integers(0, 7)) == 0:
             task[member] = "!has(data.x) || data.x != 1"

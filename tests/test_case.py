@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,7 +59,11 @@ def act(pick: Any, case: Case, at: int) -> None:
     path = pick(paths) if paths else "T0"
     output = pick([None, {}, {"x": 0}, {"x": 1}, {"x": 2}, {"list": [1]}, {"list": "none"}])
     numbers = sorted(case.state.items)
-    if action == "complete":
+    if case.state.undoing is not None and action in ("complete", "start"):
+        if pick([False, False, True]):
+            case.begin_attempt(case.state.undoing.item, at=at)
+        case.complete_item(case.state.undoing.item, output, at=at)
+    elif action == "complete":
         case.complete_task(path, output, at=at)
     elif action == "start":
         case.start_task(path, at=at, by=pick(["", "ann"]))
@@ -88,7 +93,7 @@ def act(pick: Any, case: Case, at: int) -> None:
         kinds = pick([(), ("A",), ("B", "A"), ("C",)])
         case.fail_attempt(number, Failure(text="refused", kinds=kinds, draw=pick([0.0, 0.5])), at=at)
     elif action == "case":
-        pick([case.suspend, case.resume, case.start, case.cancel])(at=at)
+        pick([case.suspend, case.resume, case.start, case.cancel, partial(case.cancel, compensate=False)])(at=at)
     else:
         case.complete_task(pick(["", "T9", "T0/T0", "T0#9", "T0#x", "T0#1/T0", "/"]), at=at)
 

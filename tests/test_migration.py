@@ -736,7 +736,7 @@ def test_the_state_has_no_part_that_is_not_moved() -> None:
     case.start(at=0)
     tree = case.state.dump()
 
-    assert {"phase", "data", "next", "items", "attempts", "deadlines", "nets"} == set(tree)
+    assert {"phase", "data", "next", "items", "attempts", "deadlines", "memory", "undoing", "nets"} == set(tree)
     parts = {"id", "tokens", "status", "seen", "offers", "timers", "deadlines", "overdue", "triggers", "activities"}
     assert parts == set(tree["nets"][0])
 

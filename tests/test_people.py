@@ -309,10 +309,24 @@ def test_commands_that_do_not_fit_the_state_are_refused() -> None:
         item.offer(["role:clerk"], by="root")
     with pytest.raises(IllegalTransition, match="cannot allocate work item check: it is started"):
         item.allocate("ben", by="root")
-    with pytest.raises(ValueError, match="not to 'clerk'"):
+    with pytest.raises(knhk.DataError, match="to: an item is offered to role:NAME or participant:NAME, not to 'clerk'"):
         item.offer(["clerk"], by="root")
-    with pytest.raises(ValueError, match="not to 'nobody'"):
+    with pytest.raises(knhk.DataError, match="not to 'nobody'"):
         item.offer([], by="root")
+
+
+def test_work_is_offered_to_somebody_who_is_there() -> None:
+    """An offer to a role that nobody active has, or to somebody who has left, is refused; one of several is enough."""
+    engine, case = begun({"check": {"offer": "participant"}})
+    item = case.work_items()[0]
+    for to in (["role:pilot"], ["participant:gone"], ["participant:zed", "role:pilot"]):
+        with pytest.raises(Forbidden, match="cannot offer check: nobody who is active is (role|participant) "):
+            item.offer(to, by="root")
+    assert case.work_items()[0].state == "unoffered"
+
+    item.offer(["role:pilot", "role:auditor"], by="root")
+
+    assert queues(engine, "dora") == {"offered": ["check"]}
 
 
 def test_work_of_programs_is_not_handed_on() -> None:

@@ -118,8 +118,8 @@ def test_refusals_say_why() -> None:
     assert "'dora' may not start check: it is for role clerk" in refused.stderr
     assert "say who does it" in call("work", "start", item(), code=4).stderr
     assert "say who gets it: --to NAME" in call("work", "allocate", item(), code=2).stderr
-    wrong = call("work", "offer", item(), "--to", "clerk", "--by", "root", code=2)
-    assert "--to: an item is offered to role:NAME or participant:NAME, not to 'clerk'" in wrong.stderr
+    wrong = call("work", "offer", item(), "--to", "clerk", "--by", "root", code=6)
+    assert "to: an item is offered to role:NAME or participant:NAME, not to 'clerk'" in wrong.stderr
     call("work", "complete", item(), "--by", "ann")
     assert "'ann' did check in this case" in call("work", "start", item(), "--by", "ann", code=4).stderr
 

@@ -13,6 +13,7 @@ from knhk.errors import SpecificationError
 from knhk.spec import (
     Allocation,
     CatchUp,
+    Compensate,
     Condition,
     Creation,
     Deadline,
@@ -201,6 +202,14 @@ TASKS = st.builds(
     deadline=optional(st.builds(Deadline, after=DURATIONS, since=st.sampled_from(DeadlineFrom))),
     requires=optional(TEXTS),
     ensures=optional(TEXTS),
+    compensate=optional(
+        st.builds(
+            Compensate,
+            handler=NAMES,
+            retry=optional(st.builds(Retry, max_attempts=INTEGERS)),
+            timeout=optional(DURATIONS),
+        )
+    ),
     replayable=st.booleans(),
     input=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),
     output=optional(st.dictionaries(NAMES, TEXTS, max_size=2)),

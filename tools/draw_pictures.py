@@ -15,7 +15,11 @@ def pictures() -> dict[Path, str]:
     """Return the text of each picture by its file."""
     where = ROOT / "docs" / "how-to"
     order = knhk.Specification.load(ORDER)
-    return {
+    showcases = {
+        file.with_suffix(".svg"): knhk.Specification.load(file).draw()
+        for file in sorted((ROOT / "examples").glob("*/*.yaml"))
+    }
+    return showcases | {
         where / "order-to-cash.svg": order.draw(net=""),
         where / "order-to-cash-case.svg": _waiting(order).draw(),
     }

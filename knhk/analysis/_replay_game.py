@@ -23,9 +23,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from knhk._case_state import Activity, CaseState, Code, End, NetInstance
+from knhk._case_state import CaseState, Code, End
 from knhk._hot import Net
 from knhk._lower import Kind, Program, TaskPlan
+from knhk._net_instance import Activity, NetInstance
 from knhk._tables import OR, OUTPUT
 from knhk.analysis._replay_names import Label, Place, Step
 from knhk.analysis._replay_positions import (

@@ -9,10 +9,11 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from knhk._case_state import Activity, CaseState, End, NetInstance
+from knhk._case_state import CaseState, End
 from knhk._hot import Net
 from knhk._kernel import IDLE
 from knhk._lower import Kind, Program, TaskPlan
+from knhk._net_instance import Activity, NetInstance
 from knhk._tables import AND, OR, PARTIAL, XOR, Tables
 from knhk.analysis._replay_names import Step
 from knhk.spec import Creation, Remaining

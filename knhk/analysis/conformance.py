@@ -29,8 +29,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from knhk._case_state import NetInstance
 from knhk._lower import Kind, Program, lower
+from knhk._net_instance import NetInstance
 from knhk._tables import OUTPUT
 from knhk.analysis._replay_game import Effect, Game
 from knhk.analysis._replay_names import Names, Place

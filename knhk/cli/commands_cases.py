@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -82,13 +83,19 @@ def show(case: str, *, db: str, last: int | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("case")
+@click.option("--no-compensation", is_flag=True, help="Leave what has completed as it is, whatever could undo it.")
 @db_option
 @json_option
-def cancel(case: str, *, db: str, as_json: bool) -> None:
-    """End a case as cancelled, with everything in it."""
+def cancel(case: str, *, no_compensation: bool, db: str, as_json: bool) -> None:
+    """
+    End a case as cancelled, with everything in it.
+
+    What has completed and can be undone is undone first, by the next `knhk tick` with --handlers.
+    """
     with opened(db, as_json=as_json) as session:
         found = session.case(case)
-        move(session, found, found.cancel, as_json=as_json, automatic=False, data=False)
+        command = partial(found.cancel, compensate=not no_compensation)
+        move(session, found, command, as_json=as_json, automatic=False, data=False)
 
 
 @click.command()

@@ -200,14 +200,7 @@ def allocate(case: str, item: str | None, *, db: str, to: str, by: str, as_json:
 @by_option
 def offer(case: str, item: str | None, *, db: str, to: tuple[str, ...], by: str, as_json: bool) -> None:
     """Give allocated work back to all who may do it, or offer it to others."""
-
-    def change(each: WorkItem) -> None:
-        try:
-            each.offer(to or None, by=by)
-        except ValueError as error:
-            raise Failure(f"--to: {error}", USAGE) from error
-
-    _do(case, item, db, change, as_json=as_json)
+    _do(case, item, db, lambda each: each.offer(to or None, by=by), as_json=as_json)
 
 
 @work.command()

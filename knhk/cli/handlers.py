@@ -160,8 +160,11 @@ def asked_for(specification: Specification) -> dict[str, str]:
     found: dict[str, str] = {}
     for net_name, net in specification.nets().items():
         for task in net.tasks:
+            place = f"{task.id} of subnet {net_name}" if net_name else task.id
             if task.handler is not None:
-                found.setdefault(task.handler, f"{task.id} of subnet {net_name}" if net_name else task.id)
+                found.setdefault(task.handler, place)
+            if task.compensate is not None:
+                found.setdefault(task.compensate.handler, place)
     return found
 
 

@@ -23,7 +23,10 @@ _COMPLETIONS = {
     EventKind.TASK_FORCED: "forced to complete",
     EventKind.TASK_CANCELLED: "cancelled",
     EventKind.TASK_WITHDRAWN: "withdrawn",
+    EventKind.ERROR_CAUGHT: "failed",
+    EventKind.TASK_COMPENSATED: "undone",
 }
+_CLOCKS = (EventKind.TIMER_SET, EventKind.DEADLINE_SET)
 _LINE = 88
 _ITEM_COLUMNS = ("item", "task", "state", "by", "who")
 
@@ -52,7 +55,7 @@ def trace_line(entry: Mapping[str, Any]) -> str:
 def event_document(event: Event) -> dict[str, Any]:
     """Return an event for programs; times are UTC."""
     details = dict(event.details)
-    if event.kind is EventKind.TIMER_SET:
+    if event.kind in _CLOCKS:
         details["due"] = utc_time(details["due"])
     return {
         "sequence": event.sequence,
@@ -68,7 +71,7 @@ def say_history(events: Sequence[Event]) -> None:
     rows = []
     for event in events:
         details = dict(event.details)
-        if event.kind is EventKind.TIMER_SET:
+        if event.kind in _CLOCKS:
             details["due"] = local_time(details["due"])
         told = "  ".join(f"{name}={_plain(value)}" for name, value in details.items())
         rows.append((event.sequence, local_time(event.at), event.kind.value, event.path, told))

@@ -37,6 +37,7 @@ from knhk.spec.durations import format_duration, milliseconds
 from knhk.spec.model import (
     END,
     START,
+    Compensate,
     Deadline,
     External,
     Http,
@@ -163,6 +164,14 @@ DeadlineDocument = TypedDict(
 """By when a task must be complete: how long, counted from what."""
 
 
+class CompensateDocument(TypedDict, total=False):
+    """What undoes a task: a handler, and what bounds its attempts."""
+
+    handler: str
+    retry: RetryDocument
+    timeout: Duration
+
+
 class MultipleDocument(TypedDict, total=False):
     """How many instances a task has, and when they are enough."""
 
@@ -263,6 +272,7 @@ class NetBuilder:
         deadline: Duration | Deadline | DeadlineDocument | None = None,
         requires: str | None = None,
         ensures: str | None = None,
+        compensate: str | Compensate | CompensateDocument | None = None,
         replayable: bool = False,
         input: Mapping[str, str] | None = None,  # noqa: A002 - the word of the format
         output: Mapping[str, str] | None = None,
@@ -292,6 +302,7 @@ class NetBuilder:
             deadline: how long after its enablement, or its start, it must be complete.
             requires: what must hold of the data when it becomes enabled.
             ensures: what must hold of the data after its completion.
+            compensate: the handler that undoes it when the case is cancelled, or the task around it fails.
             replayable: the handler has no outside effect.
             input: what its work is given in place of the case's data: expressions by name.
             output: what its result changes in the case's data: expressions by name.
@@ -319,6 +330,7 @@ class NetBuilder:
             "deadline": deadline,
             "requires": requires,
             "ensures": ensures,
+            "compensate": compensate,
             "replayable": replayable or None,
             "input": input,
             "output": output,

@@ -21,6 +21,7 @@ from knhk.spec._manual import manual as _manual
 from knhk.spec.durations import format_duration
 from knhk.spec.model import (
     CatchUp,
+    Compensate,
     Condition,
     Creation,
     Deadline,
@@ -176,6 +177,11 @@ def _retry(reading: Reading, value: object, place: str) -> Any:
     return _make(Retry, reading, value, place, _RETRY)
 
 
+def _compensate(reading: Reading, value: object, place: str) -> Any:
+    tree = {"handler": value} if isinstance(value, str) else value
+    return _make(Compensate, reading, tree, place, _COMPENSATE, "handler")
+
+
 def _count(reading: Reading, value: object, place: str) -> Any:
     return text()(reading, value, place) if isinstance(value, str) else whole(0)(reading, value, place)
 
@@ -199,6 +205,7 @@ def _multiple(reading: Reading, value: object, place: str) -> Any:
     return _make(Multiple, reading, value, place, _MULTIPLE)
 
 
+_COMPENSATE: Members = _same(handler=_NAME, retry=_retry, timeout=duration)
 _MULTIPLE: Members = _same(
     count=_count,
     for_each=text(),
@@ -243,6 +250,7 @@ _TASK: Members = _same(
     deadline=_deadline,
     requires=text(),
     ensures=text(),
+    compensate=_compensate,
     replayable=truth,
     input=_mapping,
     output=_mapping,

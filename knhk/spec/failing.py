@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from knhk.spec.model import DeadlineFrom, Flow, Split, Task
+from knhk.spec.durations import format_duration
+from knhk.spec.model import DeadlineFrom, Flow, Retry, Split, Task
 from knhk.spec.places import shown
 
 
@@ -50,6 +51,27 @@ def deadline_faults(task: Task) -> Iterator[tuple[str, str]]:
         yield "deadline", "a task without work and trigger is complete as soon as it is enabled, or its timer runs"
     elif not _works(task) and task.deadline.since is DeadlineFrom.START:
         yield "deadline.from", "does no work that starts: count from enablement"
+
+
+def compensation_faults(task: Task) -> Iterator[tuple[str, str]]:
+    """Say what is wrong with the compensation of a task."""
+    if task.compensate is None:
+        return
+    if not _works(task):
+        yield "compensate", "it does no work that could be undone"
+    if task.compensate.timeout is not None and task.compensate.timeout <= 0:
+        yield "compensate.timeout", "must be longer than nothing"
+    if task.compensate.retry is not None:
+        yield from ((f"compensate.{member}", message) for member, message in retry_faults(task.compensate.retry))
+
+
+def retry_faults(retry: Retry) -> Iterator[tuple[str, str]]:
+    """Say what is wrong with a retry policy."""
+    if retry.max < retry.initial:
+        longest, initial = format_duration(retry.max), format_duration(retry.initial)
+        yield "retry.max", f"the longest wait, {longest}, is shorter than the initial one, {initial}"
+    if retry.deadline is not None and retry.deadline <= 0:
+        yield "retry.deadline", "must be longer than nothing"
 
 
 def can_fail(task: Task) -> bool:

@@ -234,6 +234,22 @@ class Deadline:
     since: DeadlineFrom = DeadlineFrom.ENABLEMENT
 
 
+@attrs.frozen(kw_only=True)
+class Compensate:
+    """
+    What undoes a task that has completed.
+
+    Args:
+        handler: the name under which the engine finds the Python function.
+        retry: what follows when it raises.
+        timeout: how many milliseconds one attempt may take.
+    """
+
+    handler: str
+    retry: Retry | None = None
+    timeout: int | None = None
+
+
 ANY_ERROR = "*"
 """What an error flow says that takes every error."""
 
@@ -302,6 +318,7 @@ class Task:
         deadline: by when it must be complete.
         requires: what must hold of ``data`` when it becomes enabled.
         ensures: what must hold of ``data`` as they are after its completion.
+        compensate: what undoes it when the case is cancelled, or the task around it fails.
         replayable: the handler has no outside effect, so its result may share the commit of what follows.
         input: what its work is given in place of the case's data: expressions over ``data`` (and ``item``, ``index``) by name.
         output: what its result changes in the case's data: expressions over ``data``, ``output`` (and ``item``, ``index``) by
@@ -330,6 +347,7 @@ class Task:
     deadline: Deadline | None = None
     requires: str | None = None
     ensures: str | None = None
+    compensate: Compensate | None = None
     replayable: bool = False
     input: Mapping[str, str] | None = None
     output: Mapping[str, str] | None = None

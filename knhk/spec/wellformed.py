@@ -27,7 +27,13 @@ from knhk.expr import Dialect, compile_expression
 from knhk.spec._manual import problems as people_problems
 from knhk.spec.document import Draft, read_document, to_document
 from knhk.spec.durations import format_duration
-from knhk.spec.failing import deadline_faults, error_flow_faults, error_split_faults
+from knhk.spec.failing import (
+    compensation_faults,
+    deadline_faults,
+    error_flow_faults,
+    error_split_faults,
+    retry_faults,
+)
 from knhk.spec.model import (
     END,
     START,
@@ -412,13 +418,10 @@ class _NetCheck:
         if task.retry is not None:
             if task.handler is None and task.external is None and task.http is None:
                 yield "retry", "only a task with a handler, a request or external work can be tried again"
-            if task.retry.max < task.retry.initial:
-                longest, initial = format_duration(task.retry.max), format_duration(task.retry.initial)
-                yield "retry.max", f"the longest wait, {longest}, is shorter than the initial one, {initial}"
-            if task.retry.deadline is not None and task.retry.deadline <= 0:
-                yield "retry.deadline", "must be longer than nothing"
+            yield from retry_faults(task.retry)
         yield from self._attempts(task)
         yield from deadline_faults(task)
+        yield from compensation_faults(task)
         if task.replayable and task.handler is None:
             yield "replayable", "is a promise about a handler, and there is none"
         if task.external is not None and task.external.timeout is not None and task.external.timeout <= 0:

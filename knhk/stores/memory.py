@@ -24,7 +24,7 @@ from knhk.errors import (
 )
 from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification
 
-RUNNING: Final = "running"
+WORKING: Final = ("running", "compensating")
 """The state of the cases that have timers and automatic work."""
 
 
@@ -408,7 +408,7 @@ class MemoryStore:
 
     def _index(self, header: CaseHeader) -> None:
         case_id = header.case_id
-        works = header.state == RUNNING and not header.quarantined
+        works = header.state in WORKING and not header.quarantined
         if works and header.due is not None:
             self._due[case_id] = header.due
         elif case_id in self._due:

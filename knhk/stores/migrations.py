@@ -111,7 +111,22 @@ def _add_documents(database: Any) -> None:
         database.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (_create, _add_documents)
+_COMPENSATING: Final = (
+    "DROP INDEX cases_due",
+    "DROP INDEX cases_runnable",
+    """CREATE INDEX cases_due ON cases (due, case_id)
+        WHERE due IS NOT NULL AND state IN ('running', 'compensating') AND quarantined IS NULL""",
+    """CREATE INDEX cases_runnable ON cases (case_id)
+        WHERE runnable AND state IN ('running', 'compensating') AND quarantined IS NULL""",
+)
+
+
+def _let_compensating_cases_work(database: Any) -> None:
+    for statement in _COMPENSATING:
+        database.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (_create, _add_documents, _let_compensating_cases_work)
 """Each takes a `sqlite_utils.Database` inside a transaction; the n-th makes version n."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)

@@ -103,11 +103,11 @@ _LAST_SNAPSHOT: Final = "SELECT version, state FROM snapshots WHERE case_row = ?
 _BATCHES: Final = "SELECT batch FROM journal WHERE case_row = ? AND version > ? ORDER BY version"
 _QUARANTINE: Final = "UPDATE cases SET quarantined = ? WHERE case_id = ? AND quarantined IS NULL"
 _DUE: Final = (
-    "SELECT case_id FROM cases WHERE due IS NOT NULL AND state = 'running' AND quarantined IS NULL AND due <= ?"
+    "SELECT case_id FROM cases WHERE due IS NOT NULL AND state IN ('running', 'compensating') AND quarantined IS NULL AND due <= ?"
     " ORDER BY due, case_id LIMIT ?"
 )
 _RUNNABLE: Final = (
-    "SELECT case_id FROM cases WHERE runnable AND state = 'running' AND quarantined IS NULL AND case_id > ?"
+    "SELECT case_id FROM cases WHERE runnable AND state IN ('running', 'compensating') AND quarantined IS NULL AND case_id > ?"
     " ORDER BY case_id LIMIT ?"
 )
 _PUT_SPECIFICATION: Final = (

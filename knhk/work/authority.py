@@ -14,7 +14,7 @@ from knhk.case import Case
 from knhk.errors import Forbidden
 from knhk.people import Participant, works_for
 from knhk.spec import Privilege
-from knhk.work.people import People
+from knhk.work.people import People, told
 from knhk.workitem import ItemEntry, ItemState
 
 _HELD: Final = (ItemState.ALLOCATED, ItemState.STARTED, ItemState.SUSPENDED, ItemState.FAILED)
@@ -42,11 +42,13 @@ class Request:
         command: which.
         by: who gives it; "" where nobody said.
         to: whom the work goes to; "" where it goes to nobody.
+        audience: whom it is to be offered to, where that is said.
     """
 
     command: str
     by: str
     to: str = ""
+    audience: tuple[str, ...] = ()
 
 
 class Authority:
@@ -74,6 +76,9 @@ class Authority:
         receiver = None
         if request.command in _NAMING:
             receiver = self._known(request.to, request, path, missing="say who gets it (to)")
+        if request.audience and not self._people.anybody(request.audience):
+            message = f"cannot offer {path}: nobody who is active is {told(request.audience)}"
+            raise Forbidden(message, participant=request.by, command=request.command)
         if participant.administrator:
             return
         reason = self._reason(case, item, request, participant)

@@ -143,7 +143,7 @@ class CaseWork:
             case = resident.case
             if case.state.phase is Phase.CREATED:
                 case.start(at=self._cache.clock.now())
-            if case.state.phase is Phase.RUNNING and case.state.deadlines:
+            if case.state.phase in (Phase.RUNNING, Phase.COMPENSATING) and case.state.deadlines:
                 case.retry_due(at=self._cache.clock.now())
             passed_over: dict[int, None] = {}
             held: Held | None = None
@@ -207,9 +207,10 @@ class CaseWork:
                     return None
                 case, item = resident.case, resident.case.state.items.get(job.number)
                 self._keep(resident, job)
-                if item is not None and case.state.phase is Phase.SUSPENDED:
+                frozen = case.state.undoing is not None and item is not None and item.undoes is None
+                if item is not None and (frozen or case.state.phase is Phase.SUSPENDED):
                     case.hand_back(job.number, at=self._cache.clock.now())
-                elif item is not None and case.state.phase in (Phase.RUNNING, Phase.FAILED):
+                elif item is not None and case.state.phase in (Phase.RUNNING, Phase.FAILED, Phase.COMPENSATING):
                     answered = answered or not case.is_retryable(item, failure)
                     if (item.state, "fail") in TRANSITIONS:
                         again = case.fail_attempt(job.number, failure, at=self._cache.clock.now())
@@ -268,6 +269,10 @@ class CaseWork:
 
     def _next_number(self, resident: Resident, passed_over: dict[int, None]) -> int | None:
         state = resident.case.state
+        if state.phase is Phase.COMPENSATING and state.undoing is not None:
+            number = state.undoing.item
+            free = number in state.work and number not in resident.in_flight and number not in passed_over
+            return number if free else None
         if state.phase is not Phase.RUNNING:
             return None
         busy = resident.in_flight
@@ -311,6 +316,7 @@ class CaseWork:
                 refused = error
             work = Work(self.id, case.path(item), number, made, data, case.state.element(item), index)
             work._live = attempt
+            work._undoes = item.undoes
             work._progress = item.progress
             # The case may go on while the handler looks.
             _ = work.data

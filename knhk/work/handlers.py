@@ -7,17 +7,36 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeVar
 
+import attrs
+
 from knhk._hot import WorkFields
 from knhk._plain import plain_data, whole_copy
 from knhk.ports import Chance
 from knhk.spec import Http
 from knhk.work.admission import Admission
 from knhk.work.attempt import Attempt, Watch
+from knhk.workitem import Completion
 
 _LOG = logging.getLogger("knhk.work")
 Output = Mapping[str, Any] | None
 Handler = Callable[["Work"], Output] | Callable[["Work"], Awaitable[Output]]
 _H = TypeVar("_H", bound=Callable[..., Any])
+
+
+@attrs.frozen(kw_only=True)
+class Completed:
+    """
+    Work that has completed and is undone now.
+
+    Args:
+        task: its path.
+        idempotency_key: the key under which it was done; "" for a composite task.
+        output: what it gave.
+    """
+
+    task: str
+    idempotency_key: str
+    output: Mapping[str, Any]
 
 
 class Work(WorkFields):
@@ -30,8 +49,9 @@ class Work(WorkFields):
         item, index: the element and position of a multiple instance, else None.
     """
 
-    __slots__ = ("_live", "_progress")
+    __slots__ = ("_live", "_progress", "_undoes")
     _live: Attempt
+    _undoes: Completion | None
     _progress: Any
 
     def __repr__(self) -> str:
@@ -41,6 +61,15 @@ class Work(WorkFields):
     def idempotency_key(self) -> str:
         """The same for every attempt at this piece of work, and for no other."""
         return f"{self.case_id}:{self._number}"
+
+    @property
+    def compensates(self) -> Completed | None:
+        """What this work undoes, if it is a compensation; else None."""
+        found: Completion | None = getattr(self, "_undoes", None)
+        if found is None:
+            return None
+        key = f"{self.case_id}:{found.item}" if found.item else ""
+        return Completed(task=found.path, idempotency_key=key, output=plain_data(found.output, "the output"))
 
     @property
     def data(self) -> dict[str, Any]:

@@ -64,6 +64,10 @@ class People:
                     if participant.active and not self.hindrance(case, item, participant):
                         yield participant
 
+    def anybody(self, audience: Sequence[str]) -> bool:
+        """Whether there is somebody active among those whom these words stand for."""
+        return any(each.active for word in audience for each in self._audience(word))
+
     def _audience(self, audience: str) -> Iterable[Participant]:
         kind, _, name = audience.partition(":")
         if kind == "participant":

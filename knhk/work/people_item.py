@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from knhk.case import Case
+from knhk.errors import DataError
 from knhk.work.authority import Request
 
 Command = Callable[[Case, int], None]
@@ -34,6 +35,10 @@ class PeopleItem(abc.ABC):
         Args:
             to: whom instead: roles and participants, each as ``role:clerk`` or ``participant:ann``.
             by: who says so: who has it allocated and may give it back, or an administrator.
+
+        Raises:
+            DataError: that is no role and no participant.
+            Forbidden: he may not, or the directory has nobody of that kind.
         """
         if to is None:
             self._ask(Request("offer", by), lambda case, at: case.change_item(self.number, "offer", at=at, by=""))
@@ -42,8 +47,11 @@ class PeopleItem(abc.ABC):
         wrong = [each for each in audience if each.partition(":")[0] not in ("role", "participant")]
         if wrong or not audience:
             message = f"an item is offered to role:NAME or participant:NAME, not to {wrong[0] if wrong else 'nobody'!r}"
-            raise ValueError(message)
-        self._ask(Request("offer", by), lambda case, at: case.route_item(self.number, audience, at=at, filtered=False))
+            raise DataError(message, element="to")
+        self._ask(
+            Request("offer", by, audience=audience),
+            lambda case, at: case.route_item(self.number, audience, at=at, filtered=False),
+        )
 
     def delegate(self, to: str, *, by: str = "") -> None:
         """Hand an allocated item to another participant, who may do it or works for whoever hands it on."""
