@@ -11,7 +11,7 @@ import attrs
 from knhk.spec.durations import parse_iso
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MOMENT: Final = re.compile(r"[0-9]{4}-?[0-9]")
+_MOMENT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REPEAT: Final = re.compile(r"R(-1|[0-9]{0,9})/([^/]+)/([^/]+)")
 
 
