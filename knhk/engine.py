@@ -200,6 +200,11 @@ class Engine:
         return self._clock
 
     @property
+    def store(self) -> Store:
+        """Where the cases are kept."""
+        return self._store
+
+    @property
     def directory(self) -> Directory | None:
         """Who works here, as far as this engine was told."""
         return None if self._cache.people is None else self._cache.people.directory.directory
@@ -428,10 +433,9 @@ class Engine:
         self._store.header(case_id)
         return self._running(case_id)
 
-    def cases(self, *, spec_id: str | None = None, state: str | None = None) -> Iterator[CaseHeader]:
-        """List the cases by ascending id, a page at a time."""
+    def cases(self, *, spec_id: str | None = None, state: str | None = None, after: str = "") -> Iterator[CaseHeader]:
+        """List the cases by ascending id, from behind `after`, a page at a time."""
         self._cache.land()
-        after = ""
         while page := self._store.cases(spec_id=spec_id, state=state, after=after):
             yield from page
             after = page[-1].case_id

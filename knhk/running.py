@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Literal, TypeVar
+
+import attrs
 
 from knhk._attempts import Failure
 from knhk._cache import item_row
@@ -14,7 +17,7 @@ from knhk._lower import Program
 from knhk._migration import Renaming
 from knhk._plain import whole_copy
 from knhk.case import Case
-from knhk.errors import CommandError, KnhkError, MissingExtra
+from knhk.errors import CommandError, ConcurrentUpdate, KnhkError, MissingExtra
 from knhk.events import Event
 from knhk.history import narrate
 from knhk.migration import migrate_case, refuse
@@ -27,6 +30,25 @@ from knhk.work.people_item import PeopleItem
 from knhk.workitem import ItemState
 
 _T = TypeVar("_T")
+
+
+@attrs.frozen(kw_only=True)
+class CaseView:
+    """
+    A case at one moment.
+
+    Args:
+        data: a copy of its data.
+        marking: the tokens of each running net, as `RunningCase.marking`.
+        enabled, running: the paths of what is offered and of what has started.
+        problems: what needs a person's eye.
+    """
+
+    data: dict[str, Any]
+    marking: dict[str, dict[str, int]]
+    enabled: list[str]
+    running: list[str]
+    problems: list[str]
 
 
 class RunningCase(CaseWork):
@@ -94,6 +116,43 @@ class RunningCase(CaseWork):
             return min(times, default=None)
 
         return self._look(earliest)
+
+    def view(self) -> CaseView:
+        """Return the case as it is at one moment."""
+
+        def look(case: Case) -> CaseView:
+            return CaseView(
+                data=whole_copy(case.state.data),
+                marking=case.marking(),
+                enabled=case.enabled(),
+                running=case.running(),
+                problems=case.problems(),
+            )
+
+        return self._look(look)
+
+    @property
+    def version(self) -> int:
+        """The number of the case's commits; every change makes it larger."""
+        with self._cache.hold(self.id) as resident:
+            self._cache.commit(resident)
+            return resident.header.version
+
+    @contextlib.contextmanager
+    def expecting(self, version: int | None) -> Iterator[None]:
+        """
+        Hold the case, at this version (None: at any), so that nobody comes between a look and the command that it led to.
+
+        Raises:
+            ConcurrentUpdate: the case has changed since.
+        """
+        with self._cache.hold(self.id) as resident:
+            if version is not None:
+                self._cache.commit(resident)
+                if resident.header.version != version:
+                    message = f"case {self.id} is at version {resident.header.version}, not {version}: read it again"
+                    raise ConcurrentUpdate(message)
+            yield
 
     def work_items(self, *, state: str | None = None) -> list[WorkItem]:
         """Return the open work items of people and external workers, and failed ones of handlers, by number."""
@@ -394,6 +453,11 @@ class WorkItem(PeopleItem):
             return {} if post is None or post.draft is None else self._plain(post.draft, "the draft")
 
         return self._case._look(saved)
+
+    @property
+    def case(self) -> RunningCase:
+        """The case that it belongs to."""
+        return self._case
 
     def __repr__(self) -> str:
         return f"<work item {self.number} {self.path} {self.state}>"

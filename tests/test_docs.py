@@ -36,7 +36,20 @@ from knhk.spec import _manual, document
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(each for each in DOCS.rglob("*.md") if "_build" not in each.parts)]
-SHOWN_ONLY = ("pip install ", "make ", "python -m venv ", "cd ", "git ", ". .venv/")
+SHOWN_ONLY = (
+    "pip install ",
+    "make ",
+    "python -m venv ",
+    "cd ",
+    "git ",
+    ". .venv/",
+    "knhk serve",
+    "knhk token",
+    "knhk audit",
+    "curl ",
+    "export WORKFLOW_",
+    "  ",
+)
 KNOWN = {
     "python",
     "output",

@@ -14,6 +14,7 @@ from knhk.cli.commands_migrate import migrate
 from knhk.cli.commands_patterns import patterns
 from knhk.cli.commands_replay import replay_log
 from knhk.cli.commands_run import run
+from knhk.cli.commands_serve import audit, config, serve, token
 from knhk.cli.commands_simulate import simulate
 from knhk.cli.commands_verify import verify
 from knhk.cli.commands_work import work
@@ -64,5 +65,9 @@ for _command in (
     suspend,
     cancel,
     migrate,
+    serve,
+    token,
+    config,
+    audit,
 ):
     knhk.add_command(_command)

@@ -1,0 +1,177 @@
+"""``knhk serve``, ``knhk token``, ``knhk config`` and ``knhk audit``: the service and what goes with it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from knhk.cli.failures import NO, USAGE, Failure, reading
+from knhk.cli.options import json_option
+from knhk.cli.output import clean, counted, note, say, say_json, say_table
+from knhk.errors import MissingExtra
+
+
+def _server(name: str) -> Any:
+    """Load a module of the service; raises MissingExtra where its libraries are not installed."""
+    try:
+        return importlib.import_module(f"knhk.server.{name}")
+    except ModuleNotFoundError as error:
+        raise MissingExtra("server", "the service") from error
+
+
+def _configured() -> Any:
+    configuration = _server("configuration")
+    try:
+        loaded = configuration.load(os.environ)
+    except configuration.ConfigurationError as error:
+        raise Failure(str(error), USAGE) from error
+    return loaded
+
+
+@click.command()
+def serve() -> None:
+    """
+    Serve the REST API.
+
+    It is configured by the variables WORKFLOW_*; `knhk config` prints them.
+    Without any key a secret is made in the state directory at the first start; `knhk token` signs with it.
+    SIGTERM ends it in order: not ready first, then what has arrived is answered.
+    """
+    loaded = _configured()
+    serving, observing = _server("serving"), _server("observing")
+    settings = loaded.settings
+    observing.log_as_json(settings.log_level, instance=settings.instance_id, region=settings.region)
+    for warning in loaded.warnings:
+        serving.LOG.warning(warning)
+    configuration = _server("configuration")
+    try:
+        made = serving.make(loaded.settings)
+        server = serving.Server(made)
+    except configuration.ConfigurationError as error:
+        raise Failure(str(error), USAGE) from error
+
+    def ready(port: int) -> None:
+        host = loaded.settings.api_host
+        note(f"serving http://{host}:{port}/api/v1, described at http://{host}:{port}/swagger")
+        note(f"store {clean(loaded.settings.store)}, durability {made.store.durability.value}")
+        if made.made_key is not None:
+            note(f"a new secret is in {clean(str(made.made_key))}; get a token with: knhk token --role admin")
+
+    server.run(ready)
+
+
+@click.command()
+@click.option("--subject", default="developer", show_default=True, help="Who it is for.")
+@click.option("--role", "roles", multiple=True, metavar="ROLE", help="What he may do; may be repeated.")
+@click.option("--tenant", default="default", show_default=True, help="Whose cases he sees.")
+@click.option(
+    "--hours", type=click.FloatRange(min=0, min_open=True), default=12.0, show_default=True, help="How long it counts."
+)
+def token(*, subject: str, roles: tuple[str, ...], tenant: str, hours: float) -> None:
+    """
+    Print a token for development.
+
+    It is signed with the secret of the service that is configured here.
+    """
+    loaded = _configured()
+    identity, rights, configuration, serving = (
+        _server("identity"),
+        _server("rights"),
+        _server("configuration"),
+        _server("serving"),
+    )
+    unknown = sorted(set(roles) - rights.ROLES)
+    if unknown or not roles:
+        names = ", ".join(sorted(rights.ROLES))
+        raise Failure(f"{', '.join(unknown) or 'no role'}: give --role, one of {names}", USAGE)
+    settings = loaded.settings
+    if settings.jwt_algorithm is not configuration.Algorithm.HS256:
+        raise Failure(f"tokens are signed with {settings.jwt_algorithm.value} elsewhere: ask their issuer", USAGE)
+    secret = configuration.secret_of(settings)
+    if not secret:
+        path = Path(settings.state_path) / serving.KEY_FILE
+        with reading(str(path)):
+            secret = path.read_bytes().strip()
+    click.echo(
+        identity.make_token(
+            secret,
+            subject=subject,
+            roles=list(roles),
+            tenant=tenant,
+            seconds=int(hours * 3600),
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+        )
+    )
+
+
+@click.command()
+@json_option
+def config(*, as_json: bool) -> None:
+    """
+    Print every setting of the service.
+
+    Each is shown with where it came from; secrets are masked.
+    """
+    loaded = _configured()
+    rows = loaded.table()
+    if as_json:
+        say_json({name: {"value": value, "from": origin} for name, value, origin in rows})
+        return
+    say_table(("variable", "value", "from"), rows, whole=("variable",))
+    for warning in loaded.warnings:
+        note(clean(warning))
+
+
+@click.group()
+def audit() -> None:
+    """Export or verify the record of calls."""
+
+
+@audit.command("export")
+def export_record() -> None:
+    """Print the record of the configured store as lines of JSON."""
+    loaded = _configured()
+    record, stores = _server("audit"), importlib.import_module("knhk.stores")
+    store = stores.open_store(loaded.settings.store)
+    try:
+        for line in record.AuditLog(store, "export", b"", now=lambda: 0).export():
+            click.echo(line)
+    finally:
+        store.close()
+
+
+@audit.command("verify")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option(
+    "--key", "key_file", type=click.Path(dir_okay=False), help="The file of the key; the state directory's, if none."
+)
+@click.option(
+    "--head", "heads", multiple=True, metavar="WRITER:NUMBER:HASH", help="A head that was kept; may be repeated."
+)
+def verify_record(*, file: str, key_file: str | None, heads: tuple[str, ...]) -> None:
+    """Look for edits, deletions, moves and cut-off ends in an exported record."""
+    record, serving = _server("audit"), _server("serving")
+    path = Path(key_file) if key_file else Path(_configured().settings.state_path) / serving.AUDIT_KEY_FILE
+    with reading(str(path)):
+        key = path.read_bytes().strip()
+    kept = {}
+    for head in heads:
+        writer, _, rest = head.partition(":")
+        number, _, hash_ = rest.partition(":")
+        if not number.isdecimal() or not hash_:
+            raise Failure(f"{head!r} is not WRITER:NUMBER:HASH", USAGE)
+        kept[writer] = (int(number), hash_)
+    with reading(file):
+        lines = sys.stdin.readlines() if file == "-" else Path(file).read_text(encoding="utf-8").splitlines()
+    wrong = record.verify(lines, key, kept=kept)
+    for each in wrong:
+        say(clean(each))
+    if wrong:
+        raise click.exceptions.Exit(NO)
+    say(f"{counted(len(lines), 'line')}, as they were written")

@@ -1,0 +1,314 @@
+"""What the environment says: the variables ``WORKFLOW_*``, each checked, named where it is wrong, and told with its origin."""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import secrets
+import socket
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from knhk.errors import KnhkError
+from knhk.ports import Durability
+
+PREFIX: Final = "WORKFLOW_"
+SHORTEST_SECRET: Final = 32
+"""Bytes that an HS256 secret has at least (RFC 7518, section 3.2)."""
+
+MASK: Final = "********"
+_HIGHEST_PORT: Final = 65_535
+
+
+class ConfigurationError(KnhkError):
+    """The environment cannot be used; every variable that is wrong is named."""
+
+    def __init__(self, findings: list[str]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(["the configuration cannot be used:", *(f"  - {each}" for each in findings)]))
+
+
+class Algorithm(enum.Enum):
+    """How tokens are signed; configured, never taken from a token (RFC 8725, section 3.1)."""
+
+    HS256 = "HS256"
+    RS256 = "RS256"
+    ES256 = "ES256"
+
+
+def _port(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if not 0 <= value <= _HIGHEST_PORT:
+        raise ValueError(f"{attribute.name} must be 0 to {_HIGHEST_PORT}, not {value}")
+
+
+def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if value <= 0:
+        raise ValueError(f"{attribute.name} must be more than 0, not {value}")
+
+
+def instance_name() -> str:
+    """Return a name that no other instance has: host, process and a random part."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@attrs.frozen(kw_only=True)
+class Configuration:
+    """
+    The service's settings; each member is the variable ``WORKFLOW_`` and its name in capitals.
+
+    Args:
+        state_path: a directory for the embedded store, or the address of a store.
+        api_host, api_port: where REST is served; port 0 picks one and prints it.
+        fortune5_enabled: the enterprise profile: auth, audit and rate limit must be on, or off by name.
+        otel_endpoint: where spans are to go; not built, and warned of.
+        audit_enabled, rate_limit_enabled, auth_enabled: false is a warning.
+        spiffe_enabled, multi_region: not built; true refuses the start.
+        trust_domain: checked and shown; used by nothing yet.
+        region: stamped on logs and metrics.
+        instance_id: the name of this instance among those on one store.
+        handlers: modules to import that register handlers, separated by commas.
+        durability: what an acknowledged command survives.
+        jwt_secret, jwt_secret_file: the key of HS256.
+        jwt_public_key_file, jwt_jwks_url: the keys of RS256 and ES256.
+        jwt_algorithm, jwt_issuer, jwt_audience: what a token must say.
+        tls_cert, tls_key, tls_client_ca: not built; given, they refuse the start.
+        rate_limit: requests a second and client.
+        rate_limit_overrides: other rates, as ``tenant/subject=rate`` separated by commas.
+        grpc_port: not built; any but 0 refuses the start.
+        log_level: of the lines on stderr.
+        drain_timeout: seconds that an end may take.
+        insecure: serve without TLS, though with auth, on an address that others reach, without a warning.
+    """
+
+    state_path: str = "/var/lib/workflow-engine"
+    api_host: str = "127.0.0.1"
+    api_port: int = attrs.field(default=8080, validator=_port)
+    fortune5_enabled: bool = False
+    otel_endpoint: str = ""
+    audit_enabled: bool = True
+    rate_limit_enabled: bool = True
+    auth_enabled: bool = True
+    spiffe_enabled: bool = False
+    trust_domain: str = ""
+    multi_region: bool = False
+    region: str = ""
+    instance_id: str = attrs.field(factory=instance_name)
+    handlers: str = ""
+    durability: Durability = Durability.FULL
+    jwt_secret: str = ""
+    jwt_secret_file: str = ""
+    jwt_public_key_file: str = ""
+    jwt_jwks_url: str = ""
+    jwt_algorithm: Algorithm = Algorithm.HS256
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    rate_limit: float = attrs.field(default=100.0, validator=_positive)
+    rate_limit_overrides: str = ""
+    grpc_port: int = attrs.field(default=0, validator=_port)
+    log_level: str = "info"
+    drain_timeout: float = attrs.field(default=30.0, validator=_positive)
+    insecure: bool = False
+
+    @property
+    def store(self) -> str:
+        """The address of the store: as it is written, or a file in the state directory."""
+        if "://" in self.state_path or self.state_path.startswith(("memory:", "log:")):
+            return self.state_path
+        return str(Path(self.state_path) / "knhk.db")
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The rates of the clients that have their own."""
+        pairs = (each.strip().rpartition("=") for each in self.rate_limit_overrides.split(",") if each.strip())
+        return {client: float(rate) for client, _, rate in pairs}
+
+
+_KINDS: Final = typing.get_type_hints(Configuration)
+_TRUTHS: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+_SECRET: Final = frozenset({"jwt_secret"})
+_RATES: Final = re.compile(r"(\s*[^=,\s]+/[^=,\s]+=[0-9]+(\.[0-9]+)?\s*(,|$))*")
+_TRUST_DOMAIN: Final = re.compile(r"spiffe://[a-z0-9][a-z0-9._-]{0,254}")
+_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+@attrs.frozen(kw_only=True)
+class Loaded:
+    """
+    A configuration and how it came about.
+
+    Args:
+        settings: the values.
+        origins: by member, the variable that gave it, or "default".
+        warnings: what is allowed and should be known.
+    """
+
+    settings: Configuration
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Return (variable, value, origin) of every setting, secrets masked."""
+        return [
+            (variable(name), _shown(name, getattr(self.settings, name)), self.origins[name])
+            for name in (each.name for each in attrs.fields(Configuration))
+        ]
+
+
+def variable(name: str) -> str:
+    """Return the name of a setting's variable."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def load(environment: Mapping[str, str]) -> Loaded:
+    """
+    Read the environment.
+
+    Raises:
+        ConfigurationError: a value cannot be used, or values contradict each other; all are named.
+    """
+    names = {variable(each.name): each.name for each in attrs.fields(Configuration)}
+    given = {names[key]: value for key, value in environment.items() if key in names}
+    unknown = sorted(key for key in environment if key.startswith(PREFIX) and key not in names)
+    findings: list[str] = []
+    values: dict[str, Any] = {}
+    for each in attrs.fields(Configuration):
+        if each.name in given:
+            try:
+                values[each.name] = _converted(_KINDS[each.name], given[each.name])
+                if each.validator is not None:
+                    each.validator(None, each, values[each.name])
+            except (ValueError, TypeError) as error:
+                findings.append(f"{variable(each.name)}={_shown(each.name, given[each.name])!r}: {error}")
+    if findings:
+        raise ConfigurationError(findings)
+    settings = Configuration(**values)
+    findings = _contradictions(settings, given)
+    if findings:
+        raise ConfigurationError(findings)
+    return Loaded(
+        settings=settings,
+        origins={name: key if name in given else "default" for key, name in names.items()},
+        warnings=(
+            *(f"{each} is no variable of this service; it has no effect" for each in unknown),
+            *_warnings(settings),
+        ),
+    )
+
+
+def _converted(kind: Any, text: str) -> Any:
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        try:
+            return kind(text.strip().lower() if kind is Durability else text.strip())
+        except ValueError:
+            allowed = ", ".join(each.value for each in kind)
+            raise ValueError(f"must be one of {allowed}") from None
+    if kind in (int, float):
+        try:
+            number = kind(text.strip())
+        except ValueError:
+            raise ValueError(f"must be a {'whole ' if kind is int else ''}number") from None
+        if number != number or number in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN is not itself
+            raise ValueError("must be a finite number")
+        return number
+    if kind is bool:
+        if text.strip().lower() not in _TRUTHS:
+            raise ValueError("must be true or false")
+        return _TRUTHS[text.strip().lower()]
+    return text.strip()
+
+
+def _contradictions(settings: Configuration, given: Mapping[str, str]) -> list[str]:
+    found = []
+    if settings.spiffe_enabled:
+        found.append(f"{variable('spiffe_enabled')}=true: workload identity is not built yet; set it to false")
+    if settings.multi_region:
+        found.append(f"{variable('multi_region')}=true: replication between regions is not built yet; set it to false")
+    if settings.grpc_port:
+        found.append(f"{variable('grpc_port')}={settings.grpc_port}: gRPC is not built yet; leave it at 0")
+    if settings.fortune5_enabled:
+        off = [each for each in ("auth_enabled", "audit_enabled", "rate_limit_enabled") if not getattr(settings, each)]
+        found += [
+            f"{variable(each)}: {variable('fortune5_enabled')}=true needs it on, or off by name"
+            for each in off
+            if each not in given
+        ]
+    if settings.log_level.lower() not in _LEVELS:
+        found.append(f"{variable('log_level')}={settings.log_level!r}: must be one of {', '.join(_LEVELS)}")
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        found.append(f"{variable('tls_cert')} and {variable('tls_key')} go together: give both, or none")
+    if settings.tls_client_ca and not settings.tls_cert:
+        found.append(f"{variable('tls_client_ca')} needs {variable('tls_cert')} and {variable('tls_key')}")
+    if settings.trust_domain and not _TRUST_DOMAIN.fullmatch(settings.trust_domain):
+        found.append(f"{variable('trust_domain')}={settings.trust_domain!r}: must be spiffe:// and a domain")
+    for name in ("jwt_secret_file", "jwt_public_key_file", "tls_cert", "tls_key", "tls_client_ca"):
+        path = getattr(settings, name)
+        if path and not Path(path).is_file():
+            found.append(f"{variable(name)}={path!r}: there is no such file")
+    if settings.tls_cert and not found:
+        found.append(f"{variable('tls_cert')}: TLS is not built yet; put a proxy with TLS in front")
+    if not found:
+        found += _key_findings(settings)
+    if not _RATES.fullmatch(settings.rate_limit_overrides) or not all(settings.rates.values()):
+        found.append(f"{variable('rate_limit_overrides')}: must be tenant/subject=rate, separated by commas")
+    return found
+
+
+def _key_findings(settings: Configuration) -> list[str]:
+    symmetric = settings.jwt_algorithm is Algorithm.HS256
+    keys = [
+        each
+        for each in ("jwt_secret", "jwt_secret_file", "jwt_public_key_file", "jwt_jwks_url")
+        if getattr(settings, each)
+    ]
+    if len(keys) > 1:
+        return [f"{' and '.join(map(variable, keys))}: one key is used, give one of them"]
+    if not keys:
+        return []
+    if symmetric != keys[0].startswith("jwt_secret"):
+        needed = "a secret" if symmetric else "a public key"
+        return [f"{variable(keys[0])}: {variable('jwt_algorithm')}={settings.jwt_algorithm.value} needs {needed}"]
+    if symmetric and len(secret_of(settings)) < SHORTEST_SECRET:
+        return [f"{variable(keys[0])}: the secret has {len(secret_of(settings))} bytes; it needs {SHORTEST_SECRET}"]
+    return []
+
+
+def secret_of(settings: Configuration) -> bytes:
+    """Return the configured HS256 secret, or nothing."""
+    if settings.jwt_secret_file:
+        return Path(settings.jwt_secret_file).read_bytes().strip()
+    return settings.jwt_secret.encode()
+
+
+def _warnings(settings: Configuration) -> list[str]:
+    off = [each for each in ("auth_enabled", "audit_enabled", "rate_limit_enabled") if not getattr(settings, each)]
+    warnings = [f"{variable(each)}=false: anybody can do what it would stop" for each in off]
+    if settings.otel_endpoint:
+        warnings.append(f"{variable('otel_endpoint')}: spans are not sent yet; it has no effect")
+    local = settings.api_host in {"127.0.0.1", "::1", "localhost"}
+    if settings.auth_enabled and not settings.tls_cert and not local and not settings.insecure:
+        warnings.append(
+            f"tokens travel in the clear on {settings.api_host}: set {variable('tls_cert')} and {variable('tls_key')}, or put a "
+            f"proxy with TLS in front and say {variable('insecure')}=true"
+        )
+    return warnings
+
+
+def _shown(name: str, value: Any) -> str:
+    if name in _SECRET:
+        return MASK if value else ""
+    if isinstance(value, enum.Enum):
+        return str(value.value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)

@@ -1,0 +1,272 @@
+"""From the configuration to an open port and back: what is made, in which order it is opened, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import attrs
+from waitress.server import BaseWSGIServer, create_server
+
+from knhk.engine import SystemClock
+from knhk.ports import Store
+from knhk.server.audit import AuditLog
+from knhk.server.background import Background
+from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
+from knhk.server.framing import Channel
+from knhk.server.health import Health
+from knhk.server.identity import verifier_of
+from knhk.server.observing import Figures
+from knhk.server.rates import Rates
+from knhk.server.rest import MOST_BYTES, Gate, application
+from knhk.server.service import Service
+from knhk.server.tenants import Tenants
+from knhk.stores import open_store
+
+LOG: Final = logging.getLogger("knhk.server")
+KEY_FILE: Final = "jwt-secret"
+AUDIT_KEY_FILE: Final = "audit-key"
+_THREADS: Final = 16
+_CONNECTIONS: Final = 1_000
+_IDLE: Final = 30
+
+
+@attrs.define
+class Application:
+    """
+    Everything that serves, made and not yet listening.
+
+    Attributes:
+        wsgi: the application.
+        made_key: the file of a key that was made just now, or None.
+    """
+
+    settings: Configuration
+    store: Store
+    service: Service
+    tenants: Tenants
+    audit: AuditLog | None
+    health: Health
+    figures: Figures
+    background: Background
+    wsgi: Any
+    made_key: Path | None
+
+    def start(self) -> None:
+        """Begin what goes on in the background: the record is sealed, automatic work is done."""
+        if self.audit is not None:
+            self.audit.start()
+        self.background.start()
+
+    def close(self, patience: float = 30.0) -> None:
+        """End in order: nothing new, what runs ends, the record is sealed, the store is given back."""
+        self.health.draining = True
+        end = time.monotonic() + patience
+        self.background.stop(patience)
+        closing = threading.Thread(target=self.service.close, daemon=True)
+        closing.start()
+        closing.join(max(end - time.monotonic(), 0.0))
+        if self.audit is not None:
+            self.audit.stop()
+        self.health.close()
+        self.store.close()
+
+
+def package_version() -> str:
+    """Return the version of the package, without what marks a development of it."""
+    return metadata.version("knhk").partition(".dev")[0]
+
+
+def make(settings: Configuration, *, store: Store | None = None) -> Application:
+    """
+    Make everything that the configuration asks for.
+
+    Raises:
+        ConfigurationError: a file or module that it names cannot be used.
+        StoreError: the store cannot be opened.
+    """
+    directory = _state_directory(settings)
+    opened = open_store(settings.store, durability=settings.durability.value) if store is None else store
+    try:
+        return _made(settings, opened, directory)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _made(settings: Configuration, store: Store, directory: Path | None) -> Application:
+    clock = SystemClock()
+    secret, made = _secret(settings, directory)
+    audit_key = _own_key(directory, AUDIT_KEY_FILE)[0]
+    audit = AuditLog(store, settings.instance_id, audit_key, now=clock.now) if settings.audit_enabled else None
+    try:
+        tenants = Tenants(store, [each.strip() for each in settings.handlers.split(",") if each.strip()], clock=clock)
+    except ImportError as error:
+        raise ConfigurationError([f"{variable('handlers')}={settings.handlers!r}: {error}"]) from error
+    try:
+        verifier = verifier_of(settings, secret) if settings.auth_enabled else None
+    except (ValueError, OSError) as error:
+        raise ConfigurationError([f"{variable('jwt_public_key_file')}: {error}"]) from error
+    told = {"instance": settings.instance_id, "region": settings.region}
+    figures = Figures(**told)
+    off = {
+        "auth": variable("auth_enabled"),
+        "audit": variable("audit_enabled"),
+        "rate-limit": variable("rate_limit_enabled"),
+    }
+    switched = (settings.auth_enabled, settings.audit_enabled, settings.rate_limit_enabled)
+    service = Service(tenants, audit, audit_key)
+    background = Background(tenants, clock)
+    health = Health(
+        store,
+        audit,
+        background,
+        version=package_version(),
+        switched_off={
+            **{name: f"{key} is false" for (name, key), on in zip(off.items(), switched, strict=True) if not on},
+            **(
+                {"workload-identity": f"not built; {settings.trust_domain} is not used"}
+                if settings.trust_domain
+                else {}
+            ),
+        },
+        told={name: value for name, value in told.items() if value},
+        seconds=time.monotonic,
+    )
+    rates = Rates(settings.rate_limit, settings.rates) if settings.rate_limit_enabled else None
+    gate = Gate(service, verifier, rates, audit, figures, clock.now, region=settings.region)
+    return Application(
+        settings=settings,
+        store=store,
+        service=service,
+        tenants=tenants,
+        audit=audit,
+        health=health,
+        figures=figures,
+        background=background,
+        wsgi=application(gate, health, version=package_version()),
+        made_key=made,
+    )
+
+
+def _state_directory(settings: Configuration) -> Path | None:
+    """Make the state directory, for nobody else's eyes; None where the store is elsewhere."""
+    if settings.store == settings.state_path:
+        return None
+    directory = Path(settings.state_path)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError([f"{variable('state_path')}={settings.state_path!r}: {error.strerror}"]) from error
+    return directory
+
+
+def _secret(settings: Configuration, directory: Path | None) -> tuple[bytes, Path | None]:
+    """Return the key of HS256: the configured one, else one of our own, made when it is first needed."""
+    if not settings.auth_enabled or settings.jwt_algorithm is not Algorithm.HS256:
+        if settings.auth_enabled and not settings.jwt_public_key_file and not settings.jwt_jwks_url:
+            raise ConfigurationError(
+                [f"{variable('jwt_algorithm')}={settings.jwt_algorithm.value} needs {variable('jwt_public_key_file')}"]
+            )
+        return b"", None
+    configured = secret_of(settings)
+    return (configured, None) if configured else _own_key(directory, KEY_FILE)
+
+
+def _own_key(directory: Path | None, name: str) -> tuple[bytes, Path | None]:
+    """Return a key kept in the state directory, and its file where it was made just now."""
+    if directory is None:
+        return secrets.token_hex(32).encode(), None
+    path = directory / name
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes().strip(), None
+    key = secrets.token_hex(32).encode()
+    with os.fdopen(file, "wb") as opened:
+        opened.write(key + b"\n")
+        opened.flush()
+        os.fsync(opened.fileno())
+    return key, path
+
+
+class Server:
+    """
+    Plain HTTP (waitress), with explicit limits.
+
+    Args:
+        made: what serves.
+    """
+
+    def __init__(self, made: Application) -> None:
+        self._made = made
+        settings = made.settings
+        try:
+            family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+            self._socket = socket.create_server((settings.api_host, settings.api_port), family=family, backlog=1024)
+        except OSError as error:
+            where = f"{settings.api_host}:{settings.api_port}"
+            names = f"{variable('api_host')}, {variable('api_port')}"
+            raise ConfigurationError([f"{names}: cannot listen on {where}: {error.strerror}"]) from error
+        self.port: int = self._socket.getsockname()[1]
+        self._server = create_server(
+            made.wsgi,
+            sockets=[self._socket],
+            threads=_THREADS,
+            connection_limit=_CONNECTIONS,
+            channel_timeout=_IDLE,
+            cleanup_interval=5,
+            max_request_body_size=MOST_BYTES,
+            max_request_header_size=65_536,
+            ident=None,
+            clear_untrusted_proxy_headers=True,
+            expose_tracebacks=False,
+        )
+        # One socket, one server.
+        assert isinstance(self._server, BaseWSGIServer)
+        self._server.channel_class = Channel
+        self._over = threading.Event()
+
+    def run(self, ready: Callable[[int], None]) -> None:
+        """Serve until SIGTERM or SIGINT, then end in order."""
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._end)
+        self._made.start()
+        serving = threading.Thread(target=self._server.run, name="knhk-http", daemon=True)
+        serving.start()
+        ready(self.port)
+        while not self._over.wait(0.2):
+            if not serving.is_alive():
+                break
+        self._drain(serving)
+
+    def _end(self, _: int, __: FrameType | None) -> None:
+        self._made.health.draining = True
+        self._made.service.polls.end()
+        self._over.set()
+
+    def _drain(self, serving: threading.Thread) -> None:
+        """Tell balancers that we end, answer what has arrived, and close."""
+        begun = time.monotonic()
+        patience = self._made.settings.drain_timeout
+        self._made.health.draining = True
+        # A balancer looks every few seconds; until then requests still come, and are answered.
+        while time.monotonic() - begun < min(1.0, patience / 4) or (
+            self._server.task_dispatcher.active_count and time.monotonic() - begun < patience
+        ):
+            time.sleep(0.05)
+        self._server.close()
+        self._server.task_dispatcher.shutdown(timeout=max(1, int(patience - (time.monotonic() - begun))))
+        serving.join(1.0)
+        self._made.close(max(0.1, patience - (time.monotonic() - begun)))
+        LOG.info("ended", extra={"seconds": round(time.monotonic() - begun, 3)})

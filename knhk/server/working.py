@@ -1,0 +1,129 @@
+"""What workers elsewhere and dead letters are asked for, of one engine; `knhk.server.service` says whose."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from knhk.engine import Engine
+from knhk.server import shapes
+from knhk.work.claims import LEASE, Claim
+from knhk.work.dead_letters import DeadLetter
+
+MOST_POLLS: Final = 6
+"""Calls that wait for work at once, each with a thread; further ones are answered at once."""
+
+_LOOK: Final = 1.0
+
+
+class Polls:
+    """Lets a bounded number of calls wait for work, until the instance ends."""
+
+    def __init__(self) -> None:
+        self._places = threading.BoundedSemaphore(MOST_POLLS)
+        self._over = threading.Event()
+
+    def end(self) -> None:
+        """Let nobody wait any more."""
+        self._over.set()
+
+    def poll(self, claim: Callable[[float], list[Claim]], seconds: float) -> list[Claim]:
+        """Claim, and wait so long for something to claim, where there is a place to wait in."""
+        claims = claim(0.0)
+        if claims or seconds <= 0 or not self._places.acquire(blocking=False):
+            return claims
+        try:
+            end = time.monotonic() + seconds
+            while not claims and not self._over.is_set() and (left := end - time.monotonic()) > 0:
+                claims = claim(min(left, _LOOK))
+        finally:
+            self._places.release()
+        return claims
+
+
+def claim_work(engine: Engine, polls: Polls, body: shapes.ClaimWork, worker: str) -> shapes.Page:
+    """Take external work under a lease."""
+
+    def claim(wait: float) -> list[Claim]:
+        return engine.external.claim(
+            body.topics,
+            worker=worker,
+            max=body.max,
+            lease=_span(body.lease),
+            wait=_whole(wait) if wait else None,
+        )
+
+    return shapes.Page(items=[_claim(each) for each in polls.poll(claim, body.wait)], next=None)
+
+
+def fail_work(engine: Engine, work: str, body: shapes.FailWork) -> shapes.Failed:
+    """Say that claimed work has failed."""
+    after = _whole(body.retry_after) if body.retry_after else None
+    handled = engine.external.fail(
+        work, body.token, body.reason, error=body.error, retry_after=after, retryable=body.retryable
+    )
+    return shapes.Failed(handled=handled)
+
+
+def extend_work(engine: Engine, work: str, body: shapes.ExtendWork) -> shapes.Extended:
+    """Keep claimed work for longer."""
+    return shapes.Extended(deadline=_time(engine.external.extend(work, body.token, _span(body.lease))))
+
+
+def list_letters(engine: Engine, wanted: Mapping[str, str | None], *, limit: int, after: str) -> shapes.Page:
+    """List work that has failed for good."""
+    case, _, number = after.rpartition(":")
+    place = after if case and number.isdecimal() and len(number) <= 12 else ""
+    found = engine.dead_letters.list(**wanted, after=place, limit=limit + 1)
+    items = [_letter(each) for each in found[:limit]]
+    return shapes.Page(items=items, next=items[-1].id if len(found) > limit else None)
+
+
+def _span(seconds: float | None) -> str | timedelta:
+    return LEASE if seconds is None else _whole(seconds)
+
+
+def _whole(seconds: float) -> timedelta:
+    """Return a span of time, at least a millisecond, which is what the engine counts in."""
+    return timedelta(milliseconds=max(1, round(seconds * 1000)))
+
+
+def _time(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _claim(claim: Claim) -> shapes.Claim:
+    return shapes.Claim(
+        id=claim.id,
+        token=claim.token,
+        case_id=claim.case_id,
+        number=claim.number,
+        path=claim.path,
+        topic=claim.topic,
+        worker=claim.worker,
+        attempt=claim.attempt,
+        deadline=_time(claim.deadline),
+        data=claim.data,
+        item=claim.item,
+        index=claim.index,
+    )
+
+
+def _letter(letter: DeadLetter) -> shapes.DeadLetter:
+    return shapes.DeadLetter(
+        id=letter.id,
+        case_id=letter.case_id,
+        number=letter.number,
+        path=letter.path,
+        spec_id=letter.spec_id,
+        spec_version=letter.spec_version,
+        handler=letter.handler,
+        topic=letter.topic,
+        reason=letter.reason,
+        error=letter.error,
+        at=None if letter.at is None else _time(letter.at),
+        attempts=letter.attempts,
+    )
