@@ -49,20 +49,30 @@ def serve() -> None:
     for warning in loaded.warnings:
         serving.LOG.warning(warning)
     configuration = _server("configuration")
+    secure = bool(settings.tls_cert)
     try:
-        made = serving.make(loaded.settings)
-        server = serving.Server(made)
+        made = serving.make(settings)
+        if secure:
+            # It is made again in the process that serves; here it was to be seen that it can be.
+            made.close()
+        server = None if secure else serving.Server(made)
     except configuration.ConfigurationError as error:
         raise Failure(str(error), USAGE) from error
 
     def ready(port: int) -> None:
-        host = loaded.settings.api_host
-        note(f"serving http://{host}:{port}/api/v1, described at http://{host}:{port}/swagger")
+        address = f"{'https' if secure else 'http'}://{settings.api_host}:{port}"
+        note(f"serving {address}/api/v1, described at {address}/swagger")
         note(f"store {clean(loaded.settings.store)}, durability {made.store.durability.value}")
         if made.made_key is not None:
             note(f"a new secret is in {clean(str(made.made_key))}; get a token with: knhk token --role admin")
 
-    server.run(ready)
+    if server is not None:
+        server.run(ready)
+        return
+    try:
+        _server("secure").SecureServer(settings, ready).run()
+    except configuration.ConfigurationError as error:
+        raise Failure(str(error), USAGE) from error
 
 
 @click.command()
