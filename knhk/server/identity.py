@@ -288,7 +288,10 @@ def verifier_of(settings: Configuration, secret: bytes) -> Verifier:
 
 def _public_key(pem: bytes, algorithm: Algorithm) -> Any:
     algorithms = jwt.algorithms.get_default_algorithms()
-    key = algorithms[algorithm.value].prepare_key(pem)
+    try:
+        key = algorithms[algorithm.value].prepare_key(pem)
+    except (jwt.PyJWTError, TypeError) as error:
+        raise ValueError(f"the file has no public key of {algorithm.value}") from error
     if hasattr(key, "private_numbers"):
         raise ValueError("the file has a private key: the service needs the public one")
     return key
