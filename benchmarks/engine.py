@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.measure import Benchmark, Figure, Scale, loop_nanoseconds, spread
 from benchmarks.nets import line, ring
 from knhk import Engine, Specification
-from knhk._cache import compile_specification
+from knhk._compiled import compile_specification
 from knhk.case import Case
 
 ROOT = Path(__file__).resolve().parent.parent

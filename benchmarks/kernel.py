@@ -20,7 +20,7 @@ from benchmarks.calibration import calibrate
 from benchmarks.measure import Benchmark, Figure, Scale, absent, sample, spread
 from benchmarks.nets import chains, ring
 from knhk import Specification, _hot, _kernel
-from knhk._cache import compile_specification
+from knhk._compiled import compile_specification
 from knhk._kernel import Marking
 from knhk._tables import AND, XOR, Tables, TaskTable, build_tables
 

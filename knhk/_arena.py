@@ -16,7 +16,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final
 
-from knhk._case_state import CaseState, Code, Phase
+from knhk._case_state import CaseState
+from knhk._codes import Code, Phase
 from knhk._schema import Check
 from knhk.case import Case
 from knhk.journal import json_bytes

@@ -17,27 +17,25 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import attrs
 
-from knhk import _hot, _kernel
+from knhk import _hot
 from knhk._arena import Arena, Rows, Still
-from knhk._case_state import Code, Phase
+from knhk._codes import Code, Phase
 from knhk._commits import batches_of, check_whole, commits_of, worklist_of
-from knhk._express import Journey, depart, express_net, set_out, terms
+from knhk._compiled import Compiled, compile_specification
+from knhk._express import Journey, depart, set_out, terms
 from knhk._kernel import Net
-from knhk._lower import Program, lower
 from knhk._migration import Moved, Renaming, move
 from knhk._plain import plain_data
 from knhk._resident import Resident
-from knhk._schema import Check, compile_schema
 from knhk.case import Case
 from knhk.errors import (
     CommandError,
     DataError,
     JournalError,
-    KnhkError,
     Problem,
     QuarantinedCase,
     UnknownSpecification,
@@ -67,59 +65,6 @@ _CREATION: Final = Code.CREATED
 
 HOT: Final = 1_000
 """Cases that stay as they are when nobody uses them any more; what was used longer ago is packed."""
-
-
-@attrs.frozen
-class Compiled:
-    """
-    A registered specification, ready to run.
-
-    Args:
-        program: the specification, compiled.
-        kernels: a kernel for each of its nets.
-        check: of its data, where it has a schema.
-        express: what an express needs to know of its root net (`knhk._express`), or None.
-    """
-
-    program: Program
-    kernels: tuple[Net, ...]
-    check: Check | None = None
-    express: Any = None
-
-
-Kernel = Literal["auto", "reference", "compiled"]
-
-
-def choose_kernel(name: Kernel) -> type[Net]:
-    """
-    Return the class of nets of a kernel: ``auto`` is the compiled one where it was built.
-
-    Raises:
-        KnhkError: the compiled kernel is asked for by name and was not built.
-    """
-    if name == "compiled" and not _hot.COMPILED:
-        message = (
-            "the compiled kernel was not built: install a C compiler and the Python headers, and install KNHK again"
-        )
-        raise KnhkError(message)
-    return _kernel.Net if name == "reference" else _hot.Net
-
-
-def compile_specification(
-    specification: Specification,
-    *,
-    dialect: Dialect = "subset",
-    kernel: type[Net] = _hot.Net,
-    or_join_budget: int | None = None,
-    express: bool = True,
-) -> Compiled:
-    """Compile a well-formed specification; `express` False lets the driver do all its work."""
-    program = lower(specification, dialect=dialect)
-    check = None if specification.data is None else compile_schema(specification.data)
-    kernels = tuple(kernel(each.tables, or_join_budget=or_join_budget) for each in program.nets)
-    # Data that must fit a schema are looked at by the driver, with every result.
-    net = express_net(program.nets[0], kernels[0]) if check is None and express else None
-    return Compiled(program, kernels, check, net)
 
 
 class CaseCache:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from knhk._attempts import Failure
-from knhk._case_state import Code, End, Phase
+from knhk._codes import Code, End, Phase
 from knhk._decisions import choose
 from knhk._item_life import illegal
 from knhk._lower import Kind

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from knhk._case_state import Record
+from knhk._codes import Record
 from knhk._lower import Kind
 from knhk._people_rules import audience_of, details_of
 from knhk.case import Case

@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final
 
-from knhk._case_state import CaseState, Code, End, Phase, Record
+from knhk._case_state import CaseState
+from knhk._codes import Code, End, Phase, Record
 from knhk._decisions import choose, count_instances, end_of_instance, end_of_timer, hold
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, TaskPlan

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from knhk._case_state import End
+from knhk._codes import End
 from knhk._lower import TaskPlan
 from knhk._net_instance import Activity, NetInstance
 from knhk._plain import plain_data

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 import attrs
 
 from knhk import _hot, _kernel
-from knhk._case_state import CaseState, Code, Phase, Record
+from knhk._case_state import CaseState
+from knhk._codes import Code, Phase, Record
 from knhk._kernel import Marking, Net
 from knhk._lower import Kind, NetPlan, TaskPlan
 from knhk._net_instance import NetInstance

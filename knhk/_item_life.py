@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from knhk._attempts import Failure, is_retryable, next_attempt, why_no_further
-from knhk._case_state import Code, Phase
+from knhk._codes import Code, Phase
 from knhk._course import Undo
 from knhk._decisions import mapped
 from knhk._lower import Kind

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from knhk._case_state import Code, Phase
+from knhk._codes import Code, Phase
 from knhk._item_life import ItemLife, illegal
 from knhk._lower import Kind
 from knhk._people_rules import check_separate

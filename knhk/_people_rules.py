@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from knhk._case_state import CaseState, Code, Record
+from knhk._case_state import CaseState
+from knhk._codes import Code, Record
 from knhk._net_instance import NetInstance
 from knhk.errors import DataError, Forbidden
 from knhk.spec import Escalation, Initiator, Manual, Unless

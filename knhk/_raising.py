@@ -17,7 +17,8 @@ from typing import Any
 import attrs
 
 from knhk._attempts import Failure
-from knhk._case_state import CaseState, Code, Phase
+from knhk._case_state import CaseState
+from knhk._codes import Code, Phase
 from knhk._course import Course
 from knhk._decisions import hold
 from knhk._lower import Kind, TaskPlan

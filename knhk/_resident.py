@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import attrs
 
 from knhk._arena import Arena, Still
-from knhk._case_state import Phase
+from knhk._codes import Phase
 from knhk._express import Journey
 from knhk.case import Case
 from knhk.errors import InternalError

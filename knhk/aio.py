@@ -14,7 +14,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Literal, Self, TypeVar
 
-from knhk._cache import HOT, Kernel
+from knhk._cache import HOT
+from knhk._compiled import Kernel
 from knhk.engine import Engine, Registration
 from knhk.errors import (
     CommandError,

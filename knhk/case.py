@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from knhk._case_state import Code, Phase
 from knhk._claiming import Claiming
+from knhk._codes import Code, Phase
 from knhk._course import LIVE, Undo
 from knhk._decisions import choose
 from knhk._migration import Moved

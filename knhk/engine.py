@@ -21,7 +21,8 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from knhk._cache import HOT, CaseCache, Compiled, Kernel, choose_kernel
+from knhk._cache import HOT, CaseCache
+from knhk._compiled import Compiled, Kernel, choose_kernel
 from knhk._migration import Renaming
 from knhk._schema import schema_problems
 from knhk.analysis.soundness import AT_REGISTRATION, judge

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from knhk._case_state import CaseState, Code, End, Phase, Record
+from knhk._case_state import CaseState
+from knhk._codes import Code, End, Phase, Record
 from knhk._kernel import Net
 from knhk._lower import Program
 from knhk.errors import JournalError

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from knhk._case_state import Code, Record
+from knhk._codes import Code, Record
 from knhk._hot import dump_tree
 from knhk.errors import JournalError
 

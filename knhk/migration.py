@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
-from knhk._cache import CaseCache, Compiled
-from knhk._case_state import Phase
+from knhk._cache import CaseCache
+from knhk._codes import Phase
+from knhk._compiled import Compiled
 from knhk._migration import Renaming
 from knhk.errors import ConcurrentUpdate, KnhkError, MigrationRefused, Problem
 from knhk.ports import CaseHeader, Durability

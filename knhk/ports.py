@@ -45,7 +45,7 @@ class CaseHeader:
     Args:
         case_id: its id.
         spec_id, spec_version: the registered specification it runs.
-        state: `knhk._case_state.Phase` by value.
+        state: `knhk._codes.Phase` by value.
         due: the earliest timer, in milliseconds since the epoch, or None.
         runnable: whether automatic work waits to be done.
         version: the number of its commits; compare-and-swap is on this.

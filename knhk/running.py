@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 from knhk._attempts import Failure
-from knhk._case_state import Phase
+from knhk._codes import Phase
 from knhk._commits import item_row
 from knhk._kernel import Net
 from knhk._lower import Program

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from knhk import Engine, Limits, Specification, _arena, _hot
 from knhk._arena import Arena, Rows
-from knhk._cache import compile_specification
+from knhk._compiled import compile_specification
 from knhk.case import Case
 from knhk.errors import IllegalTransition, StoreUnavailable
 from knhk.patterns import patterns

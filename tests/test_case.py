@@ -15,7 +15,7 @@ from nets import SMALL, compiled, fresh, specifications
 
 from knhk import _hot
 from knhk._attempts import Failure
-from knhk._case_state import Code, Phase
+from knhk._codes import Code, Phase
 from knhk._kernel import Net
 from knhk._lower import Program
 from knhk.case import Case

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from knhk import Engine
-from knhk._case_state import Code
+from knhk._codes import Code
 from knhk.journal import decode_batch
 
 KILLS = 50

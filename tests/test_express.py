@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from knhk import Engine, Specification, _hot
-from knhk._case_state import Code, End
+from knhk._codes import Code, End
 from knhk.limits import Limits
 from knhk.errors import CommandError, DataError, HandlerError, KnhkError, SpecificationError
 from knhk.stores.memory import MemoryStore

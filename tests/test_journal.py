@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knhk._case_state import Code
+from knhk._codes import Code
 from knhk.errors import DataError, JournalError
 from knhk._plain import plain_data
 from knhk.journal import VERSION, decode_batch, decode_snapshot, encode_batch, encode_snapshot

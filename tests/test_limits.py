@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from knhk._case_state import Phase
+from knhk._codes import Phase
 from knhk._kernel import Net
 from knhk._lower import lower
 from knhk.case import Case

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, event, given, note, settings
 from hypothesis import strategies as st
 
-from knhk._case_state import Phase
+from knhk._codes import Phase
 from knhk._lower import Kind, Program
 from knhk.analysis import replay
 from knhk.case import Case

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from knhk.ports import Store
-from knhk._cache import Kernel
+from knhk._compiled import Kernel
 from knhk.stores import open_store
 from knhk.testing import scenarios
 from knhk.testing.scenarios import Player, ScenarioFailure

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from knhk import Engine, MissingExtra, Specification
-from knhk._cache import compile_specification
+from knhk._compiled import compile_specification
 from knhk._schema import compile_schema, schema_problems
 from knhk.case import Case
 from knhk.errors import DataError, HandlerError, SpecificationError

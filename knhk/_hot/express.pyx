@@ -23,7 +23,7 @@ from knhk.errors import LimitExceeded
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object o)
 
-cdef enum:  # of journal records: `knhk._case_state.Code`
+cdef enum:  # of journal records: `knhk._codes.Code`
     R_FIRED = 3
     R_BEGUN = 4
     R_FINISHED = 5

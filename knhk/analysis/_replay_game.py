@@ -23,7 +23,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from knhk._case_state import CaseState, Code, End
+from knhk._case_state import CaseState
+from knhk._codes import Code, End
 from knhk._hot import Net
 from knhk._lower import Kind, Program, TaskPlan
 from knhk._net_instance import Activity, NetInstance

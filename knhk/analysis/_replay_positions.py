@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from knhk._case_state import CaseState, End
+from knhk._case_state import CaseState
+from knhk._codes import End
 from knhk._hot import Net
 from knhk._kernel import IDLE
 from knhk._lower import Kind, Program, TaskPlan

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from knhk._cache import compile_specification
+from knhk._compiled import compile_specification
 from knhk._kernel import Net
 from knhk._lower import Kind, NetPlan, TaskPlan
 from knhk._tables import XOR

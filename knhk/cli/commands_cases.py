@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from knhk._case_state import Phase
+from knhk._codes import Phase
 from knhk.cli.driving import drive, move, tell_failure
 from knhk.cli.failures import NO
 from knhk.cli.handlers import Handlers, asked_for

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from knhk._cache import Kernel, choose_kernel
+from knhk._compiled import Kernel, choose_kernel
 from knhk.engine import Engine
 from knhk.errors import CommandError, DataError, KnhkError
 from knhk.ports import Store

@@ -11,7 +11,7 @@ import attrs
 
 from knhk import _hot
 from knhk._cache import CaseCache
-from knhk._case_state import Phase
+from knhk._codes import Phase
 from knhk._resident import Resident
 from knhk.case import Case
 from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, KnhkError, LimitExceeded

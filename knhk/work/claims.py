@@ -20,7 +20,7 @@ import attrs
 
 from knhk._attempts import Failure
 from knhk._cache import CaseCache
-from knhk._case_state import Phase
+from knhk._codes import Phase
 from knhk._resident import Resident
 from knhk.case import Case
 from knhk.errors import (

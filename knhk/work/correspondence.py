@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 import attrs
 
 from knhk._cache import CaseCache
-from knhk._case_state import Phase
+from knhk._codes import Phase
 from knhk._lower import Program, TaskPlan
 from knhk._questions import keeps_event
 from knhk.case import Case

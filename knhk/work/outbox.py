@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 import attrs
 
-from knhk._case_state import CaseState, Record
+from knhk._case_state import CaseState
+from knhk._codes import Record
 from knhk._kernel import Net
 from knhk._lower import Program
 from knhk.case import Case

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from knhk._case_state import Phase
+from knhk._codes import Phase
 from knhk._lower import Kind
 from knhk._people_rules import ANYONE, audience_of, demands, kept_from
 from knhk.case import Case
