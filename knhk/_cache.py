@@ -22,14 +22,13 @@ from typing import Any, Final, Literal
 import attrs
 
 from knhk import _hot, _kernel
-from knhk._arena import Arena, Rows
+from knhk._arena import Arena, Rows, Still
 from knhk._case_state import Code, Phase
-from knhk._commits import batches_of, check_whole, commits_of
+from knhk._commits import batches_of, check_whole, commits_of, worklist_of
 from knhk._express import Journey, depart, express_net, set_out, terms
 from knhk._kernel import Net
-from knhk._lower import Kind, Program, lower
+from knhk._lower import Program, lower
 from knhk._migration import Moved, Renaming, move
-from knhk._people_rules import audience_of, details_of
 from knhk._plain import plain_data
 from knhk._resident import Resident
 from knhk._schema import Check, compile_schema
@@ -47,12 +46,12 @@ from knhk.expr import Dialect
 from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
 from knhk.people import Directory
-from knhk.ports import CaseHeader, Clock, Commit, Document, ItemRow, Store
+from knhk.ports import CaseHeader, Clock, Commit, Document, Store
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
 from knhk.work.authority import Authority
 from knhk.work.correlation import reindex
-from knhk.work.failed_rows import failed_details, is_dead, may_have_row
+from knhk.work.failed_rows import is_dead
 from knhk.work.handlers import Work
 from knhk.work.offers import Offers
 from knhk.work.outbox import Outbox
@@ -300,6 +299,15 @@ class CaseCache:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
         return _Hold(self, case_id)
 
+    def glance(self, case_id: str) -> Still | None:
+        """Return what a case is that stands still, without waiting for whoever has it; None where that takes a hold."""
+        with self._lock:
+            resident = self._residents.get(case_id)
+            if resident is None or resident.journey is not None:
+                return None
+            self._residents.move_to_end(case_id)
+            return resident.untouched
+
     def pin(self, case_id: str) -> Resident:
         """Return the case and keep it in memory until `unpin`."""
         with self._lock:
@@ -383,16 +391,20 @@ class CaseCache:
         journey = resident.journey
         if journey is None:
             return True
-        resident.journey = None
-        self._travelling.discard(resident)
         now = self.clock.now()
         # A snapshot, and what subscribers are told, are made of a case.
         short = resident.since_snapshot + len(journey.log) < SNAPSHOT_EVERY
-        if outcome == _hot.express.ENDED and short and now < self.outbox.look_at:
-            data = journey.end()
-            if data is not None:
+        data = journey.end() if outcome == _hot.express.ENDED and short and now < self.outbox.look_at else None
+        if data is not None:
+            try:
                 self._end(resident, journey, data, now)
-                return True
+            finally:
+                # Only now, so that nobody who glances at it finds it where it began.
+                resident.journey = None
+                self._travelling.discard(resident)
+            return True
+        resident.journey = None
+        self._travelling.discard(resident)
         good = journey.arrive(outcome, at=now)
         if self._forgetful or outcome != _hot.express.STOPPED:
             self.commit(resident, cuts=journey.express.cuts)
@@ -556,7 +568,7 @@ class CaseCache:
             version = resident.header.version + len(batches)
             snapshot = encode_snapshot({"version": version, "state": case.snapshot()})
             resident.since_snapshot = 0
-        rows, closed = _worklist(resident.header.case_id, case) if case.state.moved else ((), ())
+        rows, closed = worklist_of(resident.header.case_id, case) if case.state.moved else ((), ())
         if phase is Phase.COMPLETED or phase is Phase.CANCELLED:
             case.drop_records()
         return commits_of(
@@ -726,38 +738,3 @@ class _Hold:
     def __exit__(self, *error: object) -> None:
         self._resident.lock.release()
         self._cache.unpin(self._resident)
-
-
-def _worklist(case_id: str, case: Case) -> tuple[tuple[ItemRow, ...], tuple[int, ...]]:
-    """Return the worklist rows that the case's last records changed, and the numbers of those that went."""
-    rows: list[ItemRow] = []
-    closed: list[int] = []
-    for number in sorted(case.state.moved):
-        item = case.state.items.get(number)
-        if item is None:
-            closed.append(number)
-        elif case.plan(item).kind is not Kind.HANDLER or is_dead(case, item):
-            rows.append(item_row(case_id, case, number))
-        elif may_have_row(item):
-            closed.append(number)
-    case.state.moved.clear()
-    return tuple(rows), tuple(closed)
-
-
-def item_row(case_id: str, case: Case, number: int) -> ItemRow:
-    """Return an open item as the worklist shows it."""
-    item = case.state.items[number]
-    task = case.plan(item).task
-    offered = item.state is ItemState.OFFERED
-    details = {} if task.manual is None else details_of(case.state, item)
-    return ItemRow(
-        case_id=case_id,
-        number=number,
-        path=case.path(item),
-        state=item.state.value,
-        by=item.by,
-        roles=() if task.manual is None else task.manual.roles,
-        topic="" if task.external is None else task.external.topic,
-        audience=audience_of(case.state, item) if offered and task.manual is not None else (),
-        details={**details, **failed_details(case, item)} if is_dead(case, item) else details,
-    )

@@ -1,4 +1,4 @@
-"""What a step of a case is for a store: its records as batches, and these as commits."""
+"""What a step of a case is for a store: its records as batches, these as commits, and what the worklist shows of it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from typing import Any
 import attrs
 
 from knhk._case_state import Record
+from knhk._lower import Kind
+from knhk._people_rules import audience_of, details_of
+from knhk.case import Case
 from knhk.errors import JournalError
 from knhk.journal import encode_batch
 from knhk.ports import CaseHeader, Commit, Document, ItemRow, StoredCase
+from knhk.work.failed_rows import failed_details, is_dead, may_have_row
+from knhk.workitem import ItemState
 
 
 def batches_of(records: Sequence[Record], taken: int, cuts: Sequence[tuple[int, int]], now: int) -> list[bytes]:
@@ -78,3 +83,38 @@ def check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:
             f"the history has {len(stored.batches)} commits behind {since}, its header says {stored.header.version}"
         )
         raise JournalError(message)
+
+
+def worklist_of(case_id: str, case: Case) -> tuple[tuple[ItemRow, ...], tuple[int, ...]]:
+    """Return the worklist rows that the case's last records changed, and the numbers of those that went."""
+    rows: list[ItemRow] = []
+    closed: list[int] = []
+    for number in sorted(case.state.moved):
+        item = case.state.items.get(number)
+        if item is None:
+            closed.append(number)
+        elif case.plan(item).kind is not Kind.HANDLER or is_dead(case, item):
+            rows.append(item_row(case_id, case, number))
+        elif may_have_row(item):
+            closed.append(number)
+    case.state.moved.clear()
+    return tuple(rows), tuple(closed)
+
+
+def item_row(case_id: str, case: Case, number: int) -> ItemRow:
+    """Return an open item as the worklist shows it."""
+    item = case.state.items[number]
+    task = case.plan(item).task
+    offered = item.state is ItemState.OFFERED
+    details = {} if task.manual is None else details_of(case.state, item)
+    return ItemRow(
+        case_id=case_id,
+        number=number,
+        path=case.path(item),
+        state=item.state.value,
+        by=item.by,
+        roles=() if task.manual is None else task.manual.roles,
+        topic="" if task.external is None else task.external.topic,
+        audience=audience_of(case.state, item) if offered and task.manual is not None else (),
+        details={**details, **failed_details(case, item)} if is_dead(case, item) else details,
+    )

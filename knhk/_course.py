@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from knhk._case_state import CaseState, Code, End, Phase, Record
-from knhk._decisions import choose, count_instances, end_of_instance, hold
+from knhk._decisions import choose, count_instances, end_of_instance, end_of_timer, hold
 from knhk._kernel import Net
 from knhk._lower import Kind, Program, TaskPlan
 from knhk._net_instance import NetInstance
@@ -384,7 +384,7 @@ class Course:
         if not waits and due is not None:
             self._record(Code.TIMER_CLEARED, net.number, task)
         elif waits and due is None:
-            self._record(Code.TIMER_SET, net.number, task, self._now + (net.plan.plans[task].task.timer or 0))
+            self._record(Code.TIMER_SET, net.number, task, end_of_timer(net, task, self.state.data, self._now))
         elif due is not None and due <= self._now and net.marking.is_ready(task):
             agenda[net.number, task] = None
 

@@ -16,6 +16,10 @@ from knhk._tables import XOR
 from knhk.errors import ConstraintViolation, DataError
 from knhk.expr import Expression
 from knhk.spec import Remaining
+from knhk.spec.repeats import milliseconds_of
+
+_LATEST = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
 
 
 def end_of_instance(net: NetInstance, task: int, activity: Activity, data: dict[str, Any]) -> End:
@@ -65,6 +69,26 @@ def choose(net: NetInstance, task: int, data: dict[str, Any]) -> tuple[int, ...]
         message = "no predicate of the split holds and it has no default: nothing has happened"
         raise DataError(message, element=net.path(task), value=None)
     return tuple(chosen)
+
+
+def end_of_timer(net: NetInstance, task: int, data: dict[str, Any], now: int) -> int:
+    """Decide when a timer that begins now ends, in milliseconds since the epoch; a time that has passed is due at once."""
+    plan = net.plan.plans[task]
+    if isinstance(plan.task.timer, int):
+        return now + plan.task.timer
+    if not isinstance(plan.moment, Expression):
+        return plan.moment or now
+    path = net.path(task)
+    value = plan.moment.evaluate({"data": data}, path)
+    if isinstance(value, str):
+        try:
+            value = milliseconds_of(value)
+        except (ValueError, OverflowError) as error:
+            raise DataError(f"is no time: {error}", expression=plan.moment.text, element=path, value=value) from error
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LATEST:
+        text = "is no time: ISO 8601 text with an offset, or milliseconds since the epoch"
+        raise DataError(text, expression=plan.moment.text, element=path, value=value)
+    return value
 
 
 def count_instances(net: NetInstance, task: int, plan: TaskPlan, data: dict[str, Any]) -> tuple[int, list[Any] | None]:

@@ -20,6 +20,7 @@ from knhk.spec import (
     Flow,
     Join,
     Manual,
+    Moment,
     Net,
     PartialJoin,
     Remaining,
@@ -29,6 +30,7 @@ from knhk.spec import (
     Termination,
 )
 from knhk.spec.model import mapping_variables
+from knhk.spec.repeats import is_moment, milliseconds_of
 
 _JOINS = {Join.AND: AND, Join.XOR: XOR, Join.OR: OR}
 _SPLITS = {Split.AND: AND, Split.XOR: XOR, Split.OR: OR}
@@ -93,6 +95,7 @@ class TaskPlan:
         separate: ids of the tasks that whoever does this one must not have done, both ways round.
         remembered: whether it matters later who did it.
         shared_out: whether its instances are offered, each for itself, instead of started together.
+        moment: when its timer ends, where that is a time: milliseconds since the epoch, or an expression.
         correlate: the predicate of its trigger over data and event; `key` are its sides over the data alone and over the event
             alone, where it is such an equation.
         input, output: the task's mappings, each an expression by name; None: there is none.
@@ -116,6 +119,7 @@ class TaskPlan:
     separate: frozenset[str] = frozenset()
     remembered: bool = False
     shared_out: bool = False
+    moment: int | Expression | None = None
     correlate: Expression | None = None
     key: tuple[Expression, Expression] | None = None
     input: Mapping[str, Expression] | None = None
@@ -370,11 +374,19 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         compensation=None if task.compensate is None else _compensation(task.id, task.compensate),
         guarded=(task.requires is not None and (automatic or task.timer is not None))
         or (task.ensures is not None and kind is Kind.ROUTING),
+        moment=_moment(task, dialect),
         correlate=correlate,
         key=None if correlate is None else _key(correlate),
         input=_compiled(task.input, given, dialect),
         output=_compiled(task.output, gives, dialect),
     )
+
+
+def _moment(task: Task, dialect: Dialect) -> int | Expression | None:
+    if not isinstance(task.timer, Moment):
+        return None
+    text = task.timer.at
+    return milliseconds_of(text) if is_moment(text) else compile_expression(text, dialect=dialect)
 
 
 def _compensation(task: str, compensate: Compensate) -> TaskPlan:

@@ -81,6 +81,11 @@ class Resident:
         """The case's data: read them, never change them."""
         return self._still()[1] if self._case is None else self._case.state.data
 
+    @property
+    def untouched(self) -> Still | None:
+        """What the case is, where nobody has needed it since it was created, unpacked or brought to its end by express."""
+        return self.still if self._case is None else None
+
     def first_data(self) -> dict[str, Any] | None:
         """Return the data of a case that was created and of which nothing has been needed since; None for any other."""
         still = self.still

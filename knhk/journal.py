@@ -28,7 +28,7 @@ _SEED: Final = zlib.crc32(bytes([VERSION]))
 
 def encode_batch(at: int, records: Sequence[Record]) -> bytes:
     """Return the bytes of what one command wrote at this time."""
-    return _seal([at, records])
+    return _seal((at, records))
 
 
 def decode_batch(data: bytes) -> tuple[int, list[Record]]:

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 from knhk._attempts import Failure
-from knhk._cache import item_row
 from knhk._case_state import Phase
+from knhk._commits import item_row
 from knhk._kernel import Net
 from knhk._lower import Program
 from knhk._migration import Renaming
@@ -71,12 +71,18 @@ class RunningCase(CaseWork):
     @property
     def state(self) -> str:
         """created, running, compensating, suspended, completed, cancelled, failed or deadlocked."""
+        still = self._cache.glance(self.id)
+        if still is not None:
+            return still[0].state
         with self._cache.hold(self.id) as resident:
             return resident.state
 
     @property
     def data(self) -> dict[str, Any]:
         """A copy of the case's data."""
+        still = self._cache.glance(self.id)
+        if still is not None:
+            return whole_copy(still[1])
         with self._cache.hold(self.id) as resident:
             return whole_copy(resident.data)
 

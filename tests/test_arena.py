@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knhk import Engine, Limits, Specification, _arena
+from knhk import Engine, Limits, Specification, _arena, _hot
 from knhk._arena import Arena, Rows
 from knhk._cache import compile_specification
 from knhk.case import Case
@@ -105,6 +105,24 @@ def test_the_row_that_came_first_goes_first() -> None:
         held = [each for each in cases if each.id in engine._cache._residents or engine._cache._rows.take(each.id)]
 
     assert [cases[0], *cases[2:]] == held
+
+
+def test_a_look_at_a_case_that_stands_still_waits_for_nobody() -> None:
+    """Whoever looks at a case that was only created, or has come to its end by express, does so although another holds it."""
+    with Engine() as engine:
+        engine.register(chain(2))
+        engine.handler("h")(lambda work: {work.task: 1})
+        # For the first commit the engine looks for subscribers, which takes a case.
+        engine.create_case("chain")
+        created, ended = engine.create_case("chain", {"n": 1}), engine.create_case("chain").run()
+        with engine._cache.hold(created.id), engine._cache.hold(ended.id):
+            seen: list[Any] = []
+            looks = threading.Thread(target=lambda: seen.extend((each.state, each.data) for each in (created, ended)))
+            looks.start()
+            looks.join(10)
+
+    if _hot.express is not None:
+        assert [("created", {"n": 1}), ("completed", {"t0": 1, "t1": 1})] == seen
 
 
 def test_what_was_refused_is_undone_from_the_row() -> None:

@@ -468,7 +468,8 @@ def test_work_that_failed_in_an_older_history_appears_with_the_next_commit(monke
     """Failed work of which the store has no row, and the history no reason, is listed once its case is committed again."""
     store, clock = MemoryStore(), ManualClock(0)
     with monkeypatch.context() as older:
-        older.setattr("knhk._cache.is_dead", lambda *_: False)
+        for place in ("knhk._cache.is_dead", "knhk._commits.is_dead"):
+            older.setattr(place, lambda *_: False)
         older.setattr(CaseState, "_keep_failure", lambda *_: None)
         engine = Engine(store, clock=clock)
         tasks = [{"id": "a", "handler": "a"}, {"id": "b", "manual": {}}]

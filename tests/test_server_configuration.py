@@ -178,15 +178,6 @@ def test_trust_domain_is_shown() -> None:
     assert "spiffe://knhk.org" in parts["workload-identity"]["detail"]
 
 
-def test_tls_is_refused(tmp_path: Path) -> None:
-    """A certificate is not silently left unused: it refuses the start."""
-    (tmp_path / "pem").write_text("pem")
-    file = str(tmp_path / "pem")
-
-    with pytest.raises(ConfigurationError, match="WORKFLOW_TLS_CERT: TLS is not built"):
-        load({"WORKFLOW_TLS_CERT": file, "WORKFLOW_TLS_KEY": file})
-
-
 @pytest.mark.parametrize("name", ["full", "normal", "off"])
 def test_durability(name: str, tmp_path: Path) -> None:
     """The durability is the store's, and shown."""

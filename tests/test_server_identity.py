@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
+import http.server
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from knhk.server.configuration import Algorithm, Configuration
-from knhk.server.identity import LEEWAY, LONGEST_LIFE, LONGEST_TOKEN, Unauthenticated, Verifier, make_token, verifier_of
+from knhk.server.identity import (
+    AGAIN_AFTER,
+    KEPT_FOR,
+    LEEWAY,
+    LONGEST_LIFE,
+    LONGEST_TOKEN,
+    PublishedKeys,
+    Unauthenticated,
+    Verifier,
+    make_token,
+    verifier_of,
+)
 from tests.served import SECRET, Served, problem, served, token
 
 NOW = int(time.time())
@@ -310,3 +322,87 @@ def test_made_token_says_what_is_configured() -> None:
     assert {"iss": "me", "aud": "you", "tenant": "default"}.items() <= jwt.decode(
         made, options={"verify_signature": False}
     ).items()
+
+
+class Issuer:
+    """An issuer that publishes keys, on this machine."""
+
+    def __init__(self) -> None:
+        self.private: dict[str, Any] = {}
+        self.asked = 0
+        self.fails = False
+        issuer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                issuer.asked += 1
+                self.send_response(500 if issuer.fails else 200)
+                self.end_headers()
+                keys = [
+                    {**jwt.algorithms.RSAAlgorithm.to_jwk(each.public_key(), as_dict=True), "kid": name, "use": "sig"}
+                    for name, each in issuer.private.items()
+                ]
+                self.wfile.write(json.dumps({"keys": keys}).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/keys"
+
+    def token(self, name: str, **header: Any) -> str:
+        """A token of this key."""
+        return f"Bearer {jwt.encode(GOOD, self.private[name], algorithm='RS256', headers={'kid': name, **header})}"
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    """An issuer with one key."""
+    made = Issuer()
+    made.private["a"] = keys("RS256")[0]
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_published_keys(issuer: Issuer) -> None:
+    """Keys that an issuer publishes are kept, a new one is found, one that was withdrawn is forgotten, and its end is survived."""
+    now = [0.0]
+    verifier = Verifier(Algorithm.RS256, PublishedKeys(issuer.url, seconds=lambda: now[0]).key)
+    first = issuer.token("a")
+    for _ in range(5):
+        assert "eve" == verifier.caller(first).subject
+    assert 1 == issuer.asked
+
+    issuer.private["b"] = keys("RS256")[0]
+    now[0] = AGAIN_AFTER
+    assert "eve" == verifier.caller(issuer.token("b")).subject
+    del issuer.private["a"]
+    now[0] += KEPT_FOR
+    with pytest.raises(Unauthenticated):
+        verifier.caller(first)
+    issuer.fails = True
+    now[0] += KEPT_FOR
+    assert "eve" == verifier.caller(issuer.token("b")).subject
+
+
+def test_flood_of_unknown_key_ids(issuer: Issuer) -> None:
+    """Key ids that nobody published make no more than one request in ten seconds."""
+    now = [0.0]
+    verifier = Verifier(Algorithm.RS256, PublishedKeys(issuer.url, seconds=lambda: now[0]).key)
+    for number in range(200):
+        now[0] = number / 10
+        with pytest.raises(Unauthenticated):
+            verifier.caller(issuer.token("a", kid=f"made-up-{number}"))
+
+    assert issuer.asked <= 2
+
+
+def test_published_keys_are_configured(issuer: Issuer) -> None:
+    """The address of the keys comes from the configuration; a token without a key id has none of them."""
+    verifier = verifier_of(Configuration(jwt_algorithm=Algorithm.RS256, jwt_jwks_url=issuer.url), b"")
+
+    assert "eve" == verifier.caller(issuer.token("a")).subject
+    with pytest.raises(Unauthenticated):
+        verifier.caller(f"Bearer {jwt.encode(GOOD, issuer.private['a'], algorithm='RS256')}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -90,10 +89,30 @@ def test_the_client_of_a_caller_is_his_tenant_and_name() -> None:
     assert "acme/ann" == Caller(subject="ann", tenant="acme").client
 
 
-def restricted(**task: Any) -> dict[str, Any]:
-    """A workflow with one task of this sort of work."""
-    return {
-        "id": "office",
-        "tasks": {"do": task},
-        "flows": [{"from": "start", "to": "do"}, {"from": "do", "to": "end"}],
-    }
+def test_what_each_role_is_for() -> None:
+    """Viewers only read, nobody but auditors and admins reads the record, designers alone register, operators alone run cases, participants only work."""
+    of = {role: {name for name, roles in RIGHTS.items() if role in roles} for role in ROLES}
+    reads = {each.name for each in OPERATIONS if each.method == "GET"}
+    record = {"audit.read", "audit.verify"}
+    registering = {"workflow.register", "workflow.remove"}
+    commands = {each.name for each in OPERATIONS if each.name.startswith("case.")} - reads
+
+    assert set(RIGHTS) == of["admin"]
+    assert record == of["auditor"]
+    assert reads - record - {"webhook.list"} == of["viewer"]
+    assert registering | {"workflow.verify", "pattern.execute"} == of["designer"] - of["viewer"]
+    assert set(RIGHTS) - record - registering == of["operator"]
+    assert {"item", "work"} == {name.partition(".")[0] for name in of["participant"]}
+    assert {"item.offer", "item.skip"} == {name for name in RIGHTS if name.startswith(("item.", "work."))} - of[
+        "participant"
+    ]
+    assert {
+        "case.create",
+        "case.start",
+        "case.execute",
+        "case.cancel",
+        "case.suspend",
+        "case.resume",
+        "case.event",
+    } == commands
+    assert all(frozenset({"operator", "admin"}) == RIGHTS[name] for name in commands)

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import re
-import shlex
 import signal
 import socket
 import subprocess
@@ -355,27 +354,68 @@ def shell_commands(text: str) -> list[str]:
     return found
 
 
+def answers_of(page: Path, state: Path) -> list[tuple[int, Any]]:
+    """What the commands of a page are answered, in order."""
+    answers = []
+    with process(state) as made:
+        for command in shell_commands(page.read_text(encoding="utf-8")):
+            asked = command.replace("localhost:8080", f"127.0.0.1:{made.port}").replace("<token>", token())
+            line = f"{asked} -s -w '\\n%{{http_code}}'"
+            done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=True)
+            body, _, status = done.stdout.rpartition("\n")
+            answers.append((int(status), json.loads(body)))
+    return answers
+
+
+HEALTH = [
+    {"alive": True},
+    {"ready": True},
+    {"status": "Healthy", "service": "knhk-workflow-engine", "version": "1.0.0"},
+]
+
+
 @pytest.mark.skipif(not GUIDE.is_file(), reason="the guide is not beside this checkout")
 def test_commands_of_the_guide(tmp_path: Path) -> None:
     """Every command of the deployment guide, run as printed, in order, answers rightly."""
-    commands = shell_commands(GUIDE.read_text(encoding="utf-8"))
-    answers = []
-    with process(tmp_path / "s") as made:
-        for command in commands:
-            asked = command.replace("localhost:8080", f"127.0.0.1:{made.port}").replace("<token>", token())
-            done = subprocess.run(
-                ["bash", "-c", f"{asked} -s -w '\\n%{{http_code}}'"],
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=True,
-            )
-            body, _, status = done.stdout.rpartition("\n")
-            answers.append((shlex.split(command)[-1][:40], int(status), json.loads(body)))
+    answers = answers_of(GUIDE, tmp_path / "s")
 
     assert len(answers) >= 8
-    assert {200, 201} == {status for _, status, _ in answers}
-    bodies = [body for _, _, body in answers]
-    assert {"alive": True} in bodies
-    assert {"ready": True} in bodies
-    assert {"status": "Healthy", "service": "knhk-workflow-engine", "version": "1.0.0"} in bodies
+    assert {200, 201} == {status for status, _ in answers}
+    assert all(each in [body for _, body in answers] for each in HEALTH)
+
+
+def test_commands_of_the_page_on_deployment(tmp_path: Path) -> None:
+    """Every command of our own page on deployment answers rightly, and the case that it creates waits for a person."""
+    answers = answers_of(ROOT / "docs" / "how-to" / "deploy.md", tmp_path / "s")
+
+    assert 7 == len(answers)
+    assert {200, 201} == {status for status, _ in answers}
+    assert all(each in [body for _, body in answers] for each in HEALTH)
+    assert ["greet"] == [each["path"] for each in answers[2][1]["items"]]
+
+
+def doctor(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Run `knhk doctor`."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKFLOW_", "KNHK_TOKEN"))}
+    command = [sys.executable, "-m", "knhk", "doctor", *arguments]
+    done = subprocess.run(
+        command, env={**clean, "COLUMNS": "200", **environment}, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_doctor(running: Process) -> None:
+    """The doctor finds nothing wrong with an instance that works, and names what is wrong: the token, the address."""
+    address = f"http://127.0.0.1:{running.port}"
+
+    healthy = doctor("--json", KNHK_TOKEN=token(), WORKFLOW_API_PORT=str(running.port))
+    assert 0 == healthy[0], healthy[1]
+    assert {"alive", "ready", "store", "audit", "token"} <= {each["name"] for each in json.loads(healthy[1])}
+    without = doctor(address)
+    assert (0, True) == (without[0], "not looked at" in without[1])
+    wrong = doctor(address, "--token", "a.b.c")
+    assert (1, True) == (wrong[0], "does not count" in wrong[1])
+    nobody = doctor("http://127.0.0.1:9")
+    assert (1, True) == (nobody[0], "does not answer" in nobody[1])
+    assert 1 == doctor(f"{address}/nowhere")[0]
+    assert 2 == doctor(WORKFLOW_API_PORT="x")[0]

@@ -25,6 +25,7 @@ from knhk.spec import (
     Initiator,
     Join,
     Manual,
+    Moment,
     Multiple,
     Net,
     PartialJoin,
@@ -164,7 +165,7 @@ TASKS = st.builds(
     subnet=optional(NAMES),
     multiple=optional(MULTIPLE),
     trigger=optional(st.builds(Trigger, event=NAMES, mode=st.sampled_from(TriggerMode), correlate=optional(TEXTS))),
-    timer=optional(DURATIONS),
+    timer=optional(DURATIONS | st.builds(Moment, at=TEXTS)),
     handler=optional(NAMES),
     http=optional(
         st.builds(

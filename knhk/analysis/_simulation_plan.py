@@ -28,7 +28,7 @@ from knhk.analysis._simulation_model import (
 )
 from knhk.errors import ModelError
 from knhk.expr import Expression
-from knhk.spec import Creation, Flow, Specification
+from knhk.spec import Creation, Flow, Moment, Specification
 from knhk.spec.places import Report, inside, shown
 
 STARTS_BY_ITSELF: Final = 0
@@ -214,6 +214,10 @@ class _Binding:
         chances, first_chances = self._branches(plan, model, flows, one=table.split == XOR, net=above, place=place)
         if said.wait is None and starts == OFFERED:
             self.defaults.append(f"{place}.wait: 0, its event comes or somebody takes it up at once")
+        timer = plan.task.timer or 0
+        if isinstance(timer, Moment):
+            self.defaults.append(f"{place}.timer: 0, its time is one of the calendar")
+            timer = 0
         if said.duration is None and plan.kind not in (Kind.ROUTING, Kind.SUBNET):
             self.defaults.append(f"{place}.duration: 0")
         return TaskRun(
@@ -224,7 +228,7 @@ class _Binding:
             subnet=plan.subnet,
             service=said.duration or AT_ONCE,
             wait=said.wait or AT_ONCE,
-            timer=(plan.task.timer or 0) / 1000,
+            timer=timer / 1000,
             multiple=multiple is not None,
             detached=table.detached,
             continues=table.continues,

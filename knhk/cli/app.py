@@ -9,6 +9,7 @@ import click
 
 from knhk.cli.commands_cases import cancel, cases, event, resume, show, suspend, tick
 from knhk.cli.commands_dead_letters import dead_letters
+from knhk.cli.commands_doctor import doctor
 from knhk.cli.commands_draw import draw
 from knhk.cli.commands_migrate import migrate
 from knhk.cli.commands_patterns import patterns
@@ -66,6 +67,7 @@ for _command in (
     cancel,
     migrate,
     serve,
+    doctor,
     token,
     config,
     audit,

@@ -24,7 +24,8 @@ def _server(name: str) -> Any:
         raise MissingExtra("server", "the service") from error
 
 
-def _configured() -> Any:
+def configured() -> Any:
+    """Return what the environment says; raises Failure where it cannot be used."""
     configuration = _server("configuration")
     try:
         loaded = configuration.load(os.environ)
@@ -42,27 +43,37 @@ def serve() -> None:
     Without any key a secret is made in the state directory at the first start; `knhk token` signs with it.
     SIGTERM ends it in order: not ready first, then what has arrived is answered.
     """
-    loaded = _configured()
+    loaded = configured()
     serving, observing = _server("serving"), _server("observing")
     settings = loaded.settings
     observing.log_as_json(settings.log_level, instance=settings.instance_id, region=settings.region)
     for warning in loaded.warnings:
         serving.LOG.warning(warning)
     configuration = _server("configuration")
+    secure = bool(settings.tls_cert)
     try:
-        made = serving.make(loaded.settings)
-        server = serving.Server(made)
+        made = serving.make(settings)
+        if secure:
+            # It is made again in the process that serves; here it was to be seen that it can be.
+            made.close()
+        server = None if secure else serving.Server(made)
     except configuration.ConfigurationError as error:
         raise Failure(str(error), USAGE) from error
 
     def ready(port: int) -> None:
-        host = loaded.settings.api_host
-        note(f"serving http://{host}:{port}/api/v1, described at http://{host}:{port}/swagger")
+        address = f"{'https' if secure else 'http'}://{settings.api_host}:{port}"
+        note(f"serving {address}/api/v1, described at {address}/swagger")
         note(f"store {clean(loaded.settings.store)}, durability {made.store.durability.value}")
         if made.made_key is not None:
             note(f"a new secret is in {clean(str(made.made_key))}; get a token with: knhk token --role admin")
 
-    server.run(ready)
+    if server is not None:
+        server.run(ready)
+        return
+    try:
+        _server("secure").SecureServer(settings, ready).run()
+    except configuration.ConfigurationError as error:
+        raise Failure(str(error), USAGE) from error
 
 
 @click.command()
@@ -78,7 +89,7 @@ def token(*, subject: str, roles: tuple[str, ...], tenant: str, hours: float) ->
 
     It is signed with the secret of the service that is configured here.
     """
-    loaded = _configured()
+    loaded = configured()
     identity, rights, configuration, serving = (
         _server("identity"),
         _server("rights"),
@@ -118,7 +129,7 @@ def config(*, as_json: bool) -> None:
 
     Each is shown with where it came from; secrets are masked.
     """
-    loaded = _configured()
+    loaded = configured()
     rows = loaded.table()
     if as_json:
         say_json({name: {"value": value, "from": origin} for name, value, origin in rows})
@@ -136,7 +147,7 @@ def audit() -> None:
 @audit.command("export")
 def export_record() -> None:
     """Print the record of the configured store as lines of JSON."""
-    loaded = _configured()
+    loaded = configured()
     record, stores = _server("audit"), importlib.import_module("knhk.stores")
     store = stores.open_store(loaded.settings.store)
     try:
@@ -157,7 +168,7 @@ def export_record() -> None:
 def verify_record(*, file: str, key_file: str | None, heads: tuple[str, ...]) -> None:
     """Look for edits, deletions, moves and cut-off ends in an exported record."""
     record, serving = _server("audit"), _server("serving")
-    path = Path(key_file) if key_file else Path(_configured().settings.state_path) / serving.AUDIT_KEY_FILE
+    path = Path(key_file) if key_file else Path(configured().settings.state_path) / serving.AUDIT_KEY_FILE
     with reading(str(path)):
         key = path.read_bytes().strip()
     kept = {}

@@ -76,7 +76,7 @@ class Configuration:
         jwt_secret, jwt_secret_file: the key of HS256.
         jwt_public_key_file, jwt_jwks_url: the keys of RS256 and ES256.
         jwt_algorithm, jwt_issuer, jwt_audience: what a token must say.
-        tls_cert, tls_key, tls_client_ca: not built; given, they refuse the start.
+        tls_cert, tls_key, tls_client_ca: files; with a client CA every client needs a certificate of it.
         rate_limit: requests a second and client.
         rate_limit_overrides: other rates, as ``tenant/subject=rate`` separated by commas.
         grpc_port: not built; any but 0 refuses the start.
@@ -255,8 +255,6 @@ def _contradictions(settings: Configuration, given: Mapping[str, str]) -> list[s
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             found.append(f"{variable(name)}={path!r}: there is no such file")
-    if settings.tls_cert and not found:
-        found.append(f"{variable('tls_cert')}: TLS is not built yet; put a proxy with TLS in front")
     if not found:
         found += _key_findings(settings)
     if not _RATES.fullmatch(settings.rate_limit_overrides) or not all(settings.rates.values()):

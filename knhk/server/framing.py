@@ -58,7 +58,8 @@ class Parser(HTTPRequestParser):
 
     def received(self, data: bytes) -> int:
         """Take what has arrived; returns how many bytes of it are this request's."""
-        if not self.completed and time.monotonic() - self._begun > ARRIVES_WITHIN:
+        late = time.monotonic() - self._begun > ARRIVES_WITHIN
+        if late and not self.completed:  # type: ignore[has-type] # where it is not installed
             if not self.headers_finished:
                 self.parse_header(b"GET / HTTP/1.0\r\n")
             self.error = Refusal(HTTPStatus.REQUEST_TIMEOUT, "Request Timeout")

@@ -7,8 +7,10 @@ chooses at most among the configured keys (RFC 8725).
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +35,13 @@ LONGEST_TOKEN: Final = 8_192
 LONGEST_LIFE: Final = 366 * 86_400
 """Seconds between `iat`, or now, and `exp` at the most."""
 
+KEPT_FOR: Final = 300.0
+"""Seconds after which the issuer's keys are looked at again."""
+
+AGAIN_AFTER: Final = 10.0
+"""Seconds between looks that unknown key ids cause."""
+
+LOG: Final = logging.getLogger("knhk.server")
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _TENANT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _LONGEST_SUBJECT: Final = 256
@@ -204,6 +213,53 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
     return Caller(subject=subject, tenant=tenant, roles=groups & ROLES, groups=groups)
 
 
+class PublishedKeys:
+    """
+    The public keys that an issuer publishes (JWKS, RFC 7517), kept for a while.
+
+    A token with an unknown key id makes it look again, as after a change of keys, but not more often than `AGAIN_AFTER`: whoever
+    makes key ids up must not make the service call the issuer each time.
+
+    Args:
+        url: where they are.
+        seconds: a monotonic clock.
+    """
+
+    def __init__(self, url: str, *, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._client = jwt.PyJWKClient(url, cache_keys=False, cache_jwk_set=False, timeout=5)
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._keys: dict[str, Any] = {}
+        self._looked_at = -math.inf
+
+    def key(self, key_id: str) -> Any:
+        """
+        Return the key of this id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        if key_id in self._keys and self._seconds() - self._looked_at < KEPT_FOR:
+            return self._keys[key_id]
+        # While one looks, the others take what is known.
+        if self._lock.acquire(blocking=key_id not in self._keys):
+            try:
+                if self._seconds() - self._looked_at >= (KEPT_FOR if key_id in self._keys else AGAIN_AFTER):
+                    self._look()
+            finally:
+                self._lock.release()
+        return self._keys[key_id]
+
+    def _look(self) -> None:
+        self._looked_at = self._seconds()
+        try:
+            found = self._client.get_signing_keys()
+        except jwt.PyJWTError as error:
+            LOG.warning("the issuer's keys cannot be read; those that are known go on", exc_info=error)
+        else:
+            self._keys = {each.key_id: each.key for each in found if each.key_id}
+
+
 def verifier_of(settings: Configuration, secret: bytes) -> Verifier:
     """
     Return what checks tokens as configured.
@@ -221,10 +277,9 @@ def verifier_of(settings: Configuration, secret: bytes) -> Verifier:
     elif settings.jwt_public_key_file:
         key = _public_key(Path(settings.jwt_public_key_file).read_bytes(), settings.jwt_algorithm)
     else:
-        client = jwt.PyJWKClient(settings.jwt_jwks_url, cache_keys=True, lifespan=300, timeout=5)
         return Verifier(
             settings.jwt_algorithm,
-            lambda key_id: client.get_signing_key(key_id).key,
+            PublishedKeys(settings.jwt_jwks_url).key,
             issuer=settings.jwt_issuer,
             audience=settings.jwt_audience,
         )
@@ -233,7 +288,10 @@ def verifier_of(settings: Configuration, secret: bytes) -> Verifier:
 
 def _public_key(pem: bytes, algorithm: Algorithm) -> Any:
     algorithms = jwt.algorithms.get_default_algorithms()
-    key = algorithms[algorithm.value].prepare_key(pem)
+    try:
+        key = algorithms[algorithm.value].prepare_key(pem)
+    except (jwt.PyJWTError, TypeError) as error:
+        raise ValueError(f"the file has no public key of {algorithm.value}") from error
     if hasattr(key, "private_numbers"):
         raise ValueError("the file has a private key: the service needs the public one")
     return key

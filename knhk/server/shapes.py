@@ -11,11 +11,11 @@ Text = Annotated[str, msgspec.Meta(max_length=2_000)]
 Data = dict[str, Any]
 
 
-class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
+class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):  # type: ignore[call-arg] # where it is not installed
     """A request's body: members that are not named here are refused."""
 
 
-class Answer(msgspec.Struct, kw_only=True):
+class Answer(msgspec.Struct, kw_only=True):  # type: ignore[call-arg] # where it is not installed
     """An answer's body."""
 
 

@@ -42,6 +42,7 @@ from knhk.spec.model import (
     External,
     Http,
     Join,
+    Moment,
     Multiple,
     PartialJoin,
     Retry,
@@ -258,7 +259,7 @@ class NetBuilder:
         subnet: NetBuilder | str | None = None,
         multiple: Multiple | MultipleDocument | None = None,
         trigger: str | Trigger | TriggerDocument | None = None,
-        timer: Duration | None = None,
+        timer: Duration | Mapping[Literal["at"], str] | Moment | None = None,
         handler: str | None = None,
         http: str | HttpDocument | Http | None = None,
         manual: bool | str | Sequence[str] | Manual | ManualDocument = False,
@@ -288,7 +289,7 @@ class NetBuilder:
             subnet: the net that the task stands for.
             multiple: how many instances: ``{"count": 3}``, ``{"for_each": "data.recipients", "threshold": 2}``.
             trigger: the event that it waits for; a bare name is a persistent trigger.
-            timer: after which time it runs by itself.
+            timer: after which time it runs by itself; or at which: ISO 8601 text, or ``{"at": ...}`` with an expression.
             handler: the name under which the engine finds the Python function.
             http: the request that does the work, or only its URL.
             manual: work for people: True, the role or roles it is offered to, or all there is to say of it.

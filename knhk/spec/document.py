@@ -30,6 +30,7 @@ from knhk.spec.model import (
     Flow,
     Http,
     Join,
+    Moment,
     Multiple,
     Net,
     PartialJoin,
@@ -44,7 +45,7 @@ from knhk.spec.model import (
     TriggerMode,
 )
 from knhk.spec.places import inside, listed, shown
-from knhk.spec.repeats import parse_repeat
+from knhk.spec.repeats import is_moment, parse_repeat
 from knhk.spec.templates import HEADER_NAME, METHODS
 from knhk.spec.values import (
     BAD,
@@ -142,6 +143,12 @@ def _trigger(reading: Reading, value: object, place: str) -> Any:
     return _make(Trigger, reading, tree, place, _TRIGGER, "event")
 
 
+def _timer(reading: Reading, value: object, place: str) -> Any:
+    if isinstance(value, Mapping):
+        return _make(Moment, reading, value, place, _MOMENT, "at")
+    return Moment(at=value) if isinstance(value, str) and is_moment(value) else duration(reading, value, place)
+
+
 def _deadline(reading: Reading, value: object, place: str) -> Any:
     tree = {"after": value} if isinstance(value, str) else value
     return _make(Deadline, reading, tree, place, _DEADLINE, "after")
@@ -219,6 +226,7 @@ _HTTP: Members = _same(
     result=text(),
     timeout=duration,
 )
+_MOMENT: Members = _same(at=text())
 _TASK: Members = _same(
     id=TASK_ID,
     name=text(),
@@ -229,7 +237,7 @@ _TASK: Members = _same(
     subnet=_NAME,
     multiple=_multiple,
     trigger=_trigger,
-    timer=duration,
+    timer=_timer,
     handler=_NAME,
     http=_http,
     manual=_manual,

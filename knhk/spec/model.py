@@ -149,6 +149,19 @@ class External:
 
 
 @attrs.frozen(kw_only=True)
+class Moment:
+    """
+    A time at which a timer ends, in place of a length.
+
+    Args:
+        at: ISO 8601 text with an offset, or an expression over ``data`` that gives such text, or milliseconds since the epoch.
+            It is evaluated once, when the timer begins.
+    """
+
+    at: str
+
+
+@attrs.frozen(kw_only=True)
 class Http:
     """
     Work that a service does: one request.
@@ -293,7 +306,7 @@ class Task:
         subnet: the net that the task stands for.
         multiple: how many instances, and when they are enough.
         trigger: the event that it waits for.
-        timer: milliseconds after its join is satisfied at which it runs by itself.
+        timer: milliseconds after its join is satisfied at which it runs by itself, or a time.
         handler: the name under which the engine finds the Python function.
         http: the request that does the work.
         manual, external: work done by people, or by a program elsewhere.
@@ -321,7 +334,7 @@ class Task:
     subnet: str | None = None
     multiple: Multiple | None = None
     trigger: Trigger | None = None
-    timer: int | None = None
+    timer: int | Moment | None = None
     handler: str | None = None
     http: Http | None = None
     manual: Manual | None = None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import attrs
 
 from knhk.spec.durations import parse_iso
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MOMENT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REPEAT: Final = re.compile(r"R(-1|[0-9]{0,9})/([^/]+)/([^/]+)")
 
 
@@ -47,6 +49,24 @@ def parse_repeat(text: str) -> Repeat:
     if not months and not days and rest < 1_000:
         raise ValueError("its times are at least a second apart")
     return Repeat(count=count, start=start, months=months, days=days, rest=rest)
+
+
+def is_moment(text: str) -> bool:
+    """Whether a text begins as a time of ISO 8601 does, and as no expression can."""
+    return _MOMENT.match(text) is not None
+
+
+def milliseconds_of(text: str) -> int:
+    """
+    Read a time of ISO 8601 with an offset as milliseconds since the epoch.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    moment = parse_moment(text)
+    if moment.tzinfo is None:
+        raise ValueError('a time needs its offset, "Z" or "+01:00", to be one')
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def parse_moment(text: str) -> datetime:

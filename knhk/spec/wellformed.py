@@ -41,6 +41,7 @@ from knhk.spec.model import (
     Flow,
     Http,
     Join,
+    Moment,
     Multiple,
     Net,
     PartialJoin,
@@ -53,6 +54,7 @@ from knhk.spec.model import (
     mapping_variables,
 )
 from knhk.spec.places import Report, inside, listed, shown
+from knhk.spec.repeats import is_moment, milliseconds_of
 from knhk.spec.templates import OURS, WITHOUT_BODY, holes, url_problem
 
 LEAST_EVERY = 1_000
@@ -424,6 +426,8 @@ class _NetCheck:
             yield "replayable", "is a promise about a handler, and there is none"
         if task.external is not None and task.external.timeout is not None and task.external.timeout <= 0:
             yield "external.timeout", "must be longer than nothing"
+        if isinstance(task.timer, Moment):
+            yield from self._moment(task.timer)
         if task.timer is not None and task.trigger is not None:
             yield "timer", "cannot stand together with a trigger; let two tasks compete for one condition"
 
@@ -471,6 +475,16 @@ class _NetCheck:
         ):
             if expression is not None:
                 self._check_expression(inside(place, member), expression, variables)
+
+    def _moment(self, moment: Moment) -> Iterator[tuple[str, str]]:
+        if not is_moment(moment.at):
+            for fault in self.expressions.faults(moment.at, _DATA):
+                yield "timer.at", fault
+            return
+        try:
+            milliseconds_of(moment.at)
+        except ValueError as error:
+            yield "timer.at", str(error)
 
     def _attempts(self, task: Task) -> Iterator[tuple[str, str]]:
         """What bounds the attempts of a handler."""

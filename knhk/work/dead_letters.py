@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import attrs
 
-from knhk._cache import CaseCache, item_row
+from knhk._cache import CaseCache
+from knhk._commits import item_row
 from knhk.case import Case
 from knhk.errors import CommandError, ConcurrentUpdate, DataError, QuarantinedCase, UnknownWorkItem
 from knhk.ports import ItemRow

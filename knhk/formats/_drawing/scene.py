@@ -11,7 +11,19 @@ import attrs
 from knhk.errors import Problem, SpecificationError
 from knhk.formats._drawing.traffic import name_of
 from knhk.formats._drawing.words import shortened
-from knhk.spec import END, ROOT, START, Condition, Flow, Net, PartialJoin, SpecificationData, Task, format_duration
+from knhk.spec import (
+    END,
+    ROOT,
+    START,
+    Condition,
+    Flow,
+    Moment,
+    Net,
+    PartialJoin,
+    SpecificationData,
+    Task,
+    format_duration,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -320,7 +332,9 @@ def told_of(task: Task) -> list[str]:
         told.append(f"manual work{f' of {roles}' if roles else ''}")
     if task.external is not None:
         told.append(f"external work, topic {shortened(task.external.topic, 200)}")
-    if task.timer is not None:
+    if isinstance(task.timer, Moment):
+        told.append(f"timer at {shortened(task.timer.at, 200)}")
+    elif task.timer is not None:
         told.append(f"timer {format_duration(task.timer)}")
     if task.trigger is not None:
         told.append(f"{task.trigger.mode.value} trigger {shortened(task.trigger.event, 200)}")

@@ -35,10 +35,10 @@ _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
 """Which buttons a case in a state has; the engine decides what is right."""
 
 _ITEM_COMMANDS: Final[dict[str, tuple[str, ...]]] = {
-    "unoffered": ("offer", "allocate"),
-    "offered": ("allocate", "start"),
-    "allocated": ("start", "offer", "delegate"),
-    "started": ("suspend", "fail"),
+    "unoffered": ("offer", "allocate", "skip"),
+    "offered": ("allocate", "start", "skip"),
+    "allocated": ("start", "offer", "delegate", "skip"),
+    "started": ("suspend", "fail", "skip"),
     "suspended": ("resume",),
 }
 _COMPLETED: Final = ("offered", "allocated", "started")

@@ -1,0 +1,111 @@
+"""HTTPS, and client certificates (gunicorn): one worker process with threads, HTTP/2 where the client speaks it.
+
+Gunicorn's parent process keeps the port and starts the worker again should it die; the worker has the store.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
+from knhk.errors import MissingExtra
+from knhk.server.configuration import Configuration, ConfigurationError, variable
+from knhk.server.serving import Application, make
+
+try:
+    from gunicorn.app.base import BaseApplication
+    from gunicorn.workers.gthread import ThreadWorker
+except ImportError as error:
+    raise MissingExtra("tls", "serving with TLS") from error
+
+_THREADS: Final = 16
+_CONNECTIONS: Final = 1_000
+
+
+class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+    """The process that answers."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Say that this instance ends, and answer what has arrived."""
+        made = self.app.made
+        if made is not None:
+            made.health.draining = True
+            made.service.polls.end()
+        super().handle_exit(sig, frame)
+
+
+class SecureServer(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+    """
+    Serves what a configuration with a certificate asks for.
+
+    Args:
+        settings: the configuration.
+        ready: is told the port.
+
+    Raises:
+        ConfigurationError: certificate, key or client CA cannot be used.
+    """
+
+    def __init__(self, settings: Configuration, ready: Callable[[int], None]) -> None:
+        self.settings = settings
+        self.ready = ready
+        self.made: Application | None = None
+        _check(settings)
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell gunicorn what is configured."""
+        settings = self.settings
+        host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+        options: dict[str, Any] = {
+            "bind": f"{host}:{settings.api_port}",
+            "workers": 1,
+            "threads": _THREADS,
+            "worker_connections": _CONNECTIONS,
+            "worker_class": Worker,
+            "certfile": settings.tls_cert,
+            "keyfile": settings.tls_key,
+            "ssl_context": _context,
+            "http_protocols": "h2,h1",
+            "graceful_timeout": max(1, int(settings.drain_timeout)),
+            "loglevel": "warning",
+            "when_ready": lambda arbiter: self.ready(arbiter.LISTENERS[0].sock.getsockname()[1]),
+            "worker_exit": lambda _, worker: worker.app.close(),
+        }
+        if settings.tls_client_ca:
+            options |= {"ca_certs": settings.tls_client_ca, "cert_reqs": ssl.CERT_REQUIRED}
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Make what serves, in the worker."""
+        self.made = make(self.settings)
+        self.made.start()
+        return self.made.wsgi
+
+    def close(self) -> None:
+        """End what serves, in order."""
+        if self.made is not None:
+            self.made.close(self.settings.drain_timeout)
+
+
+def _context(_: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    context = default()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _check(settings: Configuration) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (ssl.SSLError, OSError) as error:
+        names = f"{variable('tls_cert')}, {variable('tls_key')}"
+        raise ConfigurationError([f"{names}: the certificate and its key cannot be used: {error}"]) from error
+    try:
+        if settings.tls_client_ca:
+            context.load_verify_locations(settings.tls_client_ca)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigurationError([f"{variable('tls_client_ca')}: it cannot be used: {error}"]) from error
