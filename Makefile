@@ -7,11 +7,12 @@ export KNHK_REQUIRE_EXTENSION := 1
 endif
 .DEFAULT_GOAL := help
 
-.PHONY: help run test lint bench peers mutants docs clean
+.PHONY: help run test lint browser bench peers mutants docs clean
 help:
 	@echo "make run    the main job: a thousand orders on an SQLite file, killed halfway and resumed"
 	@echo "make test   linters, type checker, all tests, coverage gate"
 	@echo "make lint   linters and type checker alone"
+	@echo "make browser  the console in a headless Chromium, which has to be installed"
 	@echo "make bench  what KNHK costs, beside what is promised; two minutes"
 	@echo "make peers  other engines doing the same work, each installed in .peers; half an hour"
 	@echo "make mutants  change the token game in small ways and see whether a test notices; takes an hour or more"
@@ -47,6 +48,10 @@ test: lint
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=json:.coverage.json --cov-report=
 	$(BIN)/python tools/coverage_gate.py .coverage.json
+
+browser: .venv/.test
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright
+	$(BIN)/python -m pytest tests/test_console_browser.py -n 0 -rs
 
 bench: .venv/.run
 	$(BIN)/python -m benchmarks

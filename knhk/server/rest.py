@@ -116,17 +116,29 @@ class Gate:
                 pending = Pending(self.audit, self._entry(asked, caller, path, asked.status, trace))
             with announced(pending):
                 reply = asked.run(call)
-            _write(resp, reply, standing)
+            self.answer(req, resp, reply, standing, caller)
         except Exception as error:  # noqa: BLE001 - what nobody foresaw is counted and recorded like the rest
             problem = problem_of(error) if isinstance(error, KnhkError) else Problem(kind="internal")
             if problem.kind == "internal":
                 LOG.error("a call failed", exc_info=error, extra={"trace_id": trace, "operation": name})
-            _write_problem(resp, problem)
+            self.refuse(req, resp, problem, caller)
         seconds = watch.seconds()
         status = falcon.http_status_to_code(resp.status)
         self._note(operation, caller, path, status, seconds, trace)
         if self.audit is not None:
             self._record(self.audit, pending, self._entry(operation, caller, path, status, trace))
+
+    def answer(
+        self, req: falcon.Request, resp: falcon.Response, reply: Reply, standing: Standing | None, caller: Caller
+    ) -> None:
+        """Write what was done."""
+        del req, caller
+        _write(resp, reply, standing)
+
+    def refuse(self, req: falcon.Request, resp: falcon.Response, problem: Problem, caller: Caller | None) -> None:
+        """Write why it was not."""
+        del req, caller
+        _write_problem(resp, problem)
 
     def _record(self, audit: AuditLog, pending: Pending | None, entry: Entry) -> None:
         """Record a call, unless the commit of its change has done so, and rightly."""
@@ -148,14 +160,18 @@ class Gate:
         )
 
     def _caller(self, req: falcon.Request) -> Caller:
+        return self.identify(req.get_header("Authorization"), req.remote_addr or "")
+
+    def identify(self, authorization: str | None, address: str) -> Caller:
+        """Return who sends this ``Authorization`` from this address; raises Problem where it does not count."""
         if self.verifier is None:
             return ANONYMOUS
         try:
-            return self.verifier.caller(req.get_header("Authorization"))
+            return self.verifier.caller(authorization)
         except Unauthenticated as error:
             # Only those who fail are counted by their address: behind a proxy all others have the same.
             if self.rates is not None:
-                self.rates.admit_stranger(req.remote_addr or "")
+                self.rates.admit_stranger(address)
             self.figures.refused.labels("unauthenticated").inc()
             LOG.info("no valid token", extra={"reason": str(error)[:200]})
             raise Problem(kind="unauthenticated", headers={"WWW-Authenticate": "Bearer"}) from None
@@ -169,10 +185,8 @@ class Gate:
         return operation
 
     def _call(self, req: falcon.Request, operation: Operation, caller: Caller, path: Mapping[str, str]) -> Call:
-        for name, value in path.items():
-            if not _PARTS.get(name, _NAME).fullmatch(value):
-                raise Problem(kind="not-found")
-        query, limit, after = _query(req, operation)
+        check_path(path)
+        query, limit, after = read_query(req.params, operation)
         return Call(
             service=self.service,
             caller=caller,
@@ -215,7 +229,7 @@ def application(gate: Gate, health: Health, *, version: str) -> falcon.App[falco
     for operation in OPERATIONS:
         by_path.setdefault(PREFIX + operation.path, {})[operation.method] = operation
     for path, operations in by_path.items():
-        app.add_route(path, _resource(gate, operations))
+        app.add_route(path, resource_of(gate, operations))
     for path, answer in {
         "/health": health.whole,
         "/health/live": health.live,
@@ -233,7 +247,7 @@ def application(gate: Gate, health: Health, *, version: str) -> falcon.App[falco
     return app
 
 
-def _resource(gate: Gate, operations: Mapping[str, Operation]) -> Any:
+def resource_of(gate: Gate, operations: Mapping[str, Operation]) -> Any:
     """Return a resource that answers every method: those that the address has, and the others with what they are."""
     # HEAD is answered as GET is; Falcon leaves the body out.
     methods = {**operations, **({"HEAD": operations["GET"]} if "GET" in operations else {})}
@@ -252,11 +266,19 @@ def _resource(gate: Gate, operations: Mapping[str, Operation]) -> Any:
 # --- what comes in --------------------------------------------------------------------------------------------------------
 
 
-def _query(req: falcon.Request, operation: Operation) -> tuple[dict[str, str], int, str]:
+def check_path(path: Mapping[str, str]) -> None:
+    """Raise Problem where a part of an address can be the name of nothing."""
+    for name, value in path.items():
+        if not _PARTS.get(name, _NAME).fullmatch(value):
+            raise Problem(kind="not-found")
+
+
+def read_query(params: Mapping[str, Any], operation: Operation) -> tuple[dict[str, str], int, str]:
+    """Return the parts of a query, how long a page is wanted and after what; raises Problem."""
     paging = {"limit", "cursor"} if operation.paged else set()
     wrong: list[Finding] = []
     query: dict[str, str] = {}
-    for name, value in req.params.items():
+    for name, value in params.items():
         if name not in operation.query and name not in paging:
             wrong.append(Finding(f"query.{name[:64]}", "is no part of this query"))
         elif not isinstance(value, str):
@@ -274,7 +296,7 @@ def _query(req: falcon.Request, operation: Operation) -> tuple[dict[str, str], i
 
 
 def _body(req: falcon.Request, operation: Operation) -> Any:
-    raw = _read(req)
+    raw = read_bytes(req)
     if operation.takes is None:
         if raw.strip() not in (b"", b"{}"):
             raise Problem(kind="invalid", detail="this takes no body")
@@ -285,18 +307,24 @@ def _body(req: falcon.Request, operation: Operation) -> Any:
     if raw.strip() and media not in _JSON:
         raise Problem(kind="unsupported-media", detail="the body must be application/json")
     tree = read_json(_text(raw)) if raw.strip() else {}
-    try:
-        shape = msgspec.convert(_plain(tree), type=operation.takes, strict=True)
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at ")
-        finding = Finding(place.strip("`").removeprefix("$.").removeprefix("$"), message)
-        raise Problem(kind="invalid", detail=str(error), findings=(finding,)) from None
+    shape = shape_of(tree, operation.takes)
     if operation.specification and isinstance(shape, shapes.RegisterWorkflow):
         return Specification.from_dict(shape.spec)
     return shape
 
 
-def _read(req: falcon.Request) -> bytes:
+def shape_of(tree: Any, shape: type[shapes.Body]) -> Any:
+    """Return a tree as a shape; raises Problem where it is none."""
+    try:
+        return msgspec.convert(_plain(tree), type=shape, strict=True)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at ")
+        finding = Finding(place.strip("`").removeprefix("$.").removeprefix("$"), message)
+        raise Problem(kind="invalid", detail=str(error), findings=(finding,)) from None
+
+
+def read_bytes(req: falcon.Request) -> bytes:
+    """Return a body, if it is not too large; raises Problem."""
     if req.content_length is not None and req.content_length > MOST_BYTES:
         raise Problem(kind="too-large", detail=f"a body has at most {MOST_BYTES} bytes")
     if req.get_header("Content-Encoding", default="identity").lower() != "identity":

@@ -281,6 +281,10 @@ class Service:
         members = {**_line_members(header), "version": version}
         return shapes.Case(**members, **attrs.asdict(view, recurse=False))
 
+    def case_draw(self, caller: Caller, case_id: str) -> str:
+        """Return a picture (SVG) of a case with its tokens; raises as `RunningCase.draw`."""
+        return self._find(self._engine(caller), case_id).draw()
+
     # --- work items ---------------------------------------------------------------------------------------------------
 
     def item_list(
@@ -320,6 +324,22 @@ class Service:
             raise UnknownWorkItem(f"there is no work item {item_id!r}")
         with item.case.expecting(None):
             return item.case.version, _whole_item(item)
+
+    def item_schema(self, caller: Caller, item: shapes.Item) -> Mapping[str, Any] | None:
+        """Return the JSON Schema of the data that the result of an item joins; None where there is none that says it."""
+        store = self._engine(caller).store
+        header = store.header(item.case_id)
+        stored = store.specification(header.spec_id, header.spec_version)
+        if stored is None:
+            return None
+        specification = Specification.from_json(stored.text)
+        nets, net = specification.nets(), specification.root
+        *above, last = [part.partition("#")[0] for part in item.path.split("/")]
+        for part in above:
+            net = nets[next(task for task in net.tasks if task.id == part).subnet or ""]
+        task = next(task for task in net.tasks if task.id == last)
+        # With a mapping of its own, what a task gives is not in the words of the case's data.
+        return specification.data if task.output is None and task.multiple is None else None
 
     def item_do(
         self, caller: Caller, item_id: str, expected: int | None, command: Callable[[WorkItem], object]

@@ -23,6 +23,7 @@ from knhk.ports import Store
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
+from knhk.server.console.mounting import mount
 from knhk.server.framing import Channel
 from knhk.server.health import Health
 from knhk.server.identity import verifier_of
@@ -145,6 +146,8 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
     )
     rates = Rates(settings.rate_limit, settings.rates) if settings.rate_limit_enabled else None
     gate = Gate(service, verifier, rates, audit, figures, clock.now, region=settings.region)
+    wsgi = application(gate, health, version=package_version())
+    mount(wsgi, gate)
     return Application(
         settings=settings,
         store=store,
@@ -154,7 +157,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         health=health,
         figures=figures,
         background=background,
-        wsgi=application(gate, health, version=package_version()),
+        wsgi=wsgi,
         made_key=made,
     )
 
