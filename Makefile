@@ -51,7 +51,7 @@ test: lint
 
 browser: .venv/.test
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright
-	$(BIN)/python -m pytest tests/test_console_browser.py -n 0 -rs
+	$(BIN)/python -m pytest tests/browser -n 0 -rs
 
 bench: .venv/.run
 	$(BIN)/python -m benchmarks
