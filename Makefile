@@ -46,7 +46,7 @@ lint: .venv/.test
 
 test: lint
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=json:.coverage.json --cov-report=
+	$(BIN)/python -m pytest -n 4 --cov --cov-report=json:.coverage.json --cov-report=
 	$(BIN)/python tools/coverage_gate.py .coverage.json
 
 browser: .venv/.test

@@ -418,7 +418,7 @@ def test_what_is_known_of_attempts_is_in_a_snapshot() -> None:
             other = type(live)(live._program, live._kernels)
             other.replay(live.state.dump(), [])
 
-            assert ItemEntry(1, 0, 0, 0, ItemState.STARTED, "", 2, 1, True, 60_005, {"n": 1}) == other.item(1)
+            assert ItemEntry(1, 0, 0, 0, ItemState.STARTED, "", 2, 1, True, 60_005, progress={"n": 1}) == other.item(1)
             assert live.item(1) == other.item(1)
 
 

@@ -164,7 +164,11 @@ def test_an_empty_output_keeps_results_out() -> None:
         ({"handler": "h", "input": {"a": "output.x"}}, "tasks.A.input.a", "output"),
         ({"handler": "h", "output": {"a": "item"}}, "tasks.A.output.a", "item"),
         ({"handler": "h", "output": {"a": "1 +"}}, "tasks.A.output.a", ""),
-        ({"output": {"a": "1"}}, "tasks.A.output", "only a task with a handler, manual or external work has one"),
+        (
+            {"output": {"a": "1"}},
+            "tasks.A.output",
+            "only a task with a handler, a request, manual or external work has one",
+        ),
         (
             {"handler": "h", "input": {f"n{n}": "1" for n in range(1_001)}},
             "tasks.A.input",

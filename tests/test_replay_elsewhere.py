@@ -16,6 +16,7 @@ except locale.Error:
     pass
 from knhk.ports import Durability
 from knhk.stores.sqlite import SqliteStore
+from knhk.testing.chance import FixedChance
 from tests.test_faults import FaultyStore, Tour
 
 
@@ -28,6 +29,7 @@ class Ids:
 
 tour = Tour(FaultyStore(SqliteStore(sys.argv[2], durability=Durability.OFF), 0), evict=False)
 engine = tour.engine
+engine._handlers.chance = FixedChance()
 if sys.argv[1] == "play":
     engine._ids = Ids()
     tour.play()

@@ -34,7 +34,7 @@ from knhk.server.identity import (
 from tests.served import SECRET, Served, problem, served, token
 
 NOW = int(time.time())
-GOOD: dict[str, Any] = {"sub": "eve", "roles": ["admin"], "iat": NOW, "exp": NOW + 600}
+GOOD: dict[str, Any] = {"sub": "eve", "roles": ["admin"], "iat": NOW, "exp": NOW + 36_000}
 
 
 def part(content: Any) -> str:
@@ -120,17 +120,17 @@ HOSTILE = {
     "standard alphabet": f"{HEAD}.{BODY}.{SIGNATURE[:-1]}+",
     "expired": claiming(exp=NOW - LEEWAY - 1),
     "no exp": claiming(exp=None),
-    "exp of text": claiming(exp=str(NOW + 600)),
+    "exp of text": claiming(exp=str(NOW + 36_000)),
     "exp null": signed({"alg": "HS256"}, {**GOOD, "exp": None}),
-    "exp of a list": claiming(exp=[NOW + 600]),
+    "exp of a list": claiming(exp=[NOW + 36_000]),
     "exp true": claiming(exp=True),
     "exp Infinity": signed({"alg": "HS256"}, f'{{{CLAIMS},"exp":Infinity}}'.replace('"exp": ', '"x": ').encode()),
     "exp NaN": signed({"alg": "HS256"}, f'{{{CLAIMS},"exp":NaN}}'.replace('"exp": ', '"x": ').encode()),
     "exp of 400 digits": claiming(exp=int("9" * 400)),
     "exp in ten years": claiming(exp=NOW + 10 * LONGEST_LIFE),
     "exp before iat": claiming(iat=NOW + 20, exp=NOW + 10),
-    "nbf in the future": claiming(nbf=NOW + LEEWAY + 100),
-    "iat in the future": claiming(iat=NOW + LEEWAY + 100),
+    "nbf in the future": claiming(nbf=NOW + LEEWAY + 90_000),
+    "iat in the future": claiming(iat=NOW + LEEWAY + 90_000),
     "iat of text": claiming(iat="now"),
     "no sub": claiming(sub=None),
     "sub empty": claiming(sub=""),
@@ -138,7 +138,7 @@ HOSTILE = {
     "sub of an object": claiming(sub={"name": "ann"}),
     "sub with NUL": claiming(sub="ann\0"),
     "sub with a line": claiming(sub="ann\nadmin"),
-    "sub with a lone surrogate": signed({"alg": "HS256"}, rb'{"sub":"\ud800","exp":%d}' % (NOW + 600)),
+    "sub with a lone surrogate": signed({"alg": "HS256"}, rb'{"sub":"\ud800","exp":%d}' % (NOW + 36_000)),
     "sub too long": claiming(sub="a" * 257),
     "tenant of a list": claiming(tenant=["default"]),
     "tenant with a mark": claiming(tenant="~acme~"),

@@ -494,3 +494,26 @@ def test_many_threads_need_few_transactions(store: SqliteStore) -> None:
     for number in range(64):
         assert tuple(f"t{number}/{version}".encode() for version in range(1, 11)) == store.history(f"t{number}")
     assert statements.count("COMMIT") < 320
+
+
+def test_interrupt_of_a_caller_that_was_just_woken(press: Press) -> None:
+    """A caller interrupted between being woken and looking why does not wait to be woken once more."""
+
+    class Woken:
+        """A lock that is given, and then an interrupt comes before anybody can tell."""
+
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def acquire(self) -> None:
+            self.asked += 1
+            assert self.asked == 1, "nobody wakes it again"
+            caller.woken = caller.settled = True
+            raise KeyboardInterrupt
+
+    groups = GroupCommit(press.write)
+    caller = Caller((step("a"),))
+    caller.wake = Woken()
+
+    with pytest.raises(KeyboardInterrupt):
+        groups._wait(caller)

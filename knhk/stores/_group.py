@@ -37,12 +37,14 @@ class Caller:
         error: why it is refused, if it is; stands once it is settled.
         settled: whether its outcome is known.
         wake: held until the outcome is known or the caller is to lead.
+        woken: whether somebody has let go of that, or is about to.
     """
 
     commits: Sequence[Commit]
     error: BaseException | None = None
     settled: bool = False
     wake: threading.Lock = attrs.field(factory=threading.Lock)
+    woken: bool = False
 
     @property
     def size(self) -> int:
@@ -109,7 +111,9 @@ class GroupCommit:
                 if queued:
                     self._queue.remove(caller)
             if not queued:
-                caller.wake.acquire()
+                # The interrupt may have come when it had just been woken: then nobody wakes it again.
+                if not caller.woken:
+                    caller.wake.acquire()
                 if not caller.settled:
                     self._hand_on()
             raise
@@ -130,6 +134,7 @@ class GroupCommit:
         finally:
             self._hand_on()
             for each in group[1:]:
+                each.woken = True
                 each.wake.release()
 
     def _gather(self, group: list[Caller]) -> None:
@@ -146,6 +151,7 @@ class GroupCommit:
             heir = self._queue.popleft() if self._queue else None
             self._led = heir is not None
         if heir is not None:
+            heir.woken = True
             heir.wake.release()
 
 
