@@ -35,7 +35,7 @@ from knhk.workitem import ItemState
 
 REFUSALS = (CommandError, DataError)
 RUNS = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )

@@ -687,7 +687,7 @@ def test_ten_thousand_cases(tmp_path: Path) -> None:
         assert not engine.migrate("p", to="2").moved
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data(), specifications(), st.integers(0, 2**32))
 def test_the_same_net_written_in_another_order(data: st.DataObject, specification: Specification, seed: int) -> None:
     """A case moved to the same specification in another order of tasks and conditions does the same from there on."""

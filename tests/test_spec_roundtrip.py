@@ -309,7 +309,7 @@ def test_content_hash_does_not_depend_on_the_order_of_members(
     assert other.content_hash == specification.content_hash
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(DURATIONS)
 def test_durations_round_trip(milliseconds: int) -> None:
     """A duration is read back from what was written, to the millisecond."""
