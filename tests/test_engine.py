@@ -11,7 +11,7 @@ import pytest
 
 from knhk import Engine, Limits, Work, build
 from knhk._cache import SNAPSHOT_EVERY
-from knhk.engine import SystemClock, TimeOrderedIds
+from knhk.system import SystemClock, TimeOrderedIds
 from knhk.errors import (
     ConcurrentUpdate,
     DataError,

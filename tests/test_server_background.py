@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from knhk.engine import SystemClock
+from knhk.system import SystemClock
 from knhk.errors import StoreUnavailable
 from knhk.server import background
 from knhk.server.background import Background

@@ -352,7 +352,7 @@ class Service:
             if not _runs_all(caller) and not _is_for(caller, item):
                 raise Problem(kind="forbidden", detail="this item is not for you")
             command(item)
-            return item.case.version, _plain_item(item)
+            return item.case.version, _item(item)
 
     def recipient(self, caller: Caller, name: str | None) -> str:
         """Return to whom an item is given: to the caller, or by whoever runs cases, to anybody."""
@@ -573,7 +573,7 @@ def _line(header: CaseHeader) -> shapes.CaseLine:
     return shapes.CaseLine(**_line_members(header))
 
 
-def _item(row: ItemRow) -> shapes.Item:
+def _item(row: ItemRow | WorkItem) -> shapes.Item:
     return shapes.Item(
         id=f"{row.case_id}:{row.number}",
         case_id=row.case_id,
@@ -586,21 +586,8 @@ def _item(row: ItemRow) -> shapes.Item:
     )
 
 
-def _plain_item(item: WorkItem) -> shapes.Item:
-    return shapes.Item(
-        id=f"{item.case_id}:{item.number}",
-        case_id=item.case_id,
-        number=item.number,
-        path=item.path,
-        state=item.state,
-        by=item.by,
-        roles=list(item.roles),
-        topic=item.topic,
-    )
-
-
 def _whole_item(item: WorkItem) -> shapes.WholeItem:
-    plain = _plain_item(item)
+    plain = _item(item)
     return shapes.WholeItem(**{name: getattr(plain, name) for name in plain.__struct_fields__}, data=item.data)
 
 

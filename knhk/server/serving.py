@@ -18,7 +18,6 @@ from typing import Any, Final
 import attrs
 from waitress.server import BaseWSGIServer, create_server
 
-from knhk.engine import SystemClock
 from knhk.ports import Store
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
@@ -33,6 +32,7 @@ from knhk.server.rest import MOST_BYTES, Gate, application
 from knhk.server.service import Service
 from knhk.server.tenants import Tenants
 from knhk.stores import open_store
+from knhk.system import SystemClock
 
 LOG: Final = logging.getLogger("knhk.server")
 KEY_FILE: Final = "jwt-secret"

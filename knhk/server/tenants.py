@@ -18,11 +18,12 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from knhk.engine import Engine, SystemClock
+from knhk.engine import Engine
 from knhk.errors import ConcurrentUpdate, UnknownCase, UnknownSpecification
 from knhk.ports import CaseHeader, Clock, Commit, Document, Durability, ItemRow, Store, StoredCase, StoredSpecification
 from knhk.server.audit import committing
 from knhk.server.identity import DEFAULT_TENANT
+from knhk.system import SystemClock
 
 _MARK: Final = "~"
 TENANTS: Final = "tenants"
