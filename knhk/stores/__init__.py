@@ -20,7 +20,7 @@ from knhk.stores.sqlite import SqliteStore
 __all__ = ["MemoryStore", "SqliteStore", "open_store"]
 
 _ACCEPTED: Final = '"memory:", a path, "sqlite:///path" (an absolute path: "sqlite:////path"), or "log:directory"'
-_NOT_YET: Final = frozenset({"redis", "rediss", "etcd", "postgres", "postgresql"})
+_NOT_YET: Final = frozenset({"etcd", "postgres", "postgresql"})
 # A scheme has two letters or more: "C:" is a drive.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
@@ -42,6 +42,10 @@ def open_store(url: str, *, durability: str = "full") -> Store:
         return MemoryStore()
     if url.lower().startswith("log:"):
         return _open_log(url[4:], level)
+    if url.lower().startswith(("redis://", "rediss://")):
+        # Imported here because its library is an extra.
+        store: Store = importlib.import_module("knhk.stores.redis").RedisStore(url, durability=level)
+        return store
     return SqliteStore(_path(url), durability=level)
 
 

@@ -74,7 +74,8 @@ COMMIT: Final = Script(
     + _ITEMS
     + """
 -- The writer, the number of its group, how many callers; then of each caller how long it is, and its steps.
--- A step: its length, how many documents, whether it has a case; the documents of 6 arguments each; the case.
+-- A step: its length, how many documents, whether it has a case; the documents of 6 arguments each,
+-- those first that are held; the case.
 local writer, number, callers = root .. 'w:' .. ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local told = redis.call('GET', writer)
 if told then
@@ -122,6 +123,11 @@ local function refusal(from, to)
   while from < to do
     local length, count = tonumber(ARGV[from]), tonumber(ARGV[from + 1])
     local d, c = from + 3, from + 3 + 6 * count
+    while d < c and ARGV[d] == 'h' do
+      local found, name = paper(ARGV[d + 1], ARGV[d + 2])
+      if (written[name] or found.v) ~= ARGV[d + 3] then return {'held', ARGV[d + 1], ARGV[d + 2], ARGV[d + 3]} end
+      d = d + 6
+    end
     if ARGV[from + 2] == '1' then
       local id, expected = ARGV[c], ARGV[c + 1]
       if not registered(ARGV[c + 3]) then return {'specification', ARGV[c + 4], ARGV[c + 5]} end

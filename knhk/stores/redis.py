@@ -22,8 +22,6 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import attrs
-
 from knhk.errors import (
     ConcurrentUpdate,
     IdempotencyConflict,
@@ -38,21 +36,12 @@ from knhk.stores import _redis_scripts as scripts
 from knhk.stores._group import Caller, GroupCommit, settle
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, read_text, storable, text_key
 from knhk.stores._redis_link import Link, read_address, until_answered
-from knhk.stores.memory import WORKING, overtaken, refuse_malformed
+from knhk.stores.memory import WORKING, overtaken, refuse_malformed, taken_over
 
 _MOST: Final = 2**31
 _VERSION_LENGTH: Final = 8
 _UNSET: Final = b"\0" + number_key(0)
 _VALUE_AT: Final = _VERSION_LENGTH + len(_UNSET)
-
-
-@attrs.frozen(eq=False)
-class _Arguments:
-    """What one caller stores, as the script takes it, and how many bytes of that are its batches and snapshots."""
-
-    words: list[bytes]
-    batch: bytes = b""
-    snapshot: bytes | None = None
 
 
 class RedisStore:
@@ -75,7 +64,7 @@ class RedisStore:
         self._link = Link(read_address(url), durability, timeout_ms / 1000)
         self._writer = secrets.token_hex(8)
         self._number = 0
-        self._groups: GroupCommit[_Arguments] = GroupCommit(self._write)
+        self._groups = GroupCommit(self._write)
         self._link.ask("PING")
 
     @property
@@ -87,15 +76,12 @@ class RedisStore:
         """Store all steps in one transaction, or none and raise."""
         for commit in commits:
             refuse_malformed(commit)
-            _refuse_versions(commit.documents, commit.removed)
+            _refuse_versions(commit.documents, commit.removed, commit.held)
         words: list[bytes] = []
         with storable():
             for commit in commits:
                 _add_step(words, commit)
-        # How long it takes is looked at by the group alone.
-        batch = max((each.batch for each in commits), key=len, default=b"")
-        snapshot = max((each.snapshot or b"" for each in commits), key=len, default=b"")
-        self._groups.commit((_Arguments(words, batch, snapshot),))
+        self._groups.commit(commits, words)
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""
@@ -192,13 +178,15 @@ class RedisStore:
             value = self._link.ask("HGET", self._key("keys"), key.encode())
         return None if value is None else _read_pair(value)
 
-    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+    def write(
+        self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+    ) -> None:
         """Write and remove documents in one transaction, or none and raise."""
-        _refuse_versions(documents, removed)
+        _refuse_versions(documents, removed, held)
         words: list[bytes] = []
         with storable():
-            _add(words, documents, removed, ())
-        self._groups.commit((_Arguments(words),))
+            _add(words, documents, removed, held, ())
+        self._groups.commit((), words)
 
     def document(self, collection: str, key: str) -> Document | None:
         """Read a document, or None where there is none."""
@@ -267,14 +255,13 @@ class RedisStore:
     def _key(self, name: str, rest: str = "") -> bytes:
         return f"{self._link.root}{name}{rest}".encode()
 
-    def _write(self, group: Sequence[Caller[_Arguments]]) -> None:
+    def _write(self, group: Sequence[Caller]) -> None:
         """Store a group by one script, and learn what became of it even where its leader is interrupted meanwhile."""
         # One group at a time: its leader alone is here.
         self._number += 1
         words: list[object] = [self._writer, self._number, len(group)]
         for caller in group:
-            own = caller.commits[0].words
-            words += (len(own), *own)
+            words += (len(caller.prepared), *caller.prepared)
 
         def send() -> Any:
             return self._link.tell_script(scripts.COMMIT, *words)
@@ -288,7 +275,7 @@ class RedisStore:
             raise
         self._settle(group, outcomes)
 
-    def _settle(self, group: Sequence[Caller[_Arguments]], outcomes: Sequence[Any]) -> None:
+    def _settle(self, group: Sequence[Caller], outcomes: Sequence[Any]) -> None:
         for caller, outcome in zip(group, outcomes, strict=True):
             if outcome:
                 caller.error = _refusal([each.decode() if isinstance(each, bytes) else each for each in outcome[:3]], outcome)
@@ -332,14 +319,20 @@ def _add_step(words: list[bytes], commit: Commit) -> None:
         lists += [b"i:a:" + word.encode() for word in dict.fromkeys(each.audience)]
         row = [each.path, each.state, each.by, each.roles, each.topic, each.audience, dict(each.details)]
         case += (number_key(each.number), json.dumps(row, separators=(",", ":")).encode(), b"%d" % len(lists), *lists)
-    _add(words, commit.documents, commit.removed, case)
+    _add(words, commit.documents, commit.removed, commit.held, case)
 
 
 def _add(
-    words: list[bytes], documents: Iterable[Document], removed: Iterable[Document], case: Sequence[bytes]
+    words: list[bytes],
+    documents: Iterable[Document],
+    removed: Iterable[Document],
+    held: Iterable[Document],
+    case: Sequence[bytes],
 ) -> None:
     """Add a step: its documents, and the case where it has one."""
     papers: list[bytes] = []
+    for each in held:
+        papers += (b"h", each.collection.encode(), each.key.encode(), _version(each.version), b"", b"")
     for each in documents:
         when = b"" if each.due is None else number_key(each.due)
         value = _version(each.version) + (b"\1" + when if when else _UNSET) + each.value.encode()
@@ -350,8 +343,11 @@ def _add(
     words += (b"%d" % length, b"%d" % (len(papers) // 6), b"1" if case else b"", *papers, *case)
 
 
-def _refuse_versions(documents: Sequence[Document], removed: Sequence[Document]) -> None:
-    """Raise ConcurrentUpdate for a version that none ever has."""
+def _refuse_versions(documents: Sequence[Document], removed: Sequence[Document], held: Sequence[Document]) -> None:
+    """Raise for a version that none ever has."""
+    for each in held:
+        if each.version < 1:
+            raise taken_over(each)
     for each in documents:
         if each.version < 1:
             raise overtaken(each, each.version - 1)
@@ -373,7 +369,9 @@ def _refusal(words: Sequence[str], outcome: Sequence[bytes]) -> KnhkError:
         return QuarantinedCase(f"case {name!r} is set aside: {words[2]}")
     if kind == "case":
         return ConcurrentUpdate(f"case {name!r} is at version {words[2]}, not {int(outcome[3])}: reload it")
-    return overtaken(Document(collection=name, key=words[2], value=""), int.from_bytes(outcome[3], "big"))
+    version = int.from_bytes(outcome[3], "big")
+    document = Document(collection=name, key=words[2], value="", version=version)
+    return taken_over(document) if kind == "held" else overtaken(document, version)
 
 
 def _unknown(case_id: str) -> UnknownCase:
