@@ -17,7 +17,8 @@ class Relay:
         lost: how many were lost so far.
     """
 
-        self._target = port
+    def __init__(self, target: int) -> None:
+        self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.losing = 0

@@ -41,7 +41,16 @@ _REFUSED_LOGIN: Final = (
 )
 _UNAVAILABLE: Final = (exceptions.BusyLoadingError, exceptions.ReadOnlyError, exceptions.MasterDownError)
 # Some of these have classes in some versions of the library only.
-_UNAVAILABLE_CODES: Final = ("BUSY", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS")
+_UNAVAILABLE_CODES: Final = (
+    "BUSY",
+    "MISCONF",
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOREPLICAS",
+)
 
 
 class Lost(StoreUnavailable):
@@ -81,7 +90,9 @@ def read_address(url: str) -> Address:
     query = dict(given)
     unknown = sorted(query.keys() - _OPTIONS)
     if unknown or len(query) != len(given):
-        raise StoreError(f"a Redis URL takes each of {', '.join(sorted(_OPTIONS))} once, not {', '.join(unknown) or 'twice'}")
+        raise StoreError(
+            f"a Redis URL takes each of {', '.join(sorted(_OPTIONS))} once, not {', '.join(unknown) or 'twice'}"
+        )
     namespace = query.get("namespace", NAMESPACE)
     if _NAMESPACE.fullmatch(namespace) is None:
         raise StoreError(f"a namespace is 1 to 64 letters, digits and . _ : -, not {namespace!r}")
@@ -119,7 +130,9 @@ def refuse_weaker(shown: str, durability: Durability, settings: Mapping[str, str
     """
     version = tuple(int(each) for each in re.findall(r"\d+", settings.get("redis_version", "0"))[:2])
     if version < _OLDEST:
-        raise StoreError(f"{shown} is Redis {settings.get('redis_version')}: {'.'.join(map(str, _OLDEST))} or newer is needed")
+        raise StoreError(
+            f"{shown} is Redis {settings.get('redis_version')}: {'.'.join(map(str, _OLDEST))} or newer is needed"
+        )
     policy = settings.get("maxmemory_policy", "")
     if settings.get("maxmemory", "0") != "0" and policy != _EVICTING:
         raise StoreError(f"{shown} has maxmemory-policy {policy}, which throws cases away: set it to {_EVICTING}")
@@ -191,7 +204,9 @@ class Link:
     def tell(self, *command: object) -> Any:
         """Send a command once; raises `Lost` where it is not known whether it was done."""
         if not self._places.acquire(timeout=self._timeout):
-            raise StoreUnavailable(f"{self.address.shown}: all {_CONNECTIONS} connections are busy; {_WRITTEN}, try again later")
+            raise StoreUnavailable(
+                f"{self.address.shown}: all {_CONNECTIONS} connections are busy; {_WRITTEN}, try again later"
+            )
         try:
             connection = self._connection()
             good = False
@@ -228,12 +243,19 @@ class Link:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _connection(self) -> Any:
-        with self._lock:
-            self.refuse_closed()
-            if self._idle:
-                return self._idle.pop()
+        while True:
+            with self._lock:
+                self.refuse_closed()
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                return self._connected()
+            if _usable(connection):
+                return connection
+            connection.disconnect()
+
+    def _connected(self) -> Any:
         kind = SSLConnection if self.address.secure else Connection
-        connection = kind(
+        connection: Any = kind(
             **self.address.options,
             protocol=2,
             socket_timeout=self._timeout,
@@ -292,7 +314,11 @@ class Link:
         where, text = self.address.shown, str(error)
         if isinstance(error, exceptions.NoScriptError):
             return _Unknown(f"{where}: {text}")
-        if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM") or "No space left on device" in text:
+        if (
+            isinstance(error, exceptions.OutOfMemoryError)
+            or text.startswith("OOM")
+            or "No space left on device" in text
+        ):
             return StoreFull(f"no space is left at {where}: {text}; {_WRITTEN}, reading goes on")
         if isinstance(error, _REFUSED_LOGIN) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
             return StoreError(f"{where} refuses this user: {text}")
@@ -331,8 +357,18 @@ def until_answered(send: Callable[[], Any], *, timeout: float) -> Any:
             if deadline is None:
                 raise
             if time.monotonic() >= deadline:
-                raise StoreUnavailable(f"{error}, and whether it was written before is not known, read it again") from error
+                raise StoreUnavailable(
+                    f"{error}, and whether it was written before is not known, read it again"
+                ) from error
         time.sleep(_PAUSE)
+
+
+def _usable(connection: Any) -> bool:
+    """Whether the server has not ended it meanwhile: then it is known that nothing was sent."""
+    try:
+        return not connection.can_read()
+    except _LOST:
+        return False
 
 
 def _exchange(connection: Any, *command: object) -> Any:
@@ -343,4 +379,3 @@ def _exchange(connection: Any, *command: object) -> Any:
 def _information(text: bytes) -> dict[str, str]:
     lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
     return {name: value for name, colon, value in lines if colon}
-

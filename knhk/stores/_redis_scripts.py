@@ -13,10 +13,14 @@ All keys of a store begin with the root, ``{namespace}:``, so that a cluster kee
 ``ids:p:`` specification    sorted set  its cases; likewise ``ids:s:`` state, ``ids:b:`` both
 ``due``, ``runnable``       sorted set  when (8 bytes) and case; cases
 ``keys``                    hash        idempotency key: length of the case id, ``:``, case id, digest
+``keyed``                   sorted set  idempotency keys
 ``items``                   hash        case and number: the sorted sets it is in, the row
-``i``                       sorted set  all items; likewise ``i:s:`` state, ``i:b:`` by, ``i:t:`` topic, ``i:a:`` audience
+``i``                       sorted set  all items
+``i:s:`` state              sorted set  its items, but for those of cases set aside; likewise ``i:b:`` by, ``i:t:`` topic,
+                                        ``i:a:`` audience
 ``d:`` collection           hash        key: version (8 bytes), whether due, when (8 bytes), value
 ``dk:``, ``dd:`` collection sorted set  keys; when (8 bytes) and key
+``collections``             sorted set  those that hold something
 ``specifications``          hash        id and version: the registration
 ``registered``, ``latest``  list, hash  id and version in order; the last one of an id
 ==========================  ==========  ===============================================================================
@@ -54,18 +58,22 @@ class Script:
 
 _ITEMS: Final = """
 local root = KEYS[1]
-local function outside(member)
+local function lists(member)
   local value = redis.call('HGET', root .. 'items', member)
-  if value then
-    for _, name in ipairs(cmsgpack.unpack(string.sub(value, 5, 4 + struct.unpack('>I4', value)))) do
-      redis.call('ZREM', root .. name, member)
-    end
-  end
+  return value and cmsgpack.unpack(string.sub(value, 5, 4 + struct.unpack('>I4', value))) or {}
+end
+local function row(member)
+  local value = redis.call('HGET', root .. 'items', member)
+  return string.sub(value, 5 + struct.unpack('>I4', value))
+end
+local function outside(member)
+  for _, name in ipairs(lists(member)) do redis.call('ZREM', root .. name, member) end
+end
+local function items(prefix)
+  return redis.call('ZRANGEBYLEX', root .. 'i', '[' .. prefix, '(' .. prefix .. '\\255')
 end
 local function aside(prefix)
-  for _, member in ipairs(redis.call('ZRANGEBYLEX', root .. 'i', '[' .. prefix, '(' .. prefix .. '\\255')) do
-    outside(member)
-  end
+  for _, member in ipairs(items(prefix)) do outside(member) end
 end
 """
 
@@ -190,6 +198,8 @@ local function put(member, value, names, visible)
   if redis.call('HSETNX', root .. 'items', member, value) == 0 then
     outside(member)
     redis.call('HSET', root .. 'items', member, value)
+  else
+    redis.call('ZADD', root .. 'i', 0, member)
   end
   if visible then
     for _, name in ipairs(names) do redis.call('ZADD', root .. name, 0, member) end
@@ -204,7 +214,10 @@ local function step(c)
              'k', new.k, 'q', new.q)
   redis.call('RPUSH', root .. 'j:' .. id, ARGV[c + 11])
   if ARGV[c + 12] == '1' then redis.call('SET', root .. 'x:' .. id, struct.pack('>I8', tonumber(new.v)) .. ARGV[c + 13]) end
-  if ARGV[c + 14] == '1' then redis.call('HSET', root .. 'keys', ARGV[c + 15], ARGV[c + 16]) end
+  if ARGV[c + 14] == '1' then
+    redis.call('HSET', root .. 'keys', ARGV[c + 15], ARGV[c + 16])
+    redis.call('ZADD', root .. 'keyed', 0, ARGV[c + 15])
+  end
   listed(id, old, new)
   cases[id] = new
   local closed, items, p = tonumber(ARGV[c + 18]), tonumber(ARGV[c + 19]), c + 20
@@ -220,7 +233,7 @@ local function step(c)
   for each = last - closed, last - 1 do
     local member = prefix .. ARGV[each]
     outside(member)
-    redis.call('HDEL', root .. 'items', member)
+    if redis.call('HDEL', root .. 'items', member) == 1 then redis.call('ZREM', root .. 'i', member) end
   end
   if new.q ~= '' then aside(prefix) end
 end
@@ -231,12 +244,16 @@ local function file(d)
   local before = found.d ~= '' and found.d .. key or ''
   if ARGV[d] == 'w' then
     redis.call('HSET', root .. 'd:' .. collection, key, value)
-    if found.v == NONE then redis.call('ZADD', root .. 'dk:' .. collection, 0, key) end
+    if found.v == NONE then
+      redis.call('ZADD', root .. 'dk:' .. collection, 0, key)
+      redis.call('ZADD', root .. 'collections', 0, collection)
+    end
     move('dd:' .. collection, before, ARGV[d + 5] ~= '' and ARGV[d + 5] .. key or '')
     papers[name] = {v = string.sub(value, 1, 8), d = ARGV[d + 5]}
   elseif ARGV[d] == 'r' then
     redis.call('HDEL', root .. 'd:' .. collection, key)
     redis.call('ZREM', root .. 'dk:' .. collection, key)
+    if redis.call('EXISTS', root .. 'dk:' .. collection) == 0 then redis.call('ZREM', root .. 'collections', collection) end
     move('dd:' .. collection, before, '')
     papers[name] = {v = NONE, d = ''}
   end
@@ -278,9 +295,8 @@ return 1
 """
 )
 
-REGISTER: Final = Script(
-    f"local FORMAT = '{FORMAT}'"
-    + """
+REGISTER: Final = Script(f"""
+local FORMAT = '{FORMAT}'
 -- Id and version as one name, the id, the registration; returns what is registered under the name.
 local root = KEYS[1]
 local stored = redis.call('HGET', root .. 'specifications', ARGV[1])
@@ -290,8 +306,7 @@ redis.call('HSET', root .. 'specifications', ARGV[1], ARGV[3])
 redis.call('RPUSH', root .. 'registered', ARGV[1])
 redis.call('HSET', root .. 'latest', ARGV[2], ARGV[1])
 return ARGV[3]
-"""
-)
+""")
 
 LATEST: Final = Script("""
 local name = redis.call('HGET', KEYS[1] .. 'latest', ARGV[1])
@@ -317,6 +332,30 @@ if snapshot then since = struct.unpack('>I8', snapshot) end
 return {{header, snapshot, redis.call('LRANGE', KEYS[1] .. 'j:' .. ARGV[1], since, -1)}}
 """)
 
+WHOLE: Final = Script(
+    _ITEMS
+    + f"""
+-- The case, the beginning of its items' names.
+local found = {{}}
+for at, member in ipairs(items(ARGV[2])) do
+  found[2 * at - 1] = member
+  found[2 * at] = row(member)
+end
+return {{redis.call('HMGET', root .. 'c:' .. ARGV[1], {_HEADER}), redis.call('GET', root .. 'x:' .. ARGV[1]),
+        redis.call('LRANGE', root .. 'j:' .. ARGV[1], 0, -1), found}}
+"""
+)
+
+KEYS_BEHIND: Final = Script("""
+-- Behind which key, how many.
+local found = {}
+for _, key in ipairs(redis.call('ZRANGEBYLEX', KEYS[1] .. 'keyed', '(' .. ARGV[1], '+', 'LIMIT', 0, ARGV[2])) do
+  found[#found + 1] = key
+  found[#found + 1] = redis.call('HGET', KEYS[1] .. 'keys', key)
+end
+return found
+""")
+
 CASES: Final = Script(f"""
 -- The list, behind which id, how many.
 local found = {{}}
@@ -326,10 +365,13 @@ end
 return found
 """)
 
-ITEMS: Final = Script("""
+ITEMS: Final = Script(
+    _ITEMS
+    + """
 -- Lower and upper bound, how many, groups of lists: how many lists, their names; an item is wanted that is in one of each group.
 -- Returned are, of each list of the smallest group, as many as are wanted: name and row; the caller merges them.
-local root, limit = KEYS[1], tonumber(ARGV[3])
+-- Without a group all are wanted but for those of cases set aside, which are not even in the list of their state.
+local limit = tonumber(ARGV[3])
 local chunk = math.max(limit, 100)
 local groups, smallest, fewest, at = {}, nil, nil, 4
 while ARGV[at] do
@@ -343,6 +385,7 @@ while ARGV[at] do
   at = at + 1 + #group
 end
 local function wanted(member)
+  if not smallest then return redis.call('ZSCORE', root .. lists(member)[1], member) end
   for number, group in ipairs(groups) do
     if number ~= smallest then
       local within = false
@@ -353,7 +396,7 @@ local function wanted(member)
   return true
 end
 local found, seen = {}, {}
-for _, list in ipairs(groups[smallest]) do
+for _, list in ipairs(groups[smallest] or {root .. 'i'}) do
   local from, count, more = ARGV[1], 0, true
   while more and count < limit do
     local page = redis.call('ZRANGEBYLEX', list, from, ARGV[2], 'LIMIT', 0, chunk)
@@ -364,16 +407,16 @@ for _, list in ipairs(groups[smallest]) do
         count = count + 1
         if not seen[member] then
           seen[member] = true
-          local value = redis.call('HGET', root .. 'items', member)
           found[#found + 1] = member
-          found[#found + 1] = string.sub(value, 5 + struct.unpack('>I4', value))
+          found[#found + 1] = row(member)
         end
       end
     end
   end
 end
 return found
-""")
+"""
+)
 
 DOCUMENTS: Final = Script("""
 -- Collection, which list, lower and upper bound, how many, how much of a member is no key.

@@ -31,7 +31,7 @@ from knhk.errors import (
     UnknownCase,
     UnknownSpecification,
 )
-from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification
+from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification, WholeCase
 from knhk.stores import _redis_scripts as scripts
 from knhk.stores._group import Caller, GroupCommit, settle
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, read_text, storable, text_key
@@ -107,6 +107,15 @@ class RedisStore:
         with storable():
             return _header(case_id, self._link.ask("HMGET", self._key("c:", case_id), *scripts.HEADER))
 
+    def whole(self, case_id: str) -> WholeCase:
+        """Read everything that is stored of a case; raises UnknownCase."""
+        with storable():
+            fields, stored, batches, rows = self._link.run(scripts.WHOLE, case_id.encode(), text_key(case_id))
+        header, snapshot = _header(case_id, fields), None
+        if stored is not None:
+            snapshot = stored[_VERSION_LENGTH:], int.from_bytes(stored[:_VERSION_LENGTH], "big")
+        return WholeCase(header=header, batches=tuple(batches), snapshot=snapshot, items=_items(rows))
+
     def cases(
         self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
     ) -> Sequence[CaseHeader]:
@@ -140,7 +149,7 @@ class RedisStore:
                 own = text_key(case_id)
                 # Behind the numbers of the case, and before the next.
                 lower, upper = max(lower, b"[" + own, key=lambda bound: bound[1:]), b"(" + own + b"\xff" * 9
-            groups: list[list[bytes]] = [[b"i"]] if case_id is not None else []
+            groups: list[list[bytes]] = []
             if state is not None:
                 groups.append([b"i:s:" + state.encode()])
             if by is not None:
@@ -149,14 +158,12 @@ class RedisStore:
                 groups.append([b"i:t:" + each.encode() for each in dict.fromkeys(topics) if each])
             if audience is not None:
                 groups.append([b"i:a:" + each.encode() for each in dict.fromkeys(audience)])
-            groups = groups or [[b"i"]]
             if not most or not all(groups):
                 self._link.refuse_closed()
                 return ()
             words = [word for group in groups for word in (b"%d" % len(group), *group)]
             found = self._link.run(scripts.ITEMS, lower, upper, most, *words)
-        rows = sorted(zip(found[::2], found[1::2], strict=True))[:most]
-        return tuple(_item(name, row) for name, row in rows)
+        return _items(found)[:most]
 
     def due(self, now: int, limit: int = 100) -> Sequence[str]:
         """List running cases whose earliest timer is not after `now`, earliest first."""
@@ -177,6 +184,12 @@ class RedisStore:
         with storable():
             value = self._link.ask("HGET", self._key("keys"), key.encode())
         return None if value is None else _read_pair(value)
+
+    def idempotency_keys(self, after: str = "", limit: int = 100) -> Sequence[tuple[str, str, str]]:
+        """List (key, case id, digest) by ascending key, from behind `after`."""
+        with storable():
+            found = self._link.run(scripts.KEYS_BEHIND, after.encode(), _limit(limit))
+        return tuple((key.decode(), *_read_pair(value)) for key, value in zip(found[::2], found[1::2], strict=True))
 
     def write(
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
@@ -209,6 +222,10 @@ class RedisStore:
             found = self._link.run(scripts.DOCUMENTS, collection.encode(), *bounds)
         pairs = zip(found[::2], found[1::2], strict=True)
         return tuple(_document(collection, key.decode(), value) for key, value in pairs)
+
+    def collections(self) -> Sequence[str]:
+        """List the collections that hold a document, in ascending order."""
+        return tuple(each.decode() for each in self._link.ask("ZRANGEBYLEX", self._key("collections"), "-", "+"))
 
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside; the first reason stays."""
@@ -278,7 +295,9 @@ class RedisStore:
     def _settle(self, group: Sequence[Caller], outcomes: Sequence[Any]) -> None:
         for caller, outcome in zip(group, outcomes, strict=True):
             if outcome:
-                caller.error = _refusal([each.decode() if isinstance(each, bytes) else each for each in outcome[:3]], outcome)
+                caller.error = _refusal(
+                    [each.decode() if isinstance(each, bytes) else each for each in outcome[:3]], outcome
+                )
         settle(group)
 
 
@@ -313,7 +332,7 @@ def _add_step(words: list[bytes], commit: Commit) -> None:
     ]
     case += map(number_key, commit.closed_items)
     for each in commit.items:
-        lists = [b"i", b"i:s:" + each.state.encode(), b"i:b:" + each.by.encode()]
+        lists = [b"i:s:" + each.state.encode(), b"i:b:" + each.by.encode()]
         if each.topic:
             lists.append(b"i:t:" + each.topic.encode())
         lists += [b"i:a:" + word.encode() for word in dict.fromkeys(each.audience)]
@@ -392,6 +411,10 @@ def _header(case_id: str, fields: Sequence[bytes | None]) -> CaseHeader:
         version=int(version),
         quarantined=aside.decode(),
     )
+
+
+def _items(found: Sequence[bytes]) -> tuple[ItemRow, ...]:
+    return tuple(_item(name, row) for name, row in sorted(zip(found[::2], found[1::2], strict=True)))
 
 
 def _item(name: bytes, row: bytes) -> ItemRow:
