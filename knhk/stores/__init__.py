@@ -20,7 +20,13 @@ from knhk.stores.sqlite import SqliteStore
 __all__ = ["MemoryStore", "SqliteStore", "open_store", "without_password"]
 
 _ACCEPTED: Final = '"memory:", a path, "sqlite:///path" (an absolute path: "sqlite:////path"), "log:directory", or "redis://host:port/0"'
-_NOT_YET: Final = frozenset({"etcd", "postgres", "postgresql"})
+_SERVERS: Final = {
+    **dict.fromkeys(("redis", "rediss"), ("redis", "RedisStore")),
+    **dict.fromkeys(("etcd", "etcds"), ("etcd", "EtcdStore")),
+}
+"""Module and class of a store, by the scheme of its URL."""
+
+_NOT_YET: Final = frozenset({"postgres", "postgresql"})
 # A scheme has two letters or more: "C:" is a drive.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _PASSWORD: Final = re.compile(r"(?<=://)([^/?#:@]*):[^/?#]*@")
@@ -45,9 +51,11 @@ def open_store(url: str, *, durability: str = "full") -> Store:
         return MemoryStore()
     if url.lower().startswith("log:"):
         return _open_log(url[4:], level)
-    if url.lower().startswith(("redis://", "rediss://")):
+    scheme = url.partition("://")[0].lower()
+    if scheme in _SERVERS:
         # Imported here because its library is an extra.
-        store: Store = importlib.import_module("knhk.stores.redis").RedisStore(url, durability=level)
+        name, kind = _SERVERS[scheme]
+        store: Store = getattr(importlib.import_module(f"knhk.stores.{name}"), kind)(url, durability=level)
         return store
     return SqliteStore(_path(url), durability=level)
 
