@@ -122,7 +122,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, scheme: str) ->
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("kind", ["redis"])
+@pytest.mark.parametrize("kind", ["redis", "etcd"])
 def test_nothing_acknowledged_is_lost_on_a_server(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
     """The same with twelve kills on a server."""
     path, log = f"{request.getfixturevalue(kind)}?namespace=crash-{os.getpid()}", tmp_path / "acknowledged"

@@ -374,18 +374,23 @@ def nested(body: Mapping[str, object]) -> dict[str, object]:
     return {"request_txn": body}
 
 
-def folded(operations: Sequence[dict[str, object]], most: int) -> list[dict[str, object]]:
-    """Return operations as at most so many, in transactions within transactions, of which etcd counts each by itself."""
-    if len(operations) <= most:
-        return list(operations)
-    if most < _NARROWEST:
+def folded(operations: Sequence[dict[str, object]], wide: int, most: int) -> list[dict[str, object]]:
+    """
+    Return operations as so many transactions within a transaction, of which etcd counts each by itself.
+
+    Args:
+        operations: what is to be done.
+        wide: how many transactions.
+        most: how many operations each may have, counting those of the transactions within it.
+    """
+    size = -(-len(operations) // wide)
+    parts = [operations[at : at + size] for at in range(0, len(operations), size)]
+    if size > most < _NARROWEST:
         raise StoreError(
             "a step has more operations than etcd takes: give it a higher --max-txn-ops and say so in the URL"
         )
-    wide = most // 2
-    size = -(-len(operations) // wide)
-    parts = (operations[at : at + size] for at in range(0, len(operations), size))
-    return [nested(transaction((), folded(each, most - wide))) for each in parts]
+    inner = most // 2
+    return [nested(transaction((), each if len(each) <= most else folded(each, inner, most - inner))) for each in parts]
 
 
 @attrs.frozen

@@ -150,12 +150,13 @@ class Writer:
                 f"which takes {MOST_BYTES:,} at a time: commit fewer cases together"
             )
         most = self._link.address.operations
-        guards = [link.unchanged(self._key, self._revision), *self._guards(plan, most // 2 - 1)]
+        changes, mark = _changes(plan), link.put(self._key, self._mark, self._lease)
+        flat = len(changes) < most
+        guards = [link.unchanged(self._key, self._revision), *self._guards(plan, most - 1 if flat else most // 2 - 1)]
+        if flat:
+            return link.transaction(guards, [mark, *changes], [link.read(self._key)])
         wide = max(len(guards), most // 2)
-        operations = [
-            link.put(self._key, self._mark, self._lease),
-            *link.folded(_changes(plan), min(wide, most - wide) - 1),
-        ]
+        operations = [mark, *link.folded(changes, wide - 1, most - wide)]
         return link.transaction(guards, operations, [link.read(self._key)])
 
     def _guards(self, plan: Plan, most: int) -> list[dict[str, object]]:
