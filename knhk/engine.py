@@ -61,6 +61,7 @@ from knhk.work.spans import TracedRequests, Tracer, Tracing
 from knhk.work.times import schedule_problems
 from knhk.work.traced import case_maker, traced_store
 from knhk.work.webhooks import Webhooks
+from knhk.work.worklets import settle
 from knhk.work.worklist import Worklist, who_is
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -457,15 +458,19 @@ class Engine:
         """
         driven = 0
         failures: list[KnhkError] = []
-        for case_id in self.pending():
-            try:
-                self._running(case_id).run()
-            except (QuarantinedCase, ConcurrentUpdate):
-                # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
-                continue
-            except (CommandError, HandlerError, DirectoryError) as error:
-                failures.append(error)
-            driven += 1
+        while True:
+            for case_id in self.pending():
+                try:
+                    self._running(case_id).run()
+                except (QuarantinedCase, ConcurrentUpdate):
+                    # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
+                    continue
+                except (CommandError, HandlerError, DirectoryError) as error:
+                    failures.append(error)
+                driven += 1
+            # The end of a worklet gives work to the case above it, which may come before it in the line.
+            if not settle(self._cache, failures, at=self._clock.now()):
+                break
         raise_first(failures)
         return driven
 
@@ -494,11 +499,12 @@ class Engine:
         """
         Do what is due, in deadline order over all cases; returns how much that was.
 
-        Timers run, cases of schedules are launched, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
+        Timers run, cases of schedules and worklets are launched, results of worklets taken, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
         offered again.
 
         Raises:
-            DataError, CommandError: why the first case that failed could not go on, after all the others' timers ran.
+            DataError, CommandError, HandlerError: why the first case that failed could not go on, after all the others' timers
+                ran.
         """
         self._cache.land()
         at = self._clock.now() if now is None else now
@@ -521,6 +527,7 @@ class Engine:
                 if not count:
                     passed_over.add(case_id)
         ran += self.schedules.launch(at, failures)
+        ran += settle(self._cache, failures, at=at)
         raise_first(failures)
         return ran
 
@@ -590,6 +597,7 @@ class Engine:
             clock=self._clock,
             handlers=self._handlers,
             listeners=self._cache.listeners,
+            wakers=self._cache.wakers,
             loop=loop,
         )
 
