@@ -9,6 +9,7 @@ from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
 from knhk._cache import CaseCache
+from knhk._resident import Resident
 from knhk.case import Case
 from knhk.errors import HandlerError, KnhkError
 from knhk.ports import Commit, Store
@@ -43,10 +44,10 @@ class TracedCase(RunningCase):
             return super().tick(now)
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> Iterator[Resident]:
         """Keep the case in memory for a turn of automatic work."""
-        with self._span("run", by_itself=True), super().kept():
-            yield
+        with self._span("run", by_itself=True), super().kept() as resident:
+            yield resident
 
     def hand_out(self, failures: list[KnhkError], *, apart: bool = False) -> Job | Held | None:
         """Hand out the case's next automatic work; its task's span begins."""
