@@ -2,7 +2,8 @@
 Where cases are kept: `open_store` chooses by URL.
 
 `memory` is for tests and forgets with the process; `sqlite` is one durable file, which several processes may share; `log` is a
-directory that one process owns, with an append-only log as what is so; `redis` is a server that instances on several machines share.
+directory that one process owns, with an append-only log as what is so; `redis` and `etcd` are servers that instances on
+several machines share.
 All pass `knhk.testing.store_conformance`, and so must any other.
 """
 
@@ -19,7 +20,8 @@ from knhk.stores.sqlite import SqliteStore
 
 __all__ = ["MemoryStore", "SqliteStore", "open_store", "without_password"]
 
-_ACCEPTED: Final = '"memory:", a path, "sqlite:///path" (an absolute path: "sqlite:////path"), "log:directory", or "redis://host:port/0"'
+_ACCEPTED: Final = '"memory:", a path, "sqlite:///path" (an absolute path: "sqlite:////path"), "log:directory", "redis://host:port/0", or '
+    '"etcd://host:port"'
 _SERVERS: Final = {
     **dict.fromkeys(("redis", "rediss"), ("redis", "RedisStore")),
     **dict.fromkeys(("etcd", "etcds"), ("etcd", "EtcdStore")),
@@ -37,7 +39,8 @@ def open_store(url: str, *, durability: str = "full") -> Store:
     Open the store that a URL names.
 
     Args:
-        url: ``"memory:"``, the path of an SQLite file, ``"sqlite:///path"``, ``"log:directory"``, or ``"redis://host:port/0"``.
+        url: ``"memory:"``, the path of an SQLite file, ``"sqlite:///path"``, ``"log:directory"``, ``"redis://host:port/0"``,
+            or ``"etcd://host:port"``.
         durability: ``full``, ``normal`` or ``off``; a memory store is always ``off``, as its `durability` says.
 
     Raises:
