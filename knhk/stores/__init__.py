@@ -20,8 +20,10 @@ from knhk.stores.sqlite import SqliteStore
 
 __all__ = ["MemoryStore", "SqliteStore", "open_store", "without_password"]
 
-_ACCEPTED: Final = '"memory:", a path, "sqlite:///path" (an absolute path: "sqlite:////path"), "log:directory", "redis://host:port/0", or '
+_ACCEPTED: Final = (
+    '"memory:", a path, "sqlite:///path" (an absolute path: "sqlite:////path"), "log:directory", "redis://host:port/0", or '
     '"etcd://host:port"'
+)
 _SERVERS: Final = {
     **dict.fromkeys(("redis", "rediss"), ("redis", "RedisStore")),
     **dict.fromkeys(("etcd", "etcds"), ("etcd", "EtcdStore")),
