@@ -57,8 +57,11 @@ from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner, Sources
 from knhk.work.schedules import Schedules
 from knhk.work.services import Services
+from knhk.work.spans import TracedRequests, Tracer, Tracing
 from knhk.work.times import schedule_problems
+from knhk.work.traced import case_maker, traced_store
 from knhk.work.webhooks import Webhooks
+from knhk.work.worklets import settle
 from knhk.work.worklist import Worklist, who_is
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -94,6 +97,7 @@ class Engine:
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
         outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
+        tracer: is told of spans (`knhk.telemetry.OpenTelemetryTracer`); no case goes by express then.
 
     Attributes:
         webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
@@ -119,6 +123,7 @@ class Engine:
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
         directory: Directory | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -128,10 +133,12 @@ class Engine:
         policy = None if retry is None else read_retry(retry)
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
         self._outbound = outbound if outbound is not None else Outbound()
-        services = Services(self._outbound, self._clock, dialect=expressions)
+        self._tracing = None if tracer is None else Tracing(tracer, ticks(self._clock))
+        requests = self._outbound if tracer is None else TracedRequests(self._outbound, tracer)
+        services = Services(requests, self._clock, dialect=expressions)
         self._handlers = Handlers(ticks(self._clock), draws, services=services, timeout=span)
         self._cache = CaseCache(
-            self._store,
+            self._store if self._tracing is None else traced_store(self._store, self._tracing),
             self._clock,
             limits=limits if limits is not None else Limits(),
             size=cache,
@@ -140,10 +147,14 @@ class Engine:
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
             retry=policy,
-            timed=span is not None or (policy is not None and policy.deadline is not None),
+            # An express tells nobody of the attempts that it makes.
+            timed=tracer is not None or span is not None or (policy is not None and policy.deadline is not None),
             directory=directory,
         )
-        self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
+        self._running = case_maker(self._cache, self._handlers, self._tracing)
+        self._delivery = Delivery(self._store, requests, draw=draws.random, tracer=tracer)
+        if tracer is not None:
+            self._cache.outbox.carrier = tracer.carrier
         self.external = ExternalWork(self._cache, self._handlers)
         self.dead_letters = DeadLetters(self._cache, self._handlers)
         self._correspondence = Correspondence(self._cache)
@@ -447,15 +458,19 @@ class Engine:
         """
         driven = 0
         failures: list[KnhkError] = []
-        for case_id in self.pending():
-            try:
-                self._running(case_id).run()
-            except (QuarantinedCase, ConcurrentUpdate):
-                # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
-                continue
-            except (CommandError, HandlerError, DirectoryError) as error:
-                failures.append(error)
-            driven += 1
+        while True:
+            for case_id in self.pending():
+                try:
+                    self._running(case_id).run()
+                except (QuarantinedCase, ConcurrentUpdate):
+                    # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
+                    continue
+                except (CommandError, HandlerError, DirectoryError) as error:
+                    failures.append(error)
+                driven += 1
+            # The end of a worklet gives work to the case above it, which may come before it in the line.
+            if not settle(self._cache, failures, at=self._clock.now()):
+                break
         raise_first(failures)
         return driven
 
@@ -484,11 +499,12 @@ class Engine:
         """
         Do what is due, in deadline order over all cases; returns how much that was.
 
-        Timers run, cases of schedules are launched, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
+        Timers run, cases of schedules and worklets are launched, results of worklets taken, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
         offered again.
 
         Raises:
-            DataError, CommandError: why the first case that failed could not go on, after all the others' timers ran.
+            DataError, CommandError, HandlerError: why the first case that failed could not go on, after all the others' timers
+                ran.
         """
         self._cache.land()
         at = self._clock.now() if now is None else now
@@ -511,6 +527,7 @@ class Engine:
                 if not count:
                     passed_over.add(case_id)
         ran += self.schedules.launch(at, failures)
+        ran += settle(self._cache, failures, at=at)
         raise_first(failures)
         return ran
 
@@ -580,6 +597,7 @@ class Engine:
             clock=self._clock,
             handlers=self._handlers,
             listeners=self._cache.listeners,
+            wakers=self._cache.wakers,
             loop=loop,
         )
 
@@ -621,9 +639,6 @@ class Engine:
             message = f"case {case_id} is of specification {header.spec_id!r}, not {spec_id!r}; nothing was migrated"
             raise CommandError(message)
         return header
-
-    def _running(self, case_id: str) -> RunningCase:
-        return RunningCase(self._cache, self._handlers, case_id)
 
     def _round(self) -> int:
         """Do everything that is due or waits; what failed is raised when the rest is done."""
