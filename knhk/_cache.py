@@ -118,13 +118,14 @@ class CaseCache:
         self._limits = limits
         self._size = size
         self._hot = min(hot, size)
+        self._slack = self._hot // 32
         self._dialect = dialect
         self._kernel = kernel
         self.plain = partial(plain_data, limit=limits.payload)
         self._forgetful = bool(getattr(store, "forgetful", False))
         self._terms = terms(
             functions,
-            clock.now,
+            clock,
             copy=partial(self.plain, what="the result"),
             forgetful=self._forgetful,
             steps=limits.steps,
@@ -278,7 +279,8 @@ class CaseCache:
         """Take back one `pin`."""
         with self._lock:
             resident.users -= 1
-            if len(self._residents) > self._hot or len(self._residents) + len(self._rows.table) > self._size:
+            count = len(self._residents)
+            if count > self._hot + self._slack or count + len(self._rows.table) > self._size:
                 self._make_room()
 
     def evict(self, case_id: str | None = None) -> None:
@@ -338,7 +340,7 @@ class CaseCache:
             return True
         now = self.clock.now()
         # A snapshot, and what subscribers are told, are made of a case.
-        short = resident.since_snapshot + len(journey.log) < SNAPSHOT_EVERY
+        short = resident.since_snapshot + journey.express.length < SNAPSHOT_EVERY
         data = journey.end() if outcome == _hot.express.ENDED and short and now < self.outbox.look_at else None
         if data is not None:
             try:
@@ -357,12 +359,10 @@ class CaseCache:
 
     def _end(self, resident: Resident, journey: Journey, data: dict[str, Any], now: int) -> None:
         """Commit the end of a case that an express has brought there all the way."""
-        records = journey.log[journey.begun_at :]
-        batches = batches_of(records, journey.begun_at, journey.express.cuts, now)
-        commits = commits_of(resident.header, batches, _COMPLETED)
+        commits = commits_of(resident.header, journey.batches(now), _COMPLETED)
         self._store(resident, commits)
         header = resident.header = commits[-1].header
-        resident.since_snapshot += len(records)
+        resident.since_snapshot += journey.express.length - journey.begun_at
         arena = self._arenas[header.spec_id, header.spec_version]
         resident.still = arena.completed, data, header, resident.since_snapshot
 
@@ -583,13 +583,17 @@ class CaseCache:
         return moved
 
     def _make_room(self) -> None:
-        """Pack the cases that were used longest ago, and forget those beyond what the cache may hold; the caller has the lock."""
+        """
+        Pack the cases that were used longest ago, and forget those beyond what the cache may hold; the caller has the lock.
+
+        That is done for some at a time, so that a few more than `hot` may stay as they are.
+        """
         residents, rows = self._residents, self._rows.table
         surplus = len(residents) - self._hot
-        if surplus > 0:
+        if surplus > self._slack:
             # Those that cannot be packed are passed over, and not looked at again before all the others were.
-            for _ in range(surplus + 8):
-                self._pack(next(iter(residents.values())))
+            for resident in tuple(islice(residents.values(), surplus + 8)):
+                self._pack(resident)
                 if len(residents) <= self._hot:
                     break
         surplus = len(residents) + len(rows) - self._size
@@ -606,16 +610,19 @@ class CaseCache:
 
     def _pack(self, resident: Resident) -> None:
         case_id = resident.header.case_id
-        if resident.is_idle:
-            # Whoever asks for a case that is over gets it from the store: the room is for those that go on.
-            still = None if resident.is_over else resident.rest(self._arenas)
-            if still is not None or resident.is_over:
-                resident.stale = True
-                del self._residents[case_id]
-                if still is not None:
-                    self._rows.add(still)
-                return
-        self._residents.move_to_end(case_id)
+        if not resident.is_idle:
+            self._residents.move_to_end(case_id)
+            return
+        # Whoever asks for a case that is over gets it from the store: the room is for those that go on.
+        over = resident.is_over
+        still = None if over else resident.rest(self._arenas)
+        if not over and still is None:
+            self._residents.move_to_end(case_id)
+            return
+        resident.stale = True
+        del self._residents[case_id]
+        if still is not None:
+            self._rows.add(still)
 
     def _arena(self, header: CaseHeader, compiled: Compiled) -> Arena:
         key = (header.spec_id, header.spec_version)

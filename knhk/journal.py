@@ -31,6 +31,11 @@ def encode_batch(at: int, records: Sequence[Record]) -> bytes:
     return _seal((at, records))
 
 
+def encode_text(at: int, records: bytes) -> bytes:
+    """Return what `encode_batch` does, of records that are JSON already, without the brackets around them."""
+    return _seal_text(b"[%d,[%b]]" % (at, records))
+
+
 def decode_batch(data: bytes) -> tuple[int, list[Record]]:
     """Read a batch; raises JournalError for anything else."""
     tree = _open(data)
@@ -68,6 +73,10 @@ def _seal(tree: object) -> bytes:
     body = dump_tree(tree)
     if body is None:
         body = json_bytes(tree)
+    return _seal_text(body)
+
+
+def _seal_text(body: bytes) -> bytes:
     return _HEAD.pack(VERSION, zlib.crc32(body, _SEED)) + body
 
 
