@@ -121,6 +121,7 @@ class Commit:
         idempotency: (key, digest of the request), stored with the creation of a case; None without a key.
         documents: what is written beside the case in the same transaction; each as in `Store.write`.
         removed: documents that go with the step, as they were read.
+        held: documents, as they were read, that must still be stored at this version when the step is, each as in `Store.write`.
     """
 
     header: CaseHeader
@@ -132,6 +133,7 @@ class Commit:
     idempotency: tuple[str, str] | None = None
     documents: tuple[Document, ...] = ()
     removed: tuple[Document, ...] = ()
+    held: tuple[Document, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -161,7 +163,7 @@ class Store(Protocol):
     `commit` returns only when the step is as durable as `durability` says; when it raises, nothing of it is stored.
     A store with an attribute ``forgetful`` that is true loses everything with the process: there no handler waits for the
     commit of what was before it, as nothing would be left to go on from.
-    Errors: ConcurrentUpdate (another version is stored), UnknownCase, IdempotencyConflict, StoreFull, StoreUnavailable,
+    Errors: ConcurrentUpdate (another version is stored), OwnershipLost (what is held has changed), UnknownCase, IdempotencyConflict, StoreFull, StoreUnavailable,
     StoreError.
     """
 
@@ -215,12 +217,18 @@ class Store(Protocol):
     def find_idempotent(self, key: str) -> tuple[str, str] | None:
         """Return (case id, digest) stored with this key, or None."""
 
-    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+    def write(
+        self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+    ) -> None:
         """
         Write and remove documents in one transaction, or none and raise.
 
         A document is written where the stored one has the version before its own (version 1: where there is none), and removed
         where the stored one has its version; else ConcurrentUpdate is raised.
+
+        What is `held` is looked at first, inside the same transaction and before anything of this call is written: each must be
+        stored with exactly its version (its content is not compared), else OwnershipLost is raised.
+        Nobody may be able to change it between the look and the end of the transaction.
         """
 
     def document(self, collection: str, key: str) -> Document | None:

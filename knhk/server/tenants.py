@@ -122,9 +122,11 @@ class TenantStore:
         found = self._store.find_idempotent(self._prefix + key)
         return None if found is None else (found[0].removeprefix(self._prefix), found[1])
 
-    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+    def write(
+        self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+    ) -> None:
         """Write and remove documents in one transaction, or none and raise."""
-        self._store.write([self._document(each) for each in documents], [self._document(each) for each in removed])
+        self._store.write(*([self._document(each) for each in group] for group in (documents, removed, held)))
 
     def document(self, collection: str, key: str) -> Document | None:
         """Read a document, or None where there is none."""
@@ -204,6 +206,7 @@ class TenantStore:
             else (self._prefix + commit.idempotency[0], commit.idempotency[1]),
             documents=tuple(map(self._document, commit.documents)),
             removed=tuple(map(self._document, commit.removed)),
+            held=tuple(map(self._document, commit.held)),
         )
 
 

@@ -29,7 +29,7 @@ from typing import ClassVar, Final
 from knhk.errors import SpecificationConflict, StoreError, StoreFull, StoreUnavailable
 from knhk.ports import Commit, Document, Durability, StoredCase, StoredSpecification
 from knhk.stores import _records
-from knhk.stores._documents import store_documents
+from knhk.stores._documents import check_held, store_documents
 from knhk.stores._group import Caller
 from knhk.stores._records import Documents, Place, Quarantine, Record
 from knhk.stores._segments import SEGMENT_BYTES, Frame, Segments, sync_directory
@@ -120,10 +120,13 @@ class LogStore(SqliteStore):
             _find(connection, case_id)
             connection.execute(_QUARANTINE, (record.reason, case_id))
 
-    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+    def write(
+        self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+    ) -> None:
         """Write and remove documents in one transaction, or none and raise."""
         record = Documents(tuple(documents), tuple(removed))
         with self._logged(record) as connection:
+            check_held(connection, held)
             store_documents(connection, record.documents, record.removed)
 
     def put_specification(self, specification: StoredSpecification) -> None:

@@ -6,7 +6,7 @@ import bisect
 import heapq
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -15,6 +15,7 @@ import attrs
 from knhk.errors import (
     ConcurrentUpdate,
     IdempotencyConflict,
+    OwnershipLost,
     QuarantinedCase,
     SpecificationConflict,
     StoreError,
@@ -45,6 +46,13 @@ def overtaken(document: Document, expected: int) -> ConcurrentUpdate:
     """Say that another version of a document is stored than the writer read (0: none)."""
     had = f"at version {expected}" if expected else "absent"
     return ConcurrentUpdate(f"{document.collection} {document.key!r} is not {had} any more: read it again")
+
+
+def taken_over(document: Document) -> OwnershipLost:
+    """Say that a document which is held is not stored any more as it was read."""
+    return OwnershipLost(
+        f"{document.collection} {document.key!r} is not at version {document.version} any more: nothing is written under it"
+    )
 
 
 _FEW: Final = 8
@@ -233,9 +241,13 @@ class MemoryStore:
         with self._opened:
             return self._keys.get(key)
 
-    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+    def write(
+        self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+    ) -> None:
         """Write and remove documents together, or none and raise."""
         with self._opened:
+            if held:
+                self._validate_held(held, {})
             self._validate_documents(documents, removed, {})
             self._apply_documents(documents, removed)
 
@@ -346,8 +358,18 @@ class MemoryStore:
             if stored != commit.expected:
                 raise ConcurrentUpdate(f"case {case_id!r} is at version {stored}, not {commit.expected}: reload it")
             before[case_id] = header
+            if commit.held:
+                self._validate_held(commit.held, written)
             if commit.documents or commit.removed:
                 self._validate_documents(commit.documents, commit.removed, written)
+
+    def _validate_held(self, held: Sequence[Document], written: Mapping[tuple[str, str], int]) -> None:
+        """Raise if any of the documents is not stored as it was read, after those that `written` has versions of."""
+        for each in held:
+            stored = self._documents.get(each.collection, {}).get(each.key)
+            version = written.get((each.collection, each.key), 0 if stored is None else stored.version)
+            if version != each.version or version < 1:
+                raise taken_over(each)
 
     def _validate_documents(
         self, documents: Sequence[Document], removed: Sequence[Document], written: dict[tuple[str, str], int]

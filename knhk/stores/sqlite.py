@@ -36,7 +36,7 @@ from knhk.errors import (
     UnknownSpecification,
 )
 from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification
-from knhk.stores._documents import BY_DUE, BY_KEY, FIND, after_prefix, read_document, store_documents
+from knhk.stores._documents import BY_DUE, BY_KEY, FIND, after_prefix, check_held, read_document, store_documents
 from knhk.stores._group import Caller, GroupCommit, settle
 from knhk.stores._worklist import close_item, find_items, put_item, read_item
 from knhk.stores.memory import refuse_malformed
@@ -223,9 +223,12 @@ class SqliteStore:
         found = self._read(_FIND_KEY, (key,))
         return (found[0][0], found[0][1]) if found else None
 
-    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+    def write(
+        self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+    ) -> None:
         """Write and remove documents in one transaction, or none and raise."""
         with self._writer.transaction("BEGIN IMMEDIATE") as connection:
+            check_held(connection, held)
             store_documents(connection, documents, removed)
 
     def document(self, collection: str, key: str) -> Document | None:
@@ -313,6 +316,8 @@ class SqliteStore:
         case_id, version = header.case_id, header.version
         spec = self._spec_row(connection, header.spec_id, header.spec_version)
         runnable, aside = int(header.runnable), header.quarantined or None
+        if commit.held:
+            check_held(connection, commit.held)
         if commit.idempotency is not None:
             key, digest = commit.idempotency
             if connection.execute(_FIND_KEY, (key,)).fetchone() is not None:
