@@ -24,7 +24,7 @@ import attrs
 from knhk import _hot
 from knhk._arena import Arena, Rows, Still
 from knhk._codes import Code, Phase
-from knhk._commits import batches_of, check_whole, commits_of, worklist_of
+from knhk._commits import batches_of, check_whole, commits_of, end_of, worklist_of
 from knhk._compiled import Compiled, compile_specification
 from knhk._express import Journey, depart, set_out, terms
 from knhk._kernel import Net
@@ -161,13 +161,13 @@ class CaseCache:
             express=not self._timed,
         )
 
-    def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
+    def create(self, header: CaseHeader, data: dict[str, Any], idempotency: tuple[str, str] | None = None) -> None:
         """
         Commit a new case and keep it.
 
         Args:
             header: the case as its first commit makes it.
-            data: its first data.
+            data: its first data, which nobody else has.
             idempotency: (key, digest of the request), if it has one.
 
         Raises:
@@ -180,7 +180,7 @@ class CaseCache:
             self._residents[header.case_id] = resident
             self._make_room()
 
-    def create_many(self, cases: Sequence[tuple[CaseHeader, Mapping[str, Any]]]) -> None:
+    def create_many(self, cases: Sequence[tuple[CaseHeader, dict[str, Any]]]) -> None:
         """Commit new cases in one transaction and keep them, as `create` does one."""
         created = [self._created(header, data) for header, data in cases]
         self.store.commit([commit for _, commit in created])
@@ -190,18 +190,17 @@ class CaseCache:
             self._make_room()
 
     def _created(
-        self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None
+        self, header: CaseHeader, data: dict[str, Any], idempotency: tuple[str, str] | None = None
     ) -> tuple[Resident, Commit]:
-        """Return a new case, and the commit that creates it: it has no items yet, and nothing is due."""
+        """Return a new case, which has these data from now on, and the commit that creates it: it has no items yet."""
         arena = self._arenas.get((header.spec_id, header.spec_version))
         if arena is None:
             arena = self._arena(header, self.compiled(header.spec_id, header.spec_version))
-        first = dict(data)
         if arena.check is not None:
-            arena.check(first)
+            arena.check(data)
         now = self.clock.now()
-        batch = encode_batch(now, ((_CREATION, first),))
-        resident = Resident.at_rest((arena.created, first, header, 1))
+        batch = encode_batch(now, ((_CREATION, data),))
+        resident = Resident.at_rest((arena.created, data, header, 1))
         documents: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             resident.header = attrs.evolve(header, version=0)
@@ -359,7 +358,12 @@ class CaseCache:
 
     def _end(self, resident: Resident, journey: Journey, data: dict[str, Any], now: int) -> None:
         """Commit the end of a case that an express has brought there all the way."""
-        commits = commits_of(resident.header, journey.batches(now), _COMPLETED)
+        batches = journey.batches(now)
+        commits: Sequence[Commit]
+        if len(batches) == 1:
+            commits = (end_of(resident.header, batches[0], _COMPLETED),)
+        else:
+            commits = commits_of(resident.header, batches, _COMPLETED)
         self._store(resident, commits)
         header = resident.header = commits[-1].header
         resident.since_snapshot += journey.express.length - journey.begun_at

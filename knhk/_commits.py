@@ -75,6 +75,18 @@ def commits_of(
     return [*earlier, last]
 
 
+def end_of(before: CaseHeader, batch: bytes, state: str) -> Commit:
+    """Return the commit with which a case ends that leaves nothing behind, as `commits_of` does one."""
+    header = CaseHeader(
+        case_id=before.case_id,
+        spec_id=before.spec_id,
+        spec_version=before.spec_version,
+        state=state,
+        version=before.version + 1,
+    )
+    return Commit(header=header, expected=before.version, batch=batch)
+
+
 def check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:
     """Refuse a history that misses commits: a case that went back in time must not go on."""
     since = 0 if snapshot is None else snapshot.get("version")

@@ -275,7 +275,8 @@ class RunningCase(CaseWork):
                     failures.append(failure)
         finally:
             self._cache.unpin(resident)
-        raise_first(failures)
+        if failures:
+            raise_first(failures)
         return self
 
     def cancel(self, *, compensate: bool = True) -> None:

@@ -27,6 +27,8 @@ from knhk.errors import LimitExceeded
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object o)
     bytes PyBytes_FromStringAndSize(const char* text, Py_ssize_t size)
+    ctypedef struct PyTypeObject:
+        object (*tp_new)(type cls, tuple args, void* named)
 
 cdef enum:  # the kinds and outcomes below, as numbers in C
     WAITING_ = 0
@@ -511,7 +513,7 @@ cdef class Express:
         put_one(&self.text, 93)
         self._close()
         self.attempts[task] = attempt
-        work = <WorkFields>self.terms.work.__new__(self.terms.work)
+        work = <WorkFields>(<PyTypeObject*>self.terms.work).tp_new(self.terms.work, (), NULL)
         work.case_id, work.task, work._number, work.attempt = self.case_id, of.names[task], number, attempt
         work._source = self.data
         self.job = (task, number, attempt, work)

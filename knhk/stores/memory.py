@@ -396,7 +396,7 @@ class MemoryStore:
 
         What it does is what `_validate` and `_apply` do, without the questions that such a commit does not raise.
         """
-        if commit.items or commit.closed_items or commit.documents or commit.removed:
+        if commit.items or commit.closed_items or commit.documents or commit.removed or commit.held:
             return False
         if commit.snapshot is not None or commit.idempotency is not None:
             return False
