@@ -206,7 +206,7 @@ class CaseCache:
             resident.header = attrs.evolve(header, version=0)
             documents = self._announce(resident, 1, [batch], now)
             resident.header = header
-        return resident, Commit(header=header, expected=0, batch=batch, idempotency=idempotency, documents=documents)
+        return resident, Commit(header, 0, batch, None, (), (), idempotency, documents)
 
     def launch(
         self,

@@ -77,14 +77,9 @@ def commits_of(
 
 def end_of(before: CaseHeader, batch: bytes, state: str) -> Commit:
     """Return the commit with which a case ends that leaves nothing behind, as `commits_of` does one."""
-    header = CaseHeader(
-        case_id=before.case_id,
-        spec_id=before.spec_id,
-        spec_version=before.spec_version,
-        state=state,
-        version=before.version + 1,
-    )
-    return Commit(header=header, expected=before.version, batch=batch)
+    version = before.version
+    header = CaseHeader(before.case_id, before.spec_id, before.spec_version, state, None, False, version + 1)
+    return Commit(header, version, batch)
 
 
 def check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:

@@ -586,11 +586,7 @@ class Engine:
     def _new_header(self, specification: StoredSpecification) -> CaseHeader:
         """Return a new case as its first commit makes it."""
         return CaseHeader(
-            case_id=self._ids.next_id(),
-            spec_id=specification.spec_id,
-            spec_version=specification.version,
-            state="created",
-            version=1,
+            self._ids.next_id(), specification.spec_id, specification.version, "created", None, False, 1
         )
 
     def _refuse_ill_formed(self, specification: Specification) -> None:
