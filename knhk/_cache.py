@@ -213,11 +213,11 @@ class CaseCache:
         header: CaseHeader,
         data: Mapping[str, Any],
         *,
-        idempotency: tuple[str, str],
-        documents: tuple[Document, ...],
+        idempotency: tuple[str, str] | None = None,
+        documents: tuple[Document, ...] = (),
     ) -> None:
         """
-        Create a case and start it, in one commit that also writes documents.
+        Create a case and start it, in one commit that also writes documents; where it cannot be started there is none.
 
         Args:
             header, data, idempotency: as in `create`.
@@ -239,6 +239,24 @@ class CaseCache:
             self._residents[header.case_id] = resident
             self._make_room()
         self._tell_listeners(resident)
+
+    def embark(self, header: CaseHeader, data: dict[str, Any]) -> Resident:
+        """
+        Keep and pin a new case, of which the store hears with the first commit of what follows.
+
+        Args:
+            header: as in `create`, but at version 0.
+            data: as in `create`.
+        """
+        arena = self._arena(header, self.compiled(header.spec_id, header.spec_version))
+        if arena.check is not None:
+            arena.check(data)
+        resident = Resident.at_rest((arena.created, data, header, 0))
+        resident.users = 1
+        with self._lock:
+            self._residents[header.case_id] = resident
+            self._make_room()
+        return resident
 
     def hold(self, case_id: str) -> _Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
@@ -316,7 +334,10 @@ class CaseCache:
         case_id, lock = resident.header.case_id, resident.lock
         data = resident.first_data()
         if data is not None:
-            journey: Journey | None = set_out(resident, data, resident.express, self._terms, case_id, lock)
+            stored = resident.header.version > 0
+            journey: Journey | None = set_out(
+                resident, data, resident.express, self._terms, case_id, lock, stored=stored
+            )
         else:
             if resident.doubtful and not resident.doubtful.keys().isdisjoint(resident.case.state.work):
                 return None
@@ -352,6 +373,9 @@ class CaseCache:
         resident.journey = None
         self._travelling.discard(resident)
         good = journey.arrive(outcome, at=now)
+        if not good and not resident.header.version and journey.express.job is None:
+            # It cannot be started: then it is not stored either.
+            return False
         if self._forgetful or outcome != _hot.express.STOPPED:
             self.commit(resident, cuts=journey.express.cuts)
         return good

@@ -30,7 +30,7 @@ from knhk.spec import Task
 from knhk.system import SystemClock
 from knhk.work.handlers import Work
 
-_CREATED: Final = (Code.CREATED,)
+_CREATED: Final = Code.CREATED
 _STARTED: Final = json_bytes((Code.STARTED,))
 _COMPLETED: Final = json_bytes((Code.PHASE, Phase.COMPLETED.value))
 # Made once: up to Python 3.11 a member of an enumeration costs more to look up than a record to write.
@@ -100,7 +100,8 @@ class Journey:
     Args:
         owner: of the case whose work it does.
         express: what plays.
-        begun_at: the length of the case's records before it.
+        begun_at: how many of the case's records were stored before it.
+        remains: how many of them stay where it is taken back whole.
         log: the case's records; those of the express come to it once somebody needs the case.
         moved: the items that the worklist had to be told of before it.
         alone: of a case that was only created, its marking and its data, which the express moves: nobody has needed a case
@@ -110,6 +111,7 @@ class Journey:
     owner: Owner
     express: Any
     begun_at: int
+    remains: int
     log: list[Record]
     moved: tuple[int, ...] = ()
     alone: tuple[Marking, dict[str, Any]] | None = None
@@ -175,6 +177,7 @@ class Journey:
         if self.alone is not None:
             case._record(Code.STARTED)
             case._log = self.log
+            case._taken = self.begun_at
             marking, case.state.data = self.alone
             self.alone = None
             case.state.nets[0].marking = marking
@@ -184,7 +187,7 @@ class Journey:
     def _take_back(self, case: Case) -> None:
         express = self.express
         express.landed = True
-        del case._log[self.begun_at if express.job is None else express.mark :]
+        del case._log[self.remains if express.job is None else express.mark :]
         case._rebuild()
         case.state.moved = dict.fromkeys(self.moved)
 
@@ -207,14 +210,27 @@ def terms(
     )
 
 
-def set_out(owner: Owner, data: Mapping[str, Any], of: Any, terms: Any, case_id: str, lock: Any) -> Journey:
-    """Send an express on its way on a case that was only created, and has these data; the caller holds its lock."""
+def set_out(
+    owner: Owner, data: Mapping[str, Any], of: Any, terms: Any, case_id: str, lock: Any, *, stored: bool
+) -> Journey:
+    """
+    Send an express on its way on a case that was only created; the caller holds its lock.
+
+    Args:
+        owner: has the case.
+        data: which the case was created with.
+        of, terms: its net, and the engine's terms.
+        case_id, lock: of the case.
+        stored: whether the store has been told of it.
+    """
     marking: Marking = of.net.marking()
-    log: list[Record] = [(*_CREATED, data)]
+    log: list[Record] = [(_CREATED, data)] if stored else []
     own = dict(data)
     express = _hot.express.Express(of, terms, marking, log, own, 1, case_id, 0, lock)
+    if not stored:
+        express.note(json_bytes((_CREATED, data)))
     express.note(_STARTED)
-    return Journey(owner, express, 1, log, (), (marking, own))
+    return Journey(owner, express, len(log), 1, log, (), (marking, own))
 
 
 def depart(owner: Owner, of: Any, terms: Any, *, case_id: str, lock: Any, forgetful: bool) -> Journey | None:
@@ -237,7 +253,7 @@ def depart(owner: Owner, of: Any, terms: Any, *, case_id: str, lock: Any, forget
     for number in state.work:
         item = state.items[number]
         express.begin(item.task, number, item.attempt)
-    return Journey(owner, express, begun_at, case._log, moved)
+    return Journey(owner, express, begun_at, begun_at, case._log, moved)
 
 
 def _may_go(state: CaseState, of: Any, *, forgetful: bool) -> bool:

@@ -67,8 +67,11 @@ class Resident:
     def case(self) -> Case:
         """The case, which is made where nobody has needed it before; the caller holds it."""
         if self._case is None:
-            outline, data, _, _ = self._still()
+            outline, data, _, since_snapshot = self._still()
             self._case = outline.case(data)
+            if not since_snapshot:
+                # Of a case that is only being created the store has nothing yet.
+                self._case._taken = 0
             # What came up in a case that was packed was looked at before it was.
             self.shared = self._case.state.next_item - 1
         return self._case

@@ -16,6 +16,7 @@ from knhk._kernel import Net
 from knhk._lower import Program
 from knhk._migration import Renaming
 from knhk._plain import whole_copy
+from knhk._resident import Resident
 from knhk.case import Case
 from knhk.errors import CommandError, ConcurrentUpdate, KnhkError, MissingExtra
 from knhk.events import Event
@@ -246,8 +247,11 @@ class RunningCase(CaseWork):
         Raises:
             HandlerError: a handler raised at its last attempt; its item has failed, the other work was done first.
         """
+        return self._run(self._cache.pin(self.id))
+
+    def _run(self, resident: Resident) -> RunningCase:
+        """Run the case, which the caller has pinned, as `run`."""
         failures: list[KnhkError] = []
-        resident = self._cache.pin(self.id)
         try:
             while True:
                 if resident.express is not None:
