@@ -317,6 +317,10 @@ def test_buttons_act_on_what_was_seen(service: Served) -> None:
     """A button of a page that is not true any more does nothing, and says so."""
     browser, where = Browser(service), address("/cases/{case_id}", service)
 
+    for action in ("suspend", "resume"):
+        assert (
+            303 == browser.post(f"{where}/{action}", {"version_read": "1" if action == "suspend" else "2"}).status_code
+        )
     result = browser.post(f"{where}/suspend", {"version_read": "1"})
 
     assert 412 == result.status_code
