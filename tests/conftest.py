@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hypothesis import settings
-from servers import missing, own_postgresql, postgresql
+from servers import missing, own_postgresql, own_redis, postgresql, redis
 
-__all__ = ["own_postgresql", "postgresql"]
+__all__ = ["own_postgresql", "own_redis", "postgresql", "redis"]
 
 # How long an example takes says more of what else the machine does.
 settings.register_profile("knhk", deadline=None)

@@ -178,7 +178,47 @@ class PostgresqlServer(Server):
         return f"postgresql://knhk@127.0.0.1:{self.port}/postgres"
 
 
-KINDS: dict[str, type[Server]] = {each.name: each for each in (PostgresqlServer,)}
+class RedisServer(Server):
+    """Redis with an append-only file that is synced before each answer."""
+
+    name = "redis"
+
+    def __init__(self, **settings: str) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @classmethod
+    def program(cls) -> str | None:
+        """The server, or the command that is called so."""
+        return shutil.which("redis-server")
+
+    def command(self) -> Sequence[str]:
+        """The server in the foreground, without snapshots."""
+        settings = {"bind": "127.0.0.1", "save": "", "appendonly": "yes", "appendfsync": "always", **self.settings}
+        options = [part for name, value in settings.items() for part in (f"--{name}", value)]
+        return [str(self.program()), "--port", str(self.port), "--dir", str(self.directory), *options]
+
+    def say(self, command: str) -> str:
+        """Send a command line and return the first line of the answer; "" where nobody answers."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=30) as line:
+                line.sendall(f"{command}\r\n".encode())
+                with line.makefile("r") as answer:
+                    return answer.readline().strip()
+        except OSError:
+            return ""
+
+    def ready(self) -> bool:
+        """It has loaded its data."""
+        return self.say("PING").startswith(("+PONG", "-NOAUTH"))
+
+    @property
+    def url(self) -> str:
+        """Its first database."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+
+KINDS: dict[str, type[Server]] = {each.name: each for each in (PostgresqlServer, RedisServer)}
 
 
 def missing() -> list[str]:
@@ -268,6 +308,23 @@ def own_postgresql() -> Iterator[PostgresqlServer]:
     require("postgresql")
     with running(PostgresqlServer()) as server:
         assert isinstance(server, PostgresqlServer)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the Redis server that the whole run shares; use a namespace of your own."""
+    require("redis")
+    with shared("redis", _common(tmp_path_factory)) as url:
+        yield url
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis server that the test may stop, break and start."""
+    require("redis")
+    with running(RedisServer()) as server:
+        assert isinstance(server, RedisServer)
         yield server
 
 
