@@ -27,6 +27,7 @@ from knhk._codes import Code, Phase
 from knhk._commits import batches_of, check_whole, commits_of, end_of, worklist_of
 from knhk._compiled import Compiled, compile_specification
 from knhk._express import Journey, depart, set_out, terms
+from knhk._hold import Hold
 from knhk._kernel import Net
 from knhk._migration import Moved, Renaming, move
 from knhk._plain import plain_data
@@ -48,6 +49,7 @@ from knhk.ports import CaseHeader, Clock, Commit, Document, Store
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
 from knhk.work.authority import Authority
+from knhk.work.calls import WORKLETS, calls_of, open_worklets
 from knhk.work.correlation import reindex
 from knhk.work.failed_rows import is_dead
 from knhk.work.handlers import Work
@@ -89,6 +91,7 @@ class CaseCache:
         plain: `plain_data` within the limit of this engine.
         listeners: are told, while the case is held, of every commit after which it has work that nobody does.
         offers: wakes the workers that wait for external work.
+        wakers: are called after a commit that asks for something of worklets.
         outbox: makes what subscribers are told of a commit.
     """
 
@@ -111,6 +114,7 @@ class CaseCache:
         self.authority = None if self.people is None else Authority(self.people)
         self.offers = Offers()
         self.listeners: list[Callable[[CaseHeader, bool], object]] = []
+        self.wakers: list[Callable[[], object]] = []
         self._retry = retry
         self._timed = timed
         self.store = store
@@ -215,13 +219,16 @@ class CaseCache:
         *,
         idempotency: tuple[str, str] | None = None,
         documents: tuple[Document, ...] = (),
+        removed: tuple[Document, ...] = (),
+        above: tuple[str, int, int] | None = None,
     ) -> None:
         """
-        Create a case and start it, in one commit that also writes documents; where it cannot be started there is none.
+        Create a case and start it, in one commit that also writes and removes documents; where it cannot be started there is none.
 
         Args:
             header, data, idempotency: as in `create`.
-            documents: what is written beside it.
+            documents, removed: what is written and removed beside it.
+            above: case id, item and depth of the work in whose place it runs, as a worklet.
 
         Raises:
             DataError, CommandError: the case refuses the data, or cannot be started.
@@ -229,16 +236,20 @@ class CaseCache:
         """
         compiled = self.compiled(header.spec_id, header.spec_version)
         case = self._fresh(compiled)
-        case.create(self.plain(data, "the data of the schedule"))
+        case.create(self.plain(data, "the data of the case"))
+        if above is not None:
+            case.stand_in(*above, at=self.clock.now())
         case.start(at=self.clock.now())
-        resident = Resident(case, attrs.evolve(header, version=0), compiled.express)
-        (commit,) = self._prepare(resident, ())
-        self.store.commit([attrs.evolve(commit, idempotency=idempotency, documents=(*commit.documents, *documents))])
+        # The end of a worklet is told in its last commit, which an express would not do.
+        resident = Resident(case, attrs.evolve(header, version=0), None if above is not None else compiled.express)
+        (commit,) = self._prepare(resident, (), documents, removed)
+        self.store.commit([attrs.evolve(commit, idempotency=idempotency)])
         resident.header = commit.header
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
         self._tell_listeners(resident)
+        self._wake([commit])
 
     def embark(self, header: CaseHeader, data: dict[str, Any]) -> Resident:
         """
@@ -258,9 +269,9 @@ class CaseCache:
             self._make_room()
         return resident
 
-    def hold(self, case_id: str) -> _Hold:
+    def hold(self, case_id: str) -> Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
-        return _Hold(self, case_id)
+        return Hold(self, case_id)
 
     def glance(self, case_id: str) -> Still | None:
         """Return what a case is that stands still, without waiting for whoever has it; None where that takes a hold."""
@@ -438,6 +449,7 @@ class CaseCache:
         *,
         cuts: Sequence[tuple[int, int]] = (),
         documents: tuple[Document, ...] = (),
+        removed: tuple[Document, ...] = (),
     ) -> None:
         """
         Persist what the case's last commands wrote; the caller holds it.
@@ -445,11 +457,11 @@ class CaseCache:
         Args:
             resident: the case.
             cuts: lengths of the case's records, and when they had that length: a batch has one time.
-            documents: what is written beside it, where there is anything to persist.
+            documents, removed: what is written and removed beside it, where there is anything to persist.
         """
         try:
             self._share_out(resident)
-            commits = self._prepare(resident, cuts, documents)
+            commits = self._prepare(resident, cuts, documents, removed)
         except BaseException:
             # Its records count as stored, and are not.
             self.forget(resident)
@@ -459,13 +471,19 @@ class CaseCache:
         self._store(resident, commits)
         self._stored(resident, commits)
 
-    def commit_all(self, residents: Sequence[Resident]) -> None:
-        """Persist what the last commands on several cases wrote, in one transaction or none of it; the caller holds them."""
+    def commit_all(self, residents: Sequence[Resident], *, removed: tuple[Document, ...] = ()) -> None:
+        """
+        Persist what the last commands on several cases wrote, in one transaction or none of it; the caller holds them.
+
+        Args:
+            residents: the cases.
+            removed: documents that go with it, where the first case has anything to persist.
+        """
         prepared: list[tuple[Resident, list[Commit]]] = []
         try:
             for resident in residents:
                 self._share_out(resident)
-                prepared.append((resident, self._prepare(resident, ())))
+                prepared.append((resident, self._prepare(resident, (), (), () if prepared else removed)))
             together = [commit for _, commits in prepared for commit in commits]
             if together:
                 self.store.commit(together)
@@ -488,6 +506,12 @@ class CaseCache:
             if number not in resident.case.state.items:
                 attempt.lose("its work is gone")
         self._tell_listeners(resident)
+        self._wake(commits)
+
+    def _wake(self, commits: Sequence[Commit]) -> None:
+        if self.wakers and any(each.collection == WORKLETS for each in commits[-1].documents):
+            for wake in self.wakers:
+                wake()
 
     def _tell_listeners(self, resident: Resident) -> None:
         header = resident.header
@@ -515,7 +539,11 @@ class CaseCache:
             raise
 
     def _prepare(
-        self, resident: Resident, cuts: Sequence[tuple[int, int]], documents: tuple[Document, ...] = ()
+        self,
+        resident: Resident,
+        cuts: Sequence[tuple[int, int]],
+        documents: tuple[Document, ...] = (),
+        removed: tuple[Document, ...] = (),
     ) -> list[Commit]:
         """Return what `commit` stores; the case counts it as stored."""
         case = resident.case
@@ -525,12 +553,13 @@ class CaseCache:
             return []
         now = self.clock.now()
         batches = batches_of(records, taken, cuts, now)
-        removed: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             documents += self._announce(resident, len(records), batches, now)
         if case._program.keyed:
-            indexed, removed = reindex(self.store, resident.header.case_id, case.state)
-            documents += indexed
+            indexed, gone = reindex(self.store, resident.header.case_id, case.state)
+            documents, removed = documents + indexed, removed + gone
+        if case._program.calls or resident.worklets or case.state.principal is not None:
+            documents += self._calls(resident, resident.header.version + len(batches), now)
         resident.still = None
         phase = case.state.phase
         running = phase is Phase.RUNNING or phase is Phase.COMPENSATING
@@ -556,6 +585,12 @@ class CaseCache:
             documents=documents,
             removed=removed,
         )
+
+    def _calls(self, resident: Resident, version: int, now: int) -> tuple[Document, ...]:
+        """Return what a commit that gives the case this version says of worklets."""
+        before, known = resident.header, resident.worklets
+        resident.worklets = open_worklets(before.case_id, resident.case)
+        return tuple(calls_of(before, resident.case, known, version, now))
 
     def _announce(self, resident: Resident, fresh: int, batches: Sequence[bytes], now: int) -> tuple[Document, ...]:
         """Return what subscribers are told of a commit of so many fresh records, which is stored with it."""
@@ -604,6 +639,7 @@ class CaseCache:
                 target.express,
                 since_snapshot=SNAPSHOT_EVERY,
                 shared=resident.shared,
+                worklets=resident.worklets,
             )
             self._share_out(fresh)
             self.store.commit(self._prepare(fresh, ()))
@@ -684,37 +720,9 @@ class CaseCache:
         return Resident(
             case,
             stored.header,
-            compiled.express,
+            None if case.state.principal is not None else compiled.express,
             since_snapshot=len(records),
             doubtful=doubtful,
             shared=case.state.next_item - 1,
+            worklets=open_worklets(case_id, case),
         )
-
-
-class _Hold:
-    """What `CaseCache.hold` returns; a generator would do, and cost twice as much."""
-
-    __slots__ = ("_cache", "_case_id", "_resident")
-
-    def __init__(self, cache: CaseCache, case_id: str) -> None:
-        self._cache = cache
-        self._case_id = case_id
-
-    def __enter__(self) -> Resident:
-        cache = self._cache
-        while True:
-            resident = cache.pin(self._case_id)
-            resident.lock.acquire()
-            self._resident = resident
-            try:
-                good = cache.take_over(resident)
-            except BaseException:
-                self.__exit__()
-                raise
-            if good:
-                return resident
-            self.__exit__()
-
-    def __exit__(self, *error: object) -> None:
-        self._resident.lock.release()
-        self._cache.unpin(self._resident)

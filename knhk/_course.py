@@ -28,6 +28,7 @@ LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
 """The phases in which things happen by themselves."""
 
 
+_AT_WORK: Final = (ItemState.STARTED, ItemState.SUSPENDED, ItemState.REPLACED)
 _WAITING: Final = (ItemState.UNOFFERED, ItemState.OFFERED, ItemState.ALLOCATED)
 
 
@@ -146,7 +147,7 @@ class Course:
     def running(self) -> list[str]:
         """Return the paths of the started atomic tasks and instances, sorted."""
         items = self.state.items.values()
-        return sorted(self.path(i) for i in items if i.state in (ItemState.STARTED, ItemState.SUSPENDED))
+        return sorted(self.path(i) for i in items if i.state in _AT_WORK)
 
     def item(self, number: int) -> ItemEntry:
         """Return an open work item; raises UnknownWorkItem."""
@@ -231,6 +232,8 @@ class Course:
         self._claim(net, task)
         if plan.shared_out:
             self._share_out(net, task)
+        elif plan.worklets:
+            self._call_worklets(net, task)
 
     def _share_out(self, net: NetInstance, task: int) -> None:
         """Say of the instances that have just come up whom each is offered to."""
@@ -238,6 +241,10 @@ class Course:
             if self.state.items[number].state is ItemState.OFFERED and number not in self.state.people.posts:
                 for record in first_offer(self.state, net, task, number, self._now):
                     self._record(*record)
+
+    @abstractmethod
+    def _call_worklets(self, net: NetInstance, task: int) -> None:
+        """Say of the instances that have just come up which worklet does the work of each; `knhk._calling` tells."""
 
     @abstractmethod
     def _stands_in_the_way(self, net: NetInstance, task: int, plan: TaskPlan) -> bool:

@@ -62,7 +62,7 @@ def _kind(plan: TaskPlan) -> int:
     hot = _hot.express
     if not plan.automatic:
         return int(hot.WAITING)
-    limited = plan.errors or plan.requires or plan.ensures or plan.compensation
+    limited = plan.errors or plan.requires or plan.ensures or plan.compensation or plan.exlets
     own = limited or plan.maps or plan.task.http is not None
     plain = plan.task.multiple is None and not own and not _is_bounded(plan.task)
     if plain and plan.kind in (Kind.ROUTING, Kind.HANDLER):

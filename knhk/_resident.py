@@ -42,6 +42,7 @@ class Resident:
         stale: forgotten: whoever waited for the lock must load again.
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
         told: the case as subscribers know it, where there are any.
+        worklets: the ids of the cases that ran in the place of its work at its last commit, by item.
     """
 
     _case: Case | None
@@ -57,6 +58,7 @@ class Resident:
     stale: bool = attrs.field(default=False, init=False)
     users: int = attrs.field(default=0, init=False)
     told: Told | None = attrs.field(default=None, init=False)
+    worklets: dict[int, str] = attrs.field(factory=dict)
 
     @classmethod
     def at_rest(cls, still: Still) -> Self:
@@ -113,7 +115,7 @@ class Resident:
         case = self._case
         if case is None or self.still is not None:
             return self.still
-        if not case.state.in_order:
+        if not case.state.in_order or self.worklets or case.state.principal is not None:
             return None
         header = self.header
         arena = arenas[header.spec_id, header.spec_version]

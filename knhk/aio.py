@@ -373,28 +373,49 @@ class AsyncCase:
     async def run(self) -> AsyncCase:
         """Start the case if needed, then do its automatic work, as `RunningCase.run`."""
         failures: list[KnhkError] = []
-        with self._case.kept():
-            found = await self._threads.call(self._case.hand_out, failures)
-            while found is not None:
-                if isinstance(found, Held):
-                    if found.by_breaker:
-                        break
-                    await self._freed(found)
-                    found = await self._threads.call(self._case.hand_out, failures)
-                    continue
-                try:
-                    output = await self._call(found)
-                except asyncio.CancelledError:
-                    # Whoever waited does not any more: the work is for the next that runs the case.
-                    await self._threads.call(self._case.hand_back, found, "the run was cancelled")
-                    raise
-                except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
-                    record: Callable[[], HandlerError | None] = partial(self._case.fail, found, error)
-                else:
-                    record = partial(self._case.finish, found, output)
-                found = await self._threads.call(self._record_and_next, record, failures)
+        with self._case.kept() as resident:
+            await self._do_work(failures)
+            if resident.worklets:
+                await self._do_worklets(failures)
         raise_first(failures)
         return self
+
+    async def _do_work(self, failures: list[KnhkError]) -> None:
+        found = await self._threads.call(self._case.hand_out, failures)
+        while found is not None:
+            if isinstance(found, Held):
+                if found.by_breaker:
+                    break
+                await self._freed(found)
+                found = await self._threads.call(self._case.hand_out, failures)
+                continue
+            try:
+                output = await self._call(found)
+            except asyncio.CancelledError:
+                # Whoever waited does not any more: the work is for the next that runs the case.
+                await self._threads.call(self._case.hand_back, found, "the run was cancelled")
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
+                record: Callable[[], HandlerError | None] = partial(self._case.fail, found, error)
+            else:
+                record = partial(self._case.finish, found, output)
+            found = await self._threads.call(self._record_and_next, record, failures)
+
+    async def _do_worklets(self, failures: list[KnhkError]) -> None:
+        """Do the work of the worklets that run in the place of the case's, as `RunningCase.run`."""
+        told: dict[str, KnhkError] = {}
+        news = True
+        while news:
+            found = await self._threads.call(self._case.settle, failures)
+            for child in await self._threads.call(lambda: self._case.worklets):
+                try:
+                    await AsyncCase(self._case.sibling(child), self._threads).run()
+                except (CommandError, HandlerError) as error:
+                    told[child] = error
+            news = found + await self._threads.call(self._case.settle, failures) > 0
+            await self._do_work(failures)
+        # What ended a worklet is told by the failure of the work that it stood for.
+        failures += [told[child] for child in await self._threads.call(lambda: self._case.worklets) if child in told]
 
     async def cancel(self, *, compensate: bool = True) -> None:
         """Remove everything and end the case as cancelled, as `RunningCase.cancel`."""

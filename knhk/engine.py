@@ -60,6 +60,7 @@ from knhk.work.schedules import Schedules
 from knhk.work.services import Services
 from knhk.work.times import schedule_problems
 from knhk.work.webhooks import Webhooks
+from knhk.work.worklets import settle
 from knhk.work.worklist import Worklist, who_is
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -495,15 +496,19 @@ class Engine:
         """
         driven = 0
         failures: list[KnhkError] = []
-        for case_id in self.pending():
-            try:
-                self._running(case_id).run()
-            except (QuarantinedCase, ConcurrentUpdate):
-                # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
-                continue
-            except (CommandError, HandlerError, DirectoryError) as error:
-                failures.append(error)
-            driven += 1
+        while True:
+            for case_id in self.pending():
+                try:
+                    self._running(case_id).run()
+                except (QuarantinedCase, ConcurrentUpdate):
+                    # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
+                    continue
+                except (CommandError, HandlerError, DirectoryError) as error:
+                    failures.append(error)
+                driven += 1
+            # The end of a worklet gives work to the case above it, which may come before it in the line.
+            if not settle(self._cache, failures, at=self._clock.now()):
+                break
         raise_first(failures)
         return driven
 
@@ -532,11 +537,12 @@ class Engine:
         """
         Do what is due, in deadline order over all cases; returns how much that was.
 
-        Timers run, cases of schedules are launched, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
+        Timers run, cases of schedules and worklets are launched, results of worklets taken, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
         offered again.
 
         Raises:
-            DataError, CommandError: why the first case that failed could not go on, after all the others' timers ran.
+            DataError, CommandError, HandlerError: why the first case that failed could not go on, after all the others' timers
+                ran.
         """
         self._cache.land()
         at = self._clock.now() if now is None else now
@@ -559,6 +565,7 @@ class Engine:
                 if not count:
                     passed_over.add(case_id)
         ran += self.schedules.launch(at, failures)
+        ran += settle(self._cache, failures, at=at)
         raise_first(failures)
         return ran
 
@@ -628,6 +635,7 @@ class Engine:
             clock=self._clock,
             handlers=self._handlers,
             listeners=self._cache.listeners,
+            wakers=self._cache.wakers,
             loop=loop,
         )
 

@@ -18,16 +18,18 @@ from knhk._migration import Renaming
 from knhk._plain import whole_copy
 from knhk._resident import Resident
 from knhk.case import Case
-from knhk.errors import CommandError, ConcurrentUpdate, KnhkError, MissingExtra
+from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, MissingExtra
 from knhk.events import Event
 from knhk.history import narrate
 from knhk.migration import migrate_case, refuse
 from knhk.ports import ItemRow
 from knhk.spec.specification import PictureFormat
 from knhk.work.authority import Request
+from knhk.work.calls import open_worklets
 from knhk.work.case_work import CaseWork
 from knhk.work.failures import raise_first, shortened
 from knhk.work.people_item import PeopleItem
+from knhk.work.worklets import settle
 from knhk.workitem import ItemState
 
 _T = TypeVar("_T")
@@ -161,6 +163,21 @@ class RunningCase(CaseWork):
                     raise ConcurrentUpdate(message)
             yield
 
+    @property
+    def worklets(self) -> list[str]:
+        """The ids of the cases that run as worklets in the place of its work, in the order of that work."""
+        return self._look(lambda case: [*open_worklets(self.id, case).values()])
+
+    @property
+    def principal(self) -> tuple[str, int] | None:
+        """The case id and number of the work in whose place it runs as a worklet; None: it is nobody's."""
+
+        def above(case: Case) -> tuple[str, int] | None:
+            found = case.state.principal
+            return None if found is None else (found.case_id, found.item)
+
+        return self._look(above)
+
     def work_items(self, *, state: str | None = None) -> list[WorkItem]:
         """Return the open work items of people and external workers, and failed ones of handlers, by number."""
 
@@ -241,6 +258,7 @@ class RunningCase(CaseWork):
         A handler's attempt and the result of the one before it are committed before it starts; replayable tasks leave
         both to the commit of what follows.
         Work whose handler another thread runs at this moment is left to it.
+        Where worklets run in the place of its work, theirs is done too, and their results are taken.
         A handler that raised and is tried again by itself raises nothing here: `history` tells of the attempt, the other work
         is done, and the case waits (`next_due`); this, or `Engine.tick`, makes the next attempt when its wait is over.
 
@@ -253,35 +271,64 @@ class RunningCase(CaseWork):
         """Run the case, which the caller has pinned, as `run`."""
         failures: list[KnhkError] = []
         try:
-            while True:
-                if resident.express is not None:
-                    ended, failure = self._go_by_express(resident)
-                    if failure is not None:
-                        failures.append(failure)
-                    if ended:
-                        break
-                job = self.next_job(failures)
-                if job is None:
-                    break
-                try:
-                    output = self.call(job)
-                except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
-                    failure = self.fail(job, error)
-                except KeyboardInterrupt:
-                    self.hand_back(job, "the run was interrupted")
-                    raise
-                except BaseException:
-                    self.abandon(job)
-                    raise
-                else:
-                    failure = self.finish(job, output)
-                if failure is not None:
-                    failures.append(failure)
+            self._do_work(resident, failures)
+            if resident.worklets:
+                self._do_worklets(resident, failures)
         finally:
             self._cache.unpin(resident)
         if failures:
             raise_first(failures)
         return self
+
+    def _do_work(self, resident: Resident, failures: list[KnhkError]) -> None:
+        while True:
+            if resident.express is not None:
+                ended, failure = self._go_by_express(resident)
+                if failure is not None:
+                    failures.append(failure)
+                if ended:
+                    break
+            job = self.next_job(failures)
+            if job is None:
+                break
+            try:
+                output = self.call(job)
+            except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
+                failure = self.fail(job, error)
+            except KeyboardInterrupt:
+                self.hand_back(job, "the run was interrupted")
+                raise
+            except BaseException:
+                self.abandon(job)
+                raise
+            else:
+                failure = self.finish(job, output)
+            if failure is not None:
+                failures.append(failure)
+
+    def _do_worklets(self, resident: Resident, failures: list[KnhkError]) -> None:
+        """Do the work of the worklets that run in the place of the case's, and what follows here from their ends."""
+        told: dict[str, KnhkError] = {}
+        news = True
+        while news:
+            found = self.settle(failures)
+            for child in self.worklets:
+                try:
+                    self.sibling(child).run()
+                except (CommandError, HandlerError) as error:
+                    told[child] = error
+            news = found + self.settle(failures) > 0
+            self._do_work(resident, failures)
+        # What ended a worklet is told by the failure of the work that it stood for.
+        failures += [told[child] for child in self.worklets if child in told]
+
+    def settle(self, failures: list[KnhkError]) -> int:
+        """Launch the worklets of the case that are asked for, take the results of those that ended; returns how many."""
+        return settle(self._cache, failures, at=self._cache.clock.now(), of=self.id)
+
+    def sibling(self, case_id: str) -> RunningCase:
+        """Return another case of the same engine."""
+        return RunningCase(self._cache, self._handlers, case_id)
 
     def cancel(self, *, compensate: bool = True) -> None:
         """

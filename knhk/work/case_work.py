@@ -84,11 +84,11 @@ class CaseWork:
         self.id = case_id
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> Iterator[Resident]:
         """Keep the case in memory meanwhile: results of replayable tasks may wait there for the commit of what follows."""
         resident = self._cache.pin(self.id)
         try:
-            yield
+            yield resident
         finally:
             self._cache.unpin(resident)
 
