@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Literal, Self, TypeVar
@@ -45,6 +46,7 @@ from knhk.work.correspondence import Delivered
 from knhk.work.failures import raise_first
 from knhk.work.outbound import Outbound
 from knhk.work.runner import DRAIN, Runner
+from knhk.work.spans import Tracer
 from knhk.work.worklist import Page, Place
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -66,7 +68,9 @@ class _Threads:
         """Call a function in one of the threads; raises StoreUnavailable when they were closed."""
         if self._closed:
             raise StoreUnavailable("the engine is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *args, **named))
+        # In the context of the caller, as asyncio.to_thread does it.
+        run = partial(copy_context().run, function, *args, **named)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, run)
 
     def close(self) -> None:
         """Let the threads end when they have done what they were asked."""
@@ -100,6 +104,7 @@ class AsyncEngine:
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
         directory: Directory | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.engine = Engine(
             target,
@@ -116,6 +121,7 @@ class AsyncEngine:
             kernel=kernel,
             outbound=outbound,
             directory=directory,
+            tracer=tracer,
         )
         self._threads = _Threads()
         self.external = AsyncExternalWork(self.engine.external, self.engine._cache.offers, self._threads.call)

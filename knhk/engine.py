@@ -58,7 +58,9 @@ from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner, Sources
 from knhk.work.schedules import Schedules
 from knhk.work.services import Services
+from knhk.work.spans import TracedRequests, Tracer, Tracing
 from knhk.work.times import schedule_problems
+from knhk.work.traced import case_maker, traced_store
 from knhk.work.webhooks import Webhooks
 from knhk.work.worklets import settle
 from knhk.work.worklist import Worklist, who_is
@@ -96,6 +98,7 @@ class Engine:
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
         outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
+        tracer: is told of spans (`knhk.telemetry.OpenTelemetryTracer`); no case goes by express then.
 
     Attributes:
         webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
@@ -121,6 +124,7 @@ class Engine:
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
         directory: Directory | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -130,10 +134,12 @@ class Engine:
         policy = None if retry is None else read_retry(retry)
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
         self._outbound = outbound if outbound is not None else Outbound()
-        services = Services(self._outbound, self._clock, dialect=expressions)
+        self._tracing = None if tracer is None else Tracing(tracer, ticks(self._clock))
+        requests = self._outbound if tracer is None else TracedRequests(self._outbound, tracer)
+        services = Services(requests, self._clock, dialect=expressions)
         self._handlers = Handlers(ticks(self._clock), draws, services=services, timeout=span)
         self._cache = CaseCache(
-            self._store,
+            self._store if self._tracing is None else traced_store(self._store, self._tracing),
             self._clock,
             limits=limits if limits is not None else Limits(),
             size=cache,
@@ -142,10 +148,14 @@ class Engine:
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
             retry=policy,
-            timed=span is not None or (policy is not None and policy.deadline is not None),
+            # An express tells nobody of the attempts that it makes.
+            timed=tracer is not None or span is not None or (policy is not None and policy.deadline is not None),
             directory=directory,
         )
-        self._delivery = Delivery(self._store, self._outbound, draw=draws.random)
+        self._running = case_maker(self._cache, self._handlers, self._tracing)
+        self._delivery = Delivery(self._store, requests, draw=draws.random, tracer=tracer)
+        if tracer is not None:
+            self._cache.outbox.carrier = tracer.carrier
         self.external = ExternalWork(self._cache, self._handlers)
         self.dead_letters = DeadLetters(self._cache, self._handlers)
         self._correspondence = Correspondence(self._cache)
@@ -672,9 +682,6 @@ class Engine:
             message = f"case {case_id} is of specification {header.spec_id!r}, not {spec_id!r}; nothing was migrated"
             raise CommandError(message)
         return header
-
-    def _running(self, case_id: str) -> RunningCase:
-        return RunningCase(self._cache, self._handlers, case_id)
 
     def _round(self) -> int:
         """Do everything that is due or waits; what failed is raised when the rest is done."""

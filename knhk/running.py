@@ -249,7 +249,7 @@ class RunningCase(CaseWork):
 
     def start(self) -> None:
         """Put the first token into the root net, and let everything happen that happens by itself."""
-        self._do(lambda case, at: case.start(at=at))
+        self._do(lambda case, at: case.start(at=at), "start")
 
     def run(self) -> RunningCase:
         """
@@ -338,15 +338,15 @@ class RunningCase(CaseWork):
             compensate: whether what has completed is undone first, where its task says how (`compensate`).
                 Then the case is compensating until `run`, or a background runner, has done that work.
         """
-        self._do(lambda case, at: case.cancel(at=at, compensate=compensate))
+        self._do(lambda case, at: case.cancel(at=at, compensate=compensate), "cancel")
 
     def suspend(self) -> None:
         """Hold the case until `resume`."""
-        self._do(lambda case, at: case.suspend(at=at))
+        self._do(lambda case, at: case.suspend(at=at), "suspend")
 
     def resume(self) -> None:
         """Go on after `suspend`."""
-        self._do(lambda case, at: case.resume(at=at))
+        self._do(lambda case, at: case.resume(at=at), "resume")
 
     def migrate(
         self,
@@ -371,7 +371,7 @@ class RunningCase(CaseWork):
     def send_event(self, name: str, data: Mapping[str, Any] | None = None) -> int:
         """Deliver an event; returns how many running nets kept it."""
         plain = self._cache.plain(data, "the event's data")
-        return self._do(lambda case, at: case.send_event(name, plain, at=at))
+        return self._do(lambda case, at: case.send_event(name, plain, at=at), "event")
 
     def tick(self, now: int | None = None) -> int:
         """
@@ -393,7 +393,7 @@ class RunningCase(CaseWork):
             self._authorise(case, case.item_at(path), Request("start", by))
             case.start_task(path, at=at, by=by)
 
-        self._do(start)
+        self._do(start, "start task")
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete a started task or instance (an offered one is started first)."""
@@ -403,23 +403,23 @@ class RunningCase(CaseWork):
             self._authorise(case, case.item_at(path), Request("complete", by))
             case.complete_task(path, plain, at=at, by=by)
 
-        self._do(complete)
+        self._do(complete, "complete task")
 
     def cancel_task(self, path: str) -> None:
         """Abort a running task, or withdraw an enabled or waiting one."""
-        self._do(lambda case, at: case.cancel_task(path, at=at))
+        self._do(lambda case, at: case.cancel_task(path, at=at), "cancel task")
 
     def add_instance(self, path: str, element: Any = None) -> None:
         """Start one more instance of a running dynamic multiple-instance task."""
-        self._do(lambda case, at: case.add_instance(path, element, at=at))
+        self._do(lambda case, at: case.add_instance(path, element, at=at), "add instance")
 
     def close_instances(self, path: str) -> None:
         """Allow no further instances of a running dynamic multiple-instance task."""
-        self._do(lambda case, at: case.close_instances(path, at=at))
+        self._do(lambda case, at: case.close_instances(path, at=at), "close instances")
 
     def complete_instances(self, path: str) -> None:
         """Force a multiple-instance task to complete."""
-        self._do(lambda case, at: case.complete_instances(path, at=at))
+        self._do(lambda case, at: case.complete_instances(path, at=at), "complete instances")
 
     def retry_failed(self) -> int:
         """Give every failed item another attempt (made by the next `run`); returns how many there were."""
@@ -434,7 +434,7 @@ class RunningCase(CaseWork):
                 case.change_item(number, "retry", at=at)
             return len(failed)
 
-        return self._do(retry)
+        return self._do(retry, "retry")
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -457,7 +457,9 @@ class RunningCase(CaseWork):
         with self._cache.hold(self.id) as resident:
             return question(resident.case)
 
-    def _do(self, command: Callable[[Case, int], _T]) -> _T:
+    def _do(self, command: Callable[[Case, int], _T], name: str = "command") -> _T:
+        """Do a command; its name is for whoever traces it."""
+        del name
         cache = self._cache
         with cache.hold(self.id) as resident:
             try:
@@ -580,14 +582,14 @@ class WorkItem(PeopleItem):
             self._case._authorise(case, self.number, request)
             command(case, at)
 
-        self._do(permitted, gone=gone)
+        self._do(permitted, gone=gone, name=f"{request.command} item")
 
-    def _do(self, command: Callable[[Case, int], None], *, gone: str = "completed") -> None:
+    def _do(self, command: Callable[[Case, int], None], *, gone: str, name: str) -> None:
         def then_look(case: Case, at: int) -> ItemRow | None:
             command(case, at)
             return item_row(self.case_id, case, self.number) if self.number in case.state.items else None
 
-        row = self._case._do(then_look)
+        row = self._case._do(then_look, name)
         if row is not None:
             self.state, self.by = row.state, row.by
         else:

@@ -46,10 +46,15 @@ def serve() -> None:
     loaded = configured()
     serving, observing = _server("serving"), _server("observing")
     settings = loaded.settings
-    observing.log_as_json(settings.log_level, instance=settings.instance_id, region=settings.region)
+    configuration = _server("configuration")
+    observing.log_as_json(
+        settings.log_level,
+        instance=settings.instance_id,
+        region=settings.region,
+        secrets=[configuration.secret_of(settings).decode(errors="replace")],
+    )
     for warning in loaded.warnings:
         serving.LOG.warning(warning)
-    configuration = _server("configuration")
     secure = bool(settings.tls_cert)
     try:
         made = serving.make(settings)
