@@ -24,7 +24,7 @@ import attrs
 from knhk import _hot
 from knhk._arena import Arena, Rows, Still
 from knhk._codes import Code, Phase
-from knhk._commits import batches_of, check_whole, commits_of, worklist_of
+from knhk._commits import batches_of, check_whole, commits_of, end_of, worklist_of
 from knhk._compiled import Compiled, compile_specification
 from knhk._express import Journey, depart, set_out, terms
 from knhk._hold import Hold
@@ -122,13 +122,14 @@ class CaseCache:
         self._limits = limits
         self._size = size
         self._hot = min(hot, size)
+        self._slack = self._hot // 32
         self._dialect = dialect
         self._kernel = kernel
         self.plain = partial(plain_data, limit=limits.payload)
         self._forgetful = bool(getattr(store, "forgetful", False))
         self._terms = terms(
             functions,
-            clock.now,
+            clock,
             copy=partial(self.plain, what="the result"),
             forgetful=self._forgetful,
             steps=limits.steps,
@@ -164,13 +165,13 @@ class CaseCache:
             express=not self._timed,
         )
 
-    def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
+    def create(self, header: CaseHeader, data: dict[str, Any], idempotency: tuple[str, str] | None = None) -> None:
         """
         Commit a new case and keep it.
 
         Args:
             header: the case as its first commit makes it.
-            data: its first data.
+            data: its first data, which nobody else has.
             idempotency: (key, digest of the request), if it has one.
 
         Raises:
@@ -183,7 +184,7 @@ class CaseCache:
             self._residents[header.case_id] = resident
             self._make_room()
 
-    def create_many(self, cases: Sequence[tuple[CaseHeader, Mapping[str, Any]]]) -> None:
+    def create_many(self, cases: Sequence[tuple[CaseHeader, dict[str, Any]]]) -> None:
         """Commit new cases in one transaction and keep them, as `create` does one."""
         created = [self._created(header, data) for header, data in cases]
         self.store.commit([commit for _, commit in created])
@@ -193,24 +194,23 @@ class CaseCache:
             self._make_room()
 
     def _created(
-        self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None
+        self, header: CaseHeader, data: dict[str, Any], idempotency: tuple[str, str] | None = None
     ) -> tuple[Resident, Commit]:
-        """Return a new case, and the commit that creates it: it has no items yet, and nothing is due."""
+        """Return a new case, which has these data from now on, and the commit that creates it: it has no items yet."""
         arena = self._arenas.get((header.spec_id, header.spec_version))
         if arena is None:
             arena = self._arena(header, self.compiled(header.spec_id, header.spec_version))
-        first = dict(data)
         if arena.check is not None:
-            arena.check(first)
+            arena.check(data)
         now = self.clock.now()
-        batch = encode_batch(now, ((_CREATION, first),))
-        resident = Resident.at_rest((arena.created, first, header, 1))
+        batch = encode_batch(now, ((_CREATION, data),))
+        resident = Resident.at_rest((arena.created, data, header, 1))
         documents: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             resident.header = attrs.evolve(header, version=0)
             documents = self._announce(resident, 1, [batch], now)
             resident.header = header
-        return resident, Commit(header=header, expected=0, batch=batch, idempotency=idempotency, documents=documents)
+        return resident, Commit(header, 0, batch, None, (), (), idempotency, documents)
 
     def launch(
         self,
@@ -223,7 +223,7 @@ class CaseCache:
         above: tuple[str, int, int] | None = None,
     ) -> None:
         """
-        Create a case and start it, in one commit that also writes and removes documents.
+        Create a case and start it, in one commit that also writes and removes documents; where it cannot be started there is none.
 
         Args:
             header, data, idempotency: as in `create`.
@@ -250,6 +250,24 @@ class CaseCache:
             self._make_room()
         self._tell_listeners(resident)
         self._wake([commit])
+
+    def embark(self, header: CaseHeader, data: dict[str, Any]) -> Resident:
+        """
+        Keep and pin a new case, of which the store hears with the first commit of what follows.
+
+        Args:
+            header: as in `create`, but at version 0.
+            data: as in `create`.
+        """
+        arena = self._arena(header, self.compiled(header.spec_id, header.spec_version))
+        if arena.check is not None:
+            arena.check(data)
+        resident = Resident.at_rest((arena.created, data, header, 0))
+        resident.users = 1
+        with self._lock:
+            self._residents[header.case_id] = resident
+            self._make_room()
+        return resident
 
     def hold(self, case_id: str) -> Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
@@ -289,7 +307,8 @@ class CaseCache:
         """Take back one `pin`."""
         with self._lock:
             resident.users -= 1
-            if len(self._residents) > self._hot or len(self._residents) + len(self._rows.table) > self._size:
+            count = len(self._residents)
+            if count > self._hot + self._slack or count + len(self._rows.table) > self._size:
                 self._make_room()
 
     def evict(self, case_id: str | None = None) -> None:
@@ -326,7 +345,10 @@ class CaseCache:
         case_id, lock = resident.header.case_id, resident.lock
         data = resident.first_data()
         if data is not None:
-            journey: Journey | None = set_out(resident, data, resident.express, self._terms, case_id, lock)
+            stored = resident.header.version > 0
+            journey: Journey | None = set_out(
+                resident, data, resident.express, self._terms, case_id, lock, stored=stored
+            )
         else:
             if resident.doubtful and not resident.doubtful.keys().isdisjoint(resident.case.state.work):
                 return None
@@ -349,7 +371,7 @@ class CaseCache:
             return True
         now = self.clock.now()
         # A snapshot, and what subscribers are told, are made of a case.
-        short = resident.since_snapshot + len(journey.log) < SNAPSHOT_EVERY
+        short = resident.since_snapshot + journey.express.length < SNAPSHOT_EVERY
         data = journey.end() if outcome == _hot.express.ENDED and short and now < self.outbox.look_at else None
         if data is not None:
             try:
@@ -362,18 +384,24 @@ class CaseCache:
         resident.journey = None
         self._travelling.discard(resident)
         good = journey.arrive(outcome, at=now)
+        if not good and not resident.header.version and journey.express.job is None:
+            # It cannot be started: then it is not stored either.
+            return False
         if self._forgetful or outcome != _hot.express.STOPPED:
             self.commit(resident, cuts=journey.express.cuts)
         return good
 
     def _end(self, resident: Resident, journey: Journey, data: dict[str, Any], now: int) -> None:
         """Commit the end of a case that an express has brought there all the way."""
-        records = journey.log[journey.begun_at :]
-        batches = batches_of(records, journey.begun_at, journey.express.cuts, now)
-        commits = commits_of(resident.header, batches, _COMPLETED)
+        batches = journey.batches(now)
+        commits: Sequence[Commit]
+        if len(batches) == 1:
+            commits = (end_of(resident.header, batches[0], _COMPLETED),)
+        else:
+            commits = commits_of(resident.header, batches, _COMPLETED)
         self._store(resident, commits)
         header = resident.header = commits[-1].header
-        resident.since_snapshot += len(records)
+        resident.since_snapshot += journey.express.length - journey.begun_at
         arena = self._arenas[header.spec_id, header.spec_version]
         resident.still = arena.completed, data, header, resident.since_snapshot
 
@@ -619,13 +647,17 @@ class CaseCache:
         return moved
 
     def _make_room(self) -> None:
-        """Pack the cases that were used longest ago, and forget those beyond what the cache may hold; the caller has the lock."""
+        """
+        Pack the cases that were used longest ago, and forget those beyond what the cache may hold; the caller has the lock.
+
+        That is done for some at a time, so that a few more than `hot` may stay as they are.
+        """
         residents, rows = self._residents, self._rows.table
         surplus = len(residents) - self._hot
-        if surplus > 0:
+        if surplus > self._slack:
             # Those that cannot be packed are passed over, and not looked at again before all the others were.
-            for _ in range(surplus + 8):
-                self._pack(next(iter(residents.values())))
+            for resident in tuple(islice(residents.values(), surplus + 8)):
+                self._pack(resident)
                 if len(residents) <= self._hot:
                     break
         surplus = len(residents) + len(rows) - self._size
@@ -642,16 +674,19 @@ class CaseCache:
 
     def _pack(self, resident: Resident) -> None:
         case_id = resident.header.case_id
-        if resident.is_idle:
-            # Whoever asks for a case that is over gets it from the store: the room is for those that go on.
-            still = None if resident.is_over else resident.rest(self._arenas)
-            if still is not None or resident.is_over:
-                resident.stale = True
-                del self._residents[case_id]
-                if still is not None:
-                    self._rows.add(still)
-                return
-        self._residents.move_to_end(case_id)
+        if not resident.is_idle:
+            self._residents.move_to_end(case_id)
+            return
+        # Whoever asks for a case that is over gets it from the store: the room is for those that go on.
+        over = resident.is_over
+        still = None if over else resident.rest(self._arenas)
+        if not over and still is None:
+            self._residents.move_to_end(case_id)
+            return
+        resident.stale = True
+        del self._residents[case_id]
+        if still is not None:
+            self._rows.add(still)
 
     def _arena(self, header: CaseHeader, compiled: Compiled) -> Arena:
         key = (header.spec_id, header.spec_version)

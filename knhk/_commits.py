@@ -76,6 +76,13 @@ def commits_of(
     return [*earlier, last]
 
 
+def end_of(before: CaseHeader, batch: bytes, state: str) -> Commit:
+    """Return the commit with which a case ends that leaves nothing behind, as `commits_of` does one."""
+    version = before.version
+    header = CaseHeader(before.case_id, before.spec_id, before.spec_version, state, None, False, version + 1)
+    return Commit(header, version, batch)
+
+
 def check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:
     """Refuse a history that misses commits: a case that went back in time must not go on."""
     since = 0 if snapshot is None else snapshot.get("version")

@@ -333,16 +333,20 @@ class Course:
             net = self.state.nets.get(number)
             if net is None or not net.is_offerable(task):
                 continue
-            self._steps += 1
-            if self._steps > self._limits.steps:
-                message = f"{net.path(task)}: the case goes on by itself for too many steps"
-                raise LimitExceeded(message, limit="steps", maximum=self._limits.steps)
+            self._count_step(net, task)
             self._begin(net, task, "")
             if net.plan.tables.table[task].detached:
                 # It stays ready without a flip that would bring it back here, as long as it has tokens.
                 agenda[number, task] = None
             return True
         return False
+
+    def _count_step(self, net: NetInstance, task: int) -> None:
+        """Refuse a command after which more happens by itself than may; whatever could go round for ever counts."""
+        self._steps += 1
+        if self._steps > self._limits.steps:
+            message = f"{net.path(task)}: the case goes on by itself for too many steps"
+            raise LimitExceeded(message, limit="steps", maximum=self._limits.steps)
 
     def _absorb(self, agenda: OrderedDict[tuple[int, int], None]) -> None:
         """Look at what the last record changed: timers, triggers, tasks that start by themselves, nets that ended."""

@@ -189,6 +189,7 @@ class Raising(Course):
                 raise
 
     def _raise_violation(self, net: NetInstance, task: int, k: int, error: ConstraintViolation) -> bool:
+        self._count_step(net, task)
         kinds = ("ConstraintViolation", "DataError")
         return self._raise(net, task, k, Fault(kinds=kinds, message=str(error), task=net.path(task, k)))
 

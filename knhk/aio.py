@@ -162,12 +162,26 @@ class AsyncEngine:
         *,
         version: str | None = None,
         idempotency_key: str | None = None,
+        start: bool = False,
     ) -> AsyncCase:
         """Create a case, as `Engine.create_case`."""
         case = await self._threads.call(
-            self.engine.create_case, spec_id, data, version=version, idempotency_key=idempotency_key
+            self.engine.create_case, spec_id, data, version=version, idempotency_key=idempotency_key, start=start
         )
         return AsyncCase(case, self._threads)
+
+    async def run_case(
+        self,
+        spec_id: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        version: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> AsyncCase:
+        """Create a case and run it, as `Engine.run_case`."""
+        case = await self.create_case(spec_id, data, version=version, idempotency_key=idempotency_key, start=True)
+        await case.run()
+        return case
 
     async def case(self, case_id: str) -> AsyncCase:
         """Return a case by its id; raises UnknownCase."""

@@ -33,6 +33,7 @@ from knhk.errors import (
     KnhkError,
     QuarantinedCase,
     SpecificationError,
+    UnknownCase,
 )
 from knhk.expr import Dialect
 from knhk.limits import Limits
@@ -277,15 +278,23 @@ class Engine:
         *,
         version: str | None = None,
         idempotency_key: str | None = None,
+        start: bool = False,
     ) -> RunningCase:
         """
         Create a case of a registered specification (the latest version, if none is named).
 
         With an idempotency key, the same request again returns the same case.
 
+        Args:
+            spec_id, version: of the specification.
+            data: the case's first data, a JSON object; None: an empty one.
+            idempotency_key: names the request.
+            start: whether to start it too, in the same commit.
+
         Raises:
             UnknownSpecification: it is not registered.
-            DataError: the data is not JSON, or not as the specification's schema says.
+            DataError: the data is not JSON, or not as the specification's schema says; with `start`, or what happens by itself
+                fails. There is no case then.
             IdempotencyConflict: the key was used with another request.
         """
         stored = self._store.specification(spec_id, version)
@@ -296,8 +305,12 @@ class Engine:
             if found is not None:
                 return self._running(found)
         header = self._new_header(stored)
+        named = None if idempotency_key is None else (idempotency_key, digest)
         try:
-            self._cache.create(header, plain, None if idempotency_key is None else (idempotency_key, digest))
+            if start:
+                self._cache.launch(header, plain, idempotency=named)
+            else:
+                self._cache.create(header, plain, named)
         except IdempotencyConflict:
             # Somebody with the same key was faster; if the request is the same, so is the case.
             found = self._known_request(idempotency_key or "", digest)
@@ -305,6 +318,36 @@ class Engine:
                 raise
             return self._running(found)
         return self._running(header.case_id)
+
+    def run_case(
+        self,
+        spec_id: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        version: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunningCase:
+        """
+        Create a case and run it, as `create_case` and `RunningCase.run`, with one commit fewer.
+
+        With an idempotency key, the same request again returns the same case, and goes on with it.
+        A case that cannot even be started is not created.
+
+        Raises:
+            UnknownSpecification, DataError, IdempotencyConflict: as `create_case` with ``start=True``.
+            HandlerError: as `RunningCase.run`.
+        """
+        if idempotency_key is None:
+            stored = self._store.specification(spec_id, version)
+            plain = self._cache.plain(data, "the case data")
+            resident = self._cache.embark(self._new_header(stored, version=0), plain)
+            try:
+                return self._running(resident.header.case_id)._run(resident)
+            finally:
+                if not resident.header.version:
+                    # Nothing came of it, so nobody has heard of it.
+                    self._cache.forget(resident)
+        return self.create_case(spec_id, data, version=version, idempotency_key=idempotency_key, start=True).run()
 
     def create_many(
         self, spec_id: str, rows: Iterable[Mapping[str, Any] | None], *, version: str | None = None, together: int = 500
@@ -403,7 +446,12 @@ class Engine:
 
     def case(self, case_id: str) -> RunningCase:
         """Return a case by its id; raises UnknownCase."""
-        self._store.header(case_id)
+        try:
+            self._store.header(case_id)
+        except UnknownCase:
+            # A handler may ask for its own case while that is created and run at once.
+            self._cache.land()
+            self._store.header(case_id)
         return self._running(case_id)
 
     def cases(self, *, spec_id: str | None = None, state: str | None = None, after: str = "") -> Iterator[CaseHeader]:
@@ -601,15 +649,10 @@ class Engine:
             loop=loop,
         )
 
-    def _new_header(self, specification: StoredSpecification) -> CaseHeader:
+    def _new_header(self, specification: StoredSpecification, version: int = 1) -> CaseHeader:
         """Return a new case as its first commit makes it."""
-        return CaseHeader(
-            case_id=self._ids.next_id(),
-            spec_id=specification.spec_id,
-            spec_version=specification.version,
-            state="created",
-            version=1,
-        )
+        case_id = self._ids.next_id()
+        return CaseHeader(case_id, specification.spec_id, specification.version, "created", None, False, version)
 
     def _refuse_ill_formed(self, specification: Specification) -> None:
         found = [*specification.problems(dialect=self._expressions)]

@@ -265,15 +265,19 @@ class RunningCase(CaseWork):
         Raises:
             HandlerError: a handler raised at its last attempt; its item has failed, the other work was done first.
         """
+        return self._run(self._cache.pin(self.id))
+
+    def _run(self, resident: Resident) -> RunningCase:
+        """Run the case, which the caller has pinned, as `run`."""
         failures: list[KnhkError] = []
-        resident = self._cache.pin(self.id)
         try:
             self._do_work(resident, failures)
             if resident.worklets:
                 self._do_worklets(resident, failures)
         finally:
             self._cache.unpin(resident)
-        raise_first(failures)
+        if failures:
+            raise_first(failures)
         return self
 
     def _do_work(self, resident: Resident, failures: list[KnhkError]) -> None:

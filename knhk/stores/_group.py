@@ -130,7 +130,7 @@ class GroupCommit:
         except BaseException as error:
             for each in group:
                 if not each.settled:
-                    each.error = error if each is caller else _another(error)
+                    each.error = error if each is caller else another(error)
                     each.settled = True
             raise
         finally:
@@ -157,7 +157,7 @@ class GroupCommit:
             heir.wake.release()
 
 
-def _another(error: BaseException) -> BaseException:
+def another(error: BaseException) -> BaseException:
     """Return an exception of its own for each caller: a traceback and notes are not for several threads."""
     if isinstance(error, KnhkError):
         own: BaseException = type(error)(*error.args)
