@@ -60,11 +60,11 @@ def source(tmp_path: Path) -> str:
     return path
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "log", "postgresql", "redis"])
+@pytest.mark.parametrize("kind", ["sqlite", "log", "postgresql", "redis", "etcd"])
 def test_copy_there_and_back(source: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """What is copied to another kind of store, and from there to a file, is what it was."""
-    if kind in ("postgresql", "redis"):
-        option = {"postgresql": "schema=copied_", "redis": "namespace=copied-"}[kind]
+    if kind in ("postgresql", "redis", "etcd"):
+        option = {"postgresql": "schema=copied_", "redis": "namespace=copied-", "etcd": "namespace=copied-"}[kind]
         there = f"{request.getfixturevalue(kind)}?{option}{os.getpid()}"
     else:
         there = f"{'log:' if kind == 'log' else ''}{tmp_path / 'there'}"
@@ -128,6 +128,18 @@ def test_copy_that_is_stopped_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
         copy_store(source, target, name="it")
         assert contents(source) == contents(target)
     assert stops >= 10
+
+
+def test_target_that_takes_little_at_once(source: str, etcd: str) -> None:
+    """A case whose steps are more than the target takes in one call is copied in parts."""
+    store = open_store(source)
+    store.commit([step("long", version) for version in range(300)])
+    target = open_store(f"{etcd}?namespace=little-{os.getpid()}")
+    copy_store(store, target, name="it")
+
+    assert 300 == len(target.history("long"))
+    store.close()
+    target.close()
 
 
 def test_copy_is_killed_and_goes_on(tmp_path: Path) -> None:

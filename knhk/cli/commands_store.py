@@ -123,6 +123,7 @@ def _ways(kept: Store) -> str:
     name = type(kept).__name__
     ways = {
         "PostgresStore": "pg_dump --schema=SCHEMA, or whatever backs up the server",
+        "EtcdStore": "etcdctl snapshot save FILE",
         "RedisStore": "copy the server's append-only file, or use BGSAVE and copy the snapshot",
     }
     return ways.get(name, "use what backs up the server") + "; or knhk store copy to a file"

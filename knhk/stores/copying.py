@@ -1,7 +1,8 @@
 """
 Everything of one store into another, so that a copy which is killed goes on where it was.
 
-A case is copied in one call, with all its steps: it is there whole or not at all.
+A case is copied in one call, with all its steps: it is there whole or not at all, as long as the target takes so much in one
+call; what it refuses for its size is halved.
 What is there already is compared by its version, so a second run copies what is missing, and what has changed since.
 While a copy is unfinished the target holds a document that says of what (`COPYING`); it goes when both hold the same.
 """
@@ -11,17 +12,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
-from knhk.errors import StoreError, UnknownCase
+from knhk.errors import QuarantinedCase, StoreError, StoreFull, StoreUnavailable, UnknownCase
 from knhk.ports import CaseHeader, Commit, Document, ItemRow, Store, WholeCase
 
 COPYING: Final = "knhk.copy"
 """The collection of the mark of an unfinished copy."""
 
 _MARK: Final = "source"
+_T = TypeVar("_T")
 _PAGE: Final = 500
 _CASES: Final = 200
 _BYTES: Final = 4 * 1024 * 1024
@@ -153,7 +155,7 @@ class _Copied:
     def flush(self) -> None:
         """Store what was gathered."""
         if self._commits:
-            self._target.commit(self._commits)
+            _in_parts(self._target.commit, self._commits)
             self._done += self._cases
             self._tell(f"{self._done:,} cases copied")
         self._commits, self._cases, self._bytes = [], 0, 0
@@ -196,13 +198,25 @@ def _copy_documents(source: Store, target: Store, tell: Callable[[str], object])
                 for each in range(version + 1, wanted.version + 1):
                     writes.append(attrs.evolve(wanted, version=each))
                     if len(writes) >= _VERSIONS:
-                        target.write(writes)
+                        _in_parts(target.write, writes)
                         writes = []
                 done += 1
                 if done % 100 == 0:
                     tell(f"{done:,} documents copied")
         if writes:
-            target.write(writes)
+            _in_parts(target.write, writes)
+
+
+def _in_parts(store: Callable[[Sequence[_T]], None], things: Sequence[_T]) -> None:
+    """Store things in one call, or in as many as it takes where the target refuses so many at once."""
+    try:
+        store(things)
+    except StoreError as error:
+        if len(things) == 1 or isinstance(error, StoreFull | StoreUnavailable | QuarantinedCase):
+            raise
+        half = len(things) // 2
+        _in_parts(store, things[:half])
+        _in_parts(store, things[half:])
 
 
 def _beside(
