@@ -242,8 +242,14 @@ class Store(Protocol):
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside: its data stays, `load` refuses it, the lists of work leave it out."""
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing, other content under the same version: SpecificationConflict."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> None:
+        """
+        Store a registration; the same again does nothing, other content under the same version: SpecificationConflict.
+
+        Args:
+            specification: what is registered.
+            documents: written in the same transaction, and also where the same is registered already; as `write` does.
+        """
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""

@@ -233,7 +233,7 @@ class RunningCase(CaseWork):
         """Put the first token into the root net, and let everything happen that happens by itself."""
         self._do(lambda case, at: case.start(at=at))
 
-    def run(self) -> RunningCase:
+    def run(self, *, until: Callable[[], bool] | None = None) -> RunningCase:
         """
         Start the case if needed, then do its automatic work until it waits or ends.
 
@@ -243,6 +243,9 @@ class RunningCase(CaseWork):
         A handler that raised and is tried again by itself raises nothing here: `history` tells of the attempt, the other work
         is done, and the case waits (`next_due`); this, or `Engine.tick`, makes the next attempt when its wait is over.
 
+        Args:
+            until: is asked before each handler; once it is true, the rest of the work stays for the next `run`.
+
         Raises:
             HandlerError: a handler raised at its last attempt; its item has failed, the other work was done first.
         """
@@ -250,12 +253,14 @@ class RunningCase(CaseWork):
         resident = self._cache.pin(self.id)
         try:
             while True:
-                if resident.express is not None:
+                if resident.express is not None and until is None:
                     ended, failure = self._go_by_express(resident)
                     if failure is not None:
                         failures.append(failure)
                     if ended:
                         break
+                if until is not None and until():
+                    break
                 job = self.next_job(failures)
                 if job is None:
                     break

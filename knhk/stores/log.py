@@ -126,19 +126,24 @@ class LogStore(SqliteStore):
         with self._logged(record) as connection:
             store_documents(connection, record.documents, record.removed)
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> None:
+        """Store a registration; the same again does nothing but write the documents."""
         key = (specification.spec_id, specification.version)
         stored = self._read(_SPECIFICATION, key)
-        if not stored:
-            with self._logged(specification) as connection:
+        if not stored or documents:
+            with self._logged(specification, *([Documents(tuple(documents), ())] if documents else [])) as connection:
                 stored = connection.execute(_SPECIFICATION, key).fetchall()
+                same = not stored or stored[0][2] == specification.content_hash
                 if stored:
-                    # Another thread was faster.
-                    self._frame.clear()
+                    # It is there already, or another thread was faster.
+                    self._frame = bytearray(
+                        _records.encode(Documents(tuple(documents), ())) if documents and same else b""
+                    )
                 else:
                     _put(connection, specification)
                     stored = [(*key, specification.content_hash)]
+                if same:
+                    store_documents(connection, documents, ())
         if stored[0][2] != specification.content_hash:
             raise SpecificationConflict(
                 f"specification {key[0]!r} version {key[1]!r} is registered with other content: "
@@ -180,9 +185,9 @@ class LogStore(SqliteStore):
         super()._store_step(connection, _records.placed(commit, segment, begin + len(self._frame)))
 
     @contextlib.contextmanager
-    def _logged(self, record: Record) -> Iterator[sqlite3.Connection]:
-        """Give the index inside a transaction that stands with the record."""
-        encoded = _records.encode(record)
+    def _logged(self, *records: Record) -> Iterator[sqlite3.Connection]:
+        """Give the index inside a transaction that stands with the records."""
+        encoded = b"".join(map(_records.encode, records))
         with self._framed([Caller(())], len(encoded)) as connection:
             self._frame = bytearray(encoded)
             yield connection

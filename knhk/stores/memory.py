@@ -262,18 +262,20 @@ class MemoryStore:
                 kept.header = attrs.evolve(kept.header, quarantined=reason or "no reason was given")
                 self._index(kept.header)
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> None:
+        """Store a registration; the same again does nothing but write the documents."""
         with self._opened:
             key = (specification.spec_id, specification.version)
             stored = self._specifications.get(key)
-            if stored is None:
-                self._specifications[key] = self._latest[key[0]] = stored = specification
-            if stored.content_hash != specification.content_hash:
+            if stored is not None and stored.content_hash != specification.content_hash:
                 raise SpecificationConflict(
                     f"specification {key[0]!r} version {key[1]!r} is registered with other content: "
                     "give the new content a new version"
                 )
+            self._validate_documents(documents, (), {})
+            if stored is None:
+                self._specifications[key] = self._latest[key[0]] = specification
+            self._apply_documents(documents, ())
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""

@@ -248,14 +248,16 @@ class SqliteStore:
             _find(connection, case_id)
             connection.execute(_QUARANTINE, (reason or "no reason was given", case_id))
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> None:
+        """Store a registration; the same again does nothing but write the documents."""
         spec_id, version, content_hash = specification.spec_id, specification.version, specification.content_hash
         stored = self._read(_SPECIFICATION, (spec_id, version))
-        if not stored:
+        if not stored or documents:
             with self._writer.transaction("BEGIN IMMEDIATE") as connection:
                 connection.execute(_PUT_SPECIFICATION, (spec_id, version, content_hash, specification.text))
                 stored = connection.execute(_SPECIFICATION, (spec_id, version)).fetchall()
+                if stored[0][2] == content_hash:
+                    store_documents(connection, documents, ())
         if stored[0][2] != content_hash:
             raise SpecificationConflict(
                 f"specification {spec_id!r} version {version!r} is registered with other content: "

@@ -555,6 +555,19 @@ class StoreConformance(DocumentConformance):
         assert store.specification("order").version == "2"
         assert [each.version for each in store.specifications()] == ["1", "1", "2"]
 
+    def test_documents_with_a_registration(self, store: Store) -> None:
+        """Documents go with a registration, a new one or the same again; with one that is refused nothing goes."""
+        new, again, refused = (Document(collection="c", key=key, value="v") for key in ("new", "again", "refused"))
+        store.put_specification(attrs.evolve(ORDER, version="2", content_hash="2"), [new])
+        store.put_specification(ORDER, [again])
+        with pytest.raises(SpecificationConflict):
+            store.put_specification(attrs.evolve(ORDER, content_hash="zz", text="{}"), [refused])
+        with pytest.raises(ConcurrentUpdate):
+            store.put_specification(attrs.evolve(ORDER, version="3"), [new])
+
+        assert [again, new] == list(store.documents("c"))
+        assert ["1", "1", "2"] == [each.version for each in store.specifications()]
+
     def test_other_content_under_one_version(self, store: Store) -> None:
         """Other content under a registered version raises SpecificationConflict, and the first stays."""
         with pytest.raises(SpecificationConflict, match="order"):
