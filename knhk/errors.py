@@ -19,6 +19,7 @@ Every exception KNHK raises on purpose is in this tree; any other exception that
     │   ├── SpecificationConflict            this id and version are registered with other content
     │   ├── IdempotencyConflict              this key was used with another request
     │   └── ConcurrentUpdate                 somebody else moved the case first; reload and retry
+    │       └── OwnershipLost                another instance has taken the work over; leave it alone
     ├── DataError (ValueError)               a predicate, a mapping or the schema refuses this data; .expression, .element
     │   └── ConstraintViolation              a task's requires or ensures does not hold
     ├── HandlerError                         user code raised; __cause__ is it
@@ -193,6 +194,14 @@ class IdempotencyConflict(CommandError):
 
 class ConcurrentUpdate(CommandError):
     """Somebody else moved the case first; reload it and try again."""
+
+
+class OwnershipLost(ConcurrentUpdate):
+    """
+    What this was done under is not so any more: another instance has taken the work over.
+
+    Nothing happened; whoever has the work now goes on with it, so leave it alone.
+    """
 
 
 class DataError(KnhkError, ValueError):

@@ -37,10 +37,12 @@ class Durability(enum.Enum):
     OFF = "off"
 
 
-@record(kw_only=True)
+@record()
 class CaseHeader:
     """
     What can be asked of a case without loading it.
+
+    Fields are given by name, but where every step makes one: a call with names takes more than twice as long.
 
     Args:
         case_id: its id.
@@ -106,10 +108,10 @@ class Document:
     version: int = 1
 
 
-@record(kw_only=True)
+@record()
 class Commit:
     """
-    One step of one case, to be stored whole or not at all.
+    One step of one case, to be stored whole or not at all; its fields are given as those of `CaseHeader`.
 
     Args:
         header: the case after the step; its version is `expected` + 1.
@@ -121,6 +123,7 @@ class Commit:
         idempotency: (key, digest of the request), stored with the creation of a case; None without a key.
         documents: what is written beside the case in the same transaction; each as in `Store.write`.
         removed: documents that go with the step, as they were read.
+        held: documents, as they were read, that must still be stored at this version when the step is, each as in `Store.write`.
     """
 
     header: CaseHeader
@@ -132,6 +135,7 @@ class Commit:
     idempotency: tuple[str, str] | None = None
     documents: tuple[Document, ...] = ()
     removed: tuple[Document, ...] = ()
+    held: tuple[Document, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -141,6 +145,24 @@ class StoredCase:
     header: CaseHeader
     snapshot: bytes | None
     batches: tuple[bytes, ...]
+
+
+@attrs.frozen(kw_only=True)
+class WholeCase:
+    """
+    Everything that is stored of one case, as it is at one moment.
+
+    Args:
+        header: the case.
+        batches: all from its creation on, so as many as its version says.
+        snapshot: the last one, and the version that it was made at; None where there is none.
+        items: its open worklist rows by number.
+    """
+
+    header: CaseHeader
+    batches: tuple[bytes, ...]
+    snapshot: tuple[bytes, int] | None
+    items: tuple[ItemRow, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -161,7 +183,7 @@ class Store(Protocol):
     `commit` returns only when the step is as durable as `durability` says; when it raises, nothing of it is stored.
     A store with an attribute ``forgetful`` that is true loses everything with the process: there no handler waits for the
     commit of what was before it, as nothing would be left to go on from.
-    Errors: ConcurrentUpdate (another version is stored), UnknownCase, IdempotencyConflict, StoreFull, StoreUnavailable,
+    Errors: ConcurrentUpdate (another version is stored), OwnershipLost (what is held has changed), UnknownCase, IdempotencyConflict, StoreFull, StoreUnavailable,
     StoreError.
     """
 
@@ -180,6 +202,9 @@ class Store(Protocol):
 
     def header(self, case_id: str) -> CaseHeader:
         """Read a case's header, also of a quarantined one; raises UnknownCase."""
+
+    def whole(self, case_id: str) -> WholeCase:
+        """Read everything that is stored of a case, also of a quarantined one; raises UnknownCase."""
 
     def cases(
         self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
@@ -215,12 +240,21 @@ class Store(Protocol):
     def find_idempotent(self, key: str) -> tuple[str, str] | None:
         """Return (case id, digest) stored with this key, or None."""
 
-    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+    def idempotency_keys(self, after: str = "", limit: int = 100) -> Sequence[tuple[str, str, str]]:
+        """List (key, case id, digest) of every idempotency key, by ascending key, from behind `after`."""
+
+    def write(
+        self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+    ) -> None:
         """
         Write and remove documents in one transaction, or none and raise.
 
         A document is written where the stored one has the version before its own (version 1: where there is none), and removed
         where the stored one has its version; else ConcurrentUpdate is raised.
+
+        What is `held` is looked at first, inside the same transaction and before anything of this call is written: each must be
+        stored with exactly its version (its content is not compared), else OwnershipLost is raised.
+        Nobody may be able to change it between the look and the end of the transaction.
         """
 
     def document(self, collection: str, key: str) -> Document | None:
@@ -239,17 +273,14 @@ class Store(Protocol):
             after, limit: the page.
         """
 
+    def collections(self) -> Sequence[str]:
+        """List the collections that hold a document, in ascending order."""
+
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside: its data stays, `load` refuses it, the lists of work leave it out."""
 
-    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> None:
-        """
-        Store a registration; the same again does nothing, other content under the same version: SpecificationConflict.
-
-        Args:
-            specification: what is registered.
-            documents: written in the same transaction, and also where the same is registered already; as `write` does.
-        """
+    def put_specification(self, specification: StoredSpecification) -> None:
+        """Store a registration; the same again does nothing, other content under the same version: SpecificationConflict."""
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""

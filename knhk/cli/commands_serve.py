@@ -46,10 +46,15 @@ def serve() -> None:
     loaded = configured()
     serving, observing = _server("serving"), _server("observing")
     settings = loaded.settings
-    observing.log_as_json(settings.log_level, instance=settings.instance_id, region=settings.region)
+    configuration = _server("configuration")
+    observing.log_as_json(
+        settings.log_level,
+        instance=settings.instance_id,
+        region=settings.region,
+        secrets=[configuration.secret_of(settings).decode(errors="replace")],
+    )
     for warning in loaded.warnings:
         serving.LOG.warning(warning)
-    configuration = _server("configuration")
     secure = bool(settings.tls_cert)
     try:
         made = serving.make(settings)
@@ -63,7 +68,9 @@ def serve() -> None:
     def ready(port: int) -> None:
         address = f"{'https' if secure else 'http'}://{settings.api_host}:{port}"
         note(f"serving {address}/api/v1, described at {address}/swagger")
-        note(f"store {clean(loaded.settings.store)}, durability {made.store.durability.value}")
+        note(
+            f"store {clean(configuration.without_password(loaded.settings.store))}, durability {made.store.durability.value}"
+        )
         if made.made_key is not None:
             note(f"a new secret is in {clean(str(made.made_key))}; get a token with: knhk token --role admin")
 

@@ -154,16 +154,27 @@ def committing(store: Store, commits: Sequence[Commit], case_id: str) -> None:
         store.commit(commits)
 
 
-def writing(store: Store, documents: Sequence[Document], removed: Sequence[Document]) -> None:
+def writing(
+    store: Store, documents: Sequence[Document], removed: Sequence[Document], held: Sequence[Document] = ()
+) -> None:
     """Write and remove documents in one transaction, with the entry of the call that does."""
     with _carried("", in_documents=True) as document:
-        store.write(documents if document is None else [*documents, document], removed)
+        store.write(documents if document is None else [*documents, document], removed, held)
 
 
-def registering(store: Store, specification: StoredSpecification, spec_id: str, documents: Sequence[Document]) -> None:
-    """Store a registration with the entry of the call that makes it; `spec_id` as its caller knows it."""
+def registering(store: Store, specification: StoredSpecification, spec_id: str) -> None:
+    """
+    Store a registration, and before it is acknowledged the entry of the call that makes it.
+
+    Args:
+        store: where.
+        specification: what is registered.
+        spec_id: its name as the caller knows it.
+    """
     with _carried(spec_id, in_documents=True) as document:
-        store.put_specification(specification, documents if document is None else [*documents, document])
+        store.put_specification(specification)
+        if document is not None:
+            store.write([document])
 
 
 class AuditLog:

@@ -16,6 +16,8 @@ import attrs
 
 from knhk.errors import KnhkError
 from knhk.ports import Durability
+from knhk.server.endpoint import read_endpoint
+from knhk.stores import without_password
 
 PREFIX: Final = "WORKFLOW_"
 SHORTEST_SECRET: Final = 32
@@ -56,6 +58,14 @@ def _not_negative(_: object, attribute: attrs.Attribute[float], value: float) ->
         raise ValueError(f"{attribute.name} must be 0 or more, not {value}")
 
 
+def _collector(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if value:
+        try:
+            read_endpoint(value)
+        except ValueError as error:
+            raise ValueError(f"{attribute.name} {error}") from None
+
+
 def instance_name() -> str:
     """Return a name that no other instance has: host, process and a random part."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -70,7 +80,7 @@ class Configuration:
         state_path: a directory for the embedded store, or the address of a store.
         api_host, api_port: where REST is served; port 0 picks one and prints it.
         fortune5_enabled: the enterprise profile: auth, audit and rate limit must be on, or off by name.
-        otel_endpoint: where spans are to go; not built, and warned of.
+        otel_endpoint: the collector that spans are sent to; see `knhk.server.endpoint`.
         audit_enabled, rate_limit_enabled, auth_enabled: false is a warning.
         audit_retention: days after which calls go from the store into the archive; 0 for never.
         spiffe_enabled, multi_region: not built; true refuses the start.
@@ -95,7 +105,7 @@ class Configuration:
     api_host: str = "127.0.0.1"
     api_port: int = attrs.field(default=8080, validator=_port)
     fortune5_enabled: bool = False
-    otel_endpoint: str = ""
+    otel_endpoint: str = attrs.field(default="", validator=_collector)
     audit_enabled: bool = True
     audit_retention: float = attrs.field(default=0.0, validator=_not_negative)
     rate_limit_enabled: bool = True
@@ -303,8 +313,6 @@ def secret_of(settings: Configuration) -> bytes:
 def _warnings(settings: Configuration) -> list[str]:
     off = [each for each in ("auth_enabled", "audit_enabled", "rate_limit_enabled") if not getattr(settings, each)]
     warnings = [f"{variable(each)}=false: anybody can do what it would stop" for each in off]
-    if settings.otel_endpoint:
-        warnings.append(f"{variable('otel_endpoint')}: spans are not sent yet; it has no effect")
     local = settings.api_host in {"127.0.0.1", "::1", "localhost"}
     if settings.auth_enabled and not settings.tls_cert and not local and not settings.insecure:
         warnings.append(
@@ -317,6 +325,8 @@ def _warnings(settings: Configuration) -> list[str]:
 def _shown(name: str, value: Any) -> str:
     if name in _SECRET:
         return MASK if value else ""
+    if name == "state_path":
+        return without_password(str(value))
     if isinstance(value, enum.Enum):
         return str(value.value)
     if isinstance(value, bool):

@@ -35,6 +35,7 @@ class Health:
         switched_off: by component, why it is off on purpose.
         told: what else is said of this instance: its name, its region.
         seconds: a monotonic clock.
+        more: further components, each by what says how it is.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Health:
         switched_off: Mapping[str, str],
         told: Mapping[str, str] | None = None,
         seconds: Callable[[], float],
+        more: Mapping[str, Callable[[], Mapping[str, Any]]] | None = None,
     ) -> None:
         self._store = store
         self._audit = audit
@@ -55,6 +57,7 @@ class Health:
         self._switched_off = dict(switched_off)
         self._told = dict(told or {})
         self._seconds = seconds
+        self._more = dict(more or {})
         self._looker = ThreadPoolExecutor(1, thread_name_prefix="knhk-health")
         self._lock = threading.Lock()
         self._last: tuple[float, str] = (-1e9, "not asked yet")
@@ -94,6 +97,7 @@ class Health:
                 "status": "down" if failure else "up",
                 "detail": f"{self._background.busy} handlers run, for {len(self._background.served)} tenants served now",
             }
+        parts |= {name: dict(status()) for name, status in self._more.items()}
         for name, why in self._switched_off.items():
             parts[name] = {"status": "off", "detail": why}
         bad = any(each["status"] == "down" for each in parts.values())

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -18,16 +18,19 @@ from typing import Any, Final
 import attrs
 from waitress.server import BaseWSGIServer, create_server
 
+from knhk.errors import MissingExtra
 from knhk.ports import Store
 from knhk.server.archive import DAY, Archive
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
 from knhk.server.console.mounting import mount
+from knhk.server.endpoint import read_endpoint
+from knhk.server.figures import Figures
 from knhk.server.framing import Channel
-from knhk.server.health import Health
+from knhk.server.health import NAME, Health
 from knhk.server.identity import verifier_of
-from knhk.server.observing import Figures
+from knhk.server.observing import log_traces
 from knhk.server.rates import Rates
 from knhk.server.rest import MOST_BYTES, Gate, application
 from knhk.server.service import Service
@@ -52,6 +55,7 @@ class Application:
     Attributes:
         wsgi: the application.
         made_key: the file of a key that was made just now, or None.
+        exporting: sends spans (`knhk.server.exporting.Exporting`); None where no collector is configured.
     """
 
     settings: Configuration
@@ -65,9 +69,13 @@ class Application:
     background: Background
     wsgi: Any
     made_key: Path | None
+    exporting: Any = None
 
     def start(self) -> None:
         """Begin what goes on in the background: the record is sealed, automatic work is done."""
+        if self.exporting is not None:
+            self.exporting.start()
+            log_traces(self.exporting.tracer.ids)
         if self.audit is not None:
             self.audit.start()
         if self.archive is not None:
@@ -87,6 +95,8 @@ class Application:
         if self.audit is not None:
             self.audit.stop()
         self.health.close()
+        if self.exporting is not None:
+            self.exporting.close(max(end - time.monotonic(), 0.1))
         self.store.close()
 
 
@@ -117,16 +127,21 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
     secret, made = _secret(settings, directory)
     audit_key = _own_key(directory, AUDIT_KEY_FILE)[0]
     audit = AuditLog(store, settings.instance_id, audit_key, now=clock.now) if settings.audit_enabled else None
+    told = {"instance": settings.instance_id, "region": settings.region}
+    exporting = _exporting(settings)
+    tracer = None if exporting is None else exporting.tracer
+    modules = [each.strip() for each in settings.handlers.split(",") if each.strip()]
     try:
-        tenants = Tenants(store, [each.strip() for each in settings.handlers.split(",") if each.strip()], clock=clock)
+        tenants = Tenants(store, modules, clock=clock, tracer=tracer)
     except ImportError as error:
         raise ConfigurationError([f"{variable('handlers')}={settings.handlers!r}: {error}"]) from error
     try:
         verifier = verifier_of(settings, secret) if settings.auth_enabled else None
     except (ValueError, OSError) as error:
         raise ConfigurationError([f"{variable('jwt_public_key_file')}: {error}"]) from error
-    told = {"instance": settings.instance_id, "region": settings.region}
     figures = Figures(**told)
+    if exporting is not None:
+        figures.ask(exporting.figures)
     off = {
         "auth": variable("auth_enabled"),
         "audit": variable("audit_enabled"),
@@ -150,9 +165,10 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         },
         told={name: value for name, value in told.items() if value},
         seconds=time.monotonic,
+        more={} if exporting is None else {"exporter": exporting.health},
     )
     rates = Rates(settings.rate_limit, settings.rates) if settings.rate_limit_enabled else None
-    gate = Gate(service, verifier, rates, audit, figures, clock.now, region=settings.region)
+    gate = Gate(service, verifier, rates, audit, figures, clock.now, region=settings.region, tracer=tracer)
     wsgi = application(gate, health, version=package_version())
     mount(wsgi, gate)
     return Application(
@@ -167,7 +183,26 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         background=background,
         wsgi=wsgi,
         made_key=made,
+        exporting=exporting,
     )
+
+
+def _exporting(settings: Configuration) -> Any:
+    """Return what sends spans to the collector; None where none is configured."""
+    if not settings.otel_endpoint:
+        return None
+    try:
+        library = import_module("knhk.server.exporting")
+    except MissingExtra as error:
+        raise ConfigurationError([f"{variable('otel_endpoint')}: {error}"]) from error
+    resource = {
+        "service.name": NAME,
+        "service.version": package_version(),
+        "service.instance.id": settings.instance_id,
+        "cloud.region": settings.region,
+    }
+    about = {name: value for name, value in resource.items() if value}
+    return library.Exporting(read_endpoint(settings.otel_endpoint), about, time.monotonic)
 
 
 def _state_directory(settings: Configuration) -> Path | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -34,6 +34,7 @@ class Caller:
 
     Args:
         commits: its steps.
+        prepared: what its store has made of them, for `write`.
         error: why it is refused, if it is; stands once it is settled.
         settled: whether its outcome is known.
         wake: held until the outcome is known or the caller is to lead.
@@ -41,6 +42,7 @@ class Caller:
     """
 
     commits: Sequence[Commit]
+    prepared: Any = ()
     error: BaseException | None = None
     settled: bool = False
     wake: threading.Lock = attrs.field(factory=threading.Lock)
@@ -82,9 +84,9 @@ class GroupCommit:
         self._queue: deque[Caller] = deque()
         self._led = False
 
-    def commit(self, commits: Sequence[Commit]) -> None:
+    def commit(self, commits: Sequence[Commit], prepared: Any = ()) -> None:
         """Return when the steps are durable; raises what `write` refused them with, or what it raised."""
-        caller = Caller(commits)
+        caller = Caller(commits, prepared)
         with self._lock:
             leads = not self._led
             if leads:
@@ -128,7 +130,7 @@ class GroupCommit:
         except BaseException as error:
             for each in group:
                 if not each.settled:
-                    each.error = error if each is caller else _another(error)
+                    each.error = error if each is caller else another(error)
                     each.settled = True
             raise
         finally:
@@ -155,7 +157,7 @@ class GroupCommit:
             heir.wake.release()
 
 
-def _another(error: BaseException) -> BaseException:
+def another(error: BaseException) -> BaseException:
     """Return an exception of its own for each caller: a traceback and notes are not for several threads."""
     if isinstance(error, KnhkError):
         own: BaseException = type(error)(*error.args)

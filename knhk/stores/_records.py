@@ -130,6 +130,7 @@ def placed(commit: Commit, segment: int, end: int) -> Commit:
         idempotency=commit.idempotency,
         documents=commit.documents,
         removed=commit.removed,
+        held=commit.held,
     )
 
 

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from knhk.errors import SpecificationConflict, StoreError, StoreFull, StoreUnavailable
-from knhk.ports import Commit, Document, Durability, StoredCase, StoredSpecification
+from knhk.ports import Commit, Document, Durability, StoredCase, StoredSpecification, WholeCase
 from knhk.stores import _records
-from knhk.stores._documents import store_documents
+from knhk.stores._documents import check_held, store_documents
 from knhk.stores._group import Caller
 from knhk.stores._records import Documents, Place, Quarantine, Record
 from knhk.stores._segments import SEGMENT_BYTES, Frame, Segments, sync_directory
@@ -113,6 +113,16 @@ class LogStore(SqliteStore):
         """Read all batches of a case from its creation on; raises StoreError where the log is damaged."""
         return tuple(map(self._fetch, super().history(case_id)))
 
+    def whole(self, case_id: str) -> WholeCase:
+        """Read everything that is stored of a case; raises UnknownCase, or StoreError where the log is damaged."""
+        found = super().whole(case_id)
+        return WholeCase(
+            header=found.header,
+            batches=tuple(map(self._fetch, found.batches)),
+            snapshot=None if found.snapshot is None else (self._fetch(found.snapshot[0]), found.snapshot[1]),
+            items=found.items,
+        )
+
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside; the first reason stays."""
         record = Quarantine(case_id, reason or "no reason was given")
@@ -120,30 +130,28 @@ class LogStore(SqliteStore):
             _find(connection, case_id)
             connection.execute(_QUARANTINE, (record.reason, case_id))
 
-    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+    def write(
+        self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+    ) -> None:
         """Write and remove documents in one transaction, or none and raise."""
         record = Documents(tuple(documents), tuple(removed))
         with self._logged(record) as connection:
+            check_held(connection, held)
             store_documents(connection, record.documents, record.removed)
 
-    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> None:
-        """Store a registration; the same again does nothing but write the documents."""
+    def put_specification(self, specification: StoredSpecification) -> None:
+        """Store a registration; the same again does nothing."""
         key = (specification.spec_id, specification.version)
         stored = self._read(_SPECIFICATION, key)
-        if not stored or documents:
-            with self._logged(specification, *([Documents(tuple(documents), ())] if documents else [])) as connection:
+        if not stored:
+            with self._logged(specification) as connection:
                 stored = connection.execute(_SPECIFICATION, key).fetchall()
-                same = not stored or stored[0][2] == specification.content_hash
                 if stored:
-                    # It is there already, or another thread was faster.
-                    self._frame = bytearray(
-                        _records.encode(Documents(tuple(documents), ())) if documents and same else b""
-                    )
+                    # Another thread was faster.
+                    self._frame.clear()
                 else:
                     _put(connection, specification)
                     stored = [(*key, specification.content_hash)]
-                if same:
-                    store_documents(connection, documents, ())
         if stored[0][2] != specification.content_hash:
             raise SpecificationConflict(
                 f"specification {key[0]!r} version {key[1]!r} is registered with other content: "
@@ -185,9 +193,9 @@ class LogStore(SqliteStore):
         super()._store_step(connection, _records.placed(commit, segment, begin + len(self._frame)))
 
     @contextlib.contextmanager
-    def _logged(self, *records: Record) -> Iterator[sqlite3.Connection]:
-        """Give the index inside a transaction that stands with the records."""
-        encoded = b"".join(map(_records.encode, records))
+    def _logged(self, record: Record) -> Iterator[sqlite3.Connection]:
+        """Give the index inside a transaction that stands with the record."""
+        encoded = _records.encode(record)
         with self._framed([Caller(())], len(encoded)) as connection:
             self._frame = bytearray(encoded)
             yield connection

@@ -6,7 +6,7 @@ import bisect
 import heapq
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -15,6 +15,7 @@ import attrs
 from knhk.errors import (
     ConcurrentUpdate,
     IdempotencyConflict,
+    OwnershipLost,
     QuarantinedCase,
     SpecificationConflict,
     StoreError,
@@ -22,7 +23,7 @@ from knhk.errors import (
     UnknownCase,
     UnknownSpecification,
 )
-from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification
+from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification, WholeCase
 
 WORKING: Final = ("running", "compensating")
 """The state of the cases that have timers and automatic work."""
@@ -45,6 +46,13 @@ def overtaken(document: Document, expected: int) -> ConcurrentUpdate:
     """Say that another version of a document is stored than the writer read (0: none)."""
     had = f"at version {expected}" if expected else "absent"
     return ConcurrentUpdate(f"{document.collection} {document.key!r} is not {had} any more: read it again")
+
+
+def taken_over(document: Document) -> OwnershipLost:
+    """Say that a document which is held is not stored any more as it was read."""
+    return OwnershipLost(
+        f"{document.collection} {document.key!r} is not at version {document.version} any more: nothing is written under it"
+    )
 
 
 _FEW: Final = 8
@@ -147,6 +155,8 @@ class MemoryStore:
         with self._opened.lock:
             if self._opened.closed:
                 raise self._opened.refusal()
+            if len(commits) == 1 and self._apply_plain(commits[0]):
+                return
             self._validate(commits)
             for commit in commits:
                 self._apply(commit)
@@ -169,6 +179,14 @@ class MemoryStore:
         """Read a case's header; raises UnknownCase."""
         with self._opened:
             return self._kept(case_id).header
+
+    def whole(self, case_id: str) -> WholeCase:
+        """Read everything that is stored of a case; raises UnknownCase."""
+        with self._opened:
+            kept = self._kept(case_id)
+            return WholeCase(
+                header=kept.header, batches=tuple(kept.batches), snapshot=kept.snapshot, items=tuple(kept.listed())
+            )
 
     def cases(
         self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
@@ -231,9 +249,19 @@ class MemoryStore:
         with self._opened:
             return self._keys.get(key)
 
-    def write(self, documents: Sequence[Document], removed: Sequence[Document] = ()) -> None:
+    def idempotency_keys(self, after: str = "", limit: int = 100) -> Sequence[tuple[str, str, str]]:
+        """List (key, case id, digest) by ascending key, from behind `after`."""
+        with self._opened:
+            found = heapq.nsmallest(limit, (each for each in self._keys if each > after))
+            return tuple((each, *self._keys[each]) for each in found)
+
+    def write(
+        self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+    ) -> None:
         """Write and remove documents together, or none and raise."""
         with self._opened:
+            if held:
+                self._validate_held(held, {})
             self._validate_documents(documents, removed, {})
             self._apply_documents(documents, removed)
 
@@ -254,6 +282,11 @@ class MemoryStore:
             keys = (each.key for each in found if each.key > after and each.key.startswith(prefix))
             return tuple(self._documents[collection][key] for key in heapq.nsmallest(limit, keys))
 
+    def collections(self) -> Sequence[str]:
+        """List the collections that hold a document, in ascending order."""
+        with self._opened:
+            return tuple(sorted(name for name, kept in self._documents.items() if kept))
+
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside; the first reason stays."""
         with self._opened:
@@ -262,20 +295,18 @@ class MemoryStore:
                 kept.header = attrs.evolve(kept.header, quarantined=reason or "no reason was given")
                 self._index(kept.header)
 
-    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> None:
-        """Store a registration; the same again does nothing but write the documents."""
+    def put_specification(self, specification: StoredSpecification) -> None:
+        """Store a registration; the same again does nothing."""
         with self._opened:
             key = (specification.spec_id, specification.version)
             stored = self._specifications.get(key)
-            if stored is not None and stored.content_hash != specification.content_hash:
+            if stored is None:
+                self._specifications[key] = self._latest[key[0]] = stored = specification
+            if stored.content_hash != specification.content_hash:
                 raise SpecificationConflict(
                     f"specification {key[0]!r} version {key[1]!r} is registered with other content: "
                     "give the new content a new version"
                 )
-            self._validate_documents(documents, (), {})
-            if stored is None:
-                self._specifications[key] = self._latest[key[0]] = specification
-            self._apply_documents(documents, ())
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""
@@ -346,8 +377,18 @@ class MemoryStore:
             if stored != commit.expected:
                 raise ConcurrentUpdate(f"case {case_id!r} is at version {stored}, not {commit.expected}: reload it")
             before[case_id] = header
+            if commit.held:
+                self._validate_held(commit.held, written)
             if commit.documents or commit.removed:
                 self._validate_documents(commit.documents, commit.removed, written)
+
+    def _validate_held(self, held: Sequence[Document], written: Mapping[tuple[str, str], int]) -> None:
+        """Raise if any of the documents is not stored as it was read, after those that `written` has versions of."""
+        for each in held:
+            stored = self._documents.get(each.collection, {}).get(each.key)
+            version = written.get((each.collection, each.key), 0 if stored is None else stored.version)
+            if version != each.version or version < 1:
+                raise taken_over(each)
 
     def _validate_documents(
         self, documents: Sequence[Document], removed: Sequence[Document], written: dict[tuple[str, str], int]
@@ -367,6 +408,46 @@ class MemoryStore:
             self._documents.setdefault(each.collection, {})[each.key] = each
         for each in removed:
             del self._documents[each.collection][each.key]
+
+    def _apply_plain(self, commit: Commit) -> bool:
+        """
+        Apply a commit that does no more than begin a case or go on with it, as most do; of any other nothing is done: False.
+
+        What it does is what `_validate` and `_apply` do, without the questions that such a commit does not raise.
+        """
+        if commit.items or commit.closed_items or commit.documents or commit.removed or commit.held:
+            return False
+        if commit.snapshot is not None or commit.idempotency is not None:
+            return False
+        header, expected = commit.header, commit.expected
+        case_id = header.case_id
+        if header.version != expected + 1:
+            return False
+        kept = self._cases.get(case_id)
+        if kept is None:
+            ids = self._ids
+            if expected or (header.spec_id, header.spec_version) not in self._specifications:
+                return False
+            if ids and case_id < ids[-1]:
+                return False
+            self._cases[case_id] = _Kept(header, (commit.batch,))
+            ids.append(case_id)
+            if header.runnable or header.due is not None:
+                self._index(header)
+            return True
+        before = kept.header
+        if before.version != expected or before.quarantined:
+            return False
+        if before.spec_version != header.spec_version or before.spec_id != header.spec_id:
+            return False
+        kept.header = header
+        if len(kept.batches) < _FEW:
+            kept.batches = (*kept.batches, commit.batch)
+        else:
+            kept.add(commit.batch)
+        if before.runnable or header.runnable or before.due is not None or header.due is not None:
+            self._index(header)
+        return True
 
     def _apply(self, commit: Commit) -> None:
         header = commit.header

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import attrs
 import pytest
 
-from knhk.errors import ConcurrentUpdate
+from knhk.errors import ConcurrentUpdate, OwnershipLost
 from knhk.ports import CaseHeader, Commit, Document, ItemRow, Store
 
+ROUNDS = 3
+STEPS = 10
 ORDERED_KEYS = (
     "",
     "a",
@@ -38,6 +41,7 @@ def commit_of(
     *,
     documents: tuple[Document, ...] = (),
     removed: tuple[Document, ...] = (),
+    held: tuple[Document, ...] = (),
     items: tuple[ItemRow, ...] = (),
     closed: tuple[int, ...] = (),
 ) -> Commit:
@@ -49,6 +53,7 @@ def commit_of(
         batch=b"step",
         documents=documents,
         removed=removed,
+        held=held,
         items=items,
         closed_items=closed,
     )
@@ -134,6 +139,14 @@ class DocumentConformance:
         expected = [each for each in ORDERED_KEYS if each.startswith(prefix) and each]
         assert expected == [each.key for each in store.documents("box", prefix=prefix)]
 
+    def test_collections_are_listed(self, store: Store) -> None:
+        """The collections that hold something are listed by code points; one that was emptied is none."""
+        names = [each for each in ORDERED_KEYS if each]
+        store.write([document("k", collection=each) for each in (*names[::-1], "emptied")])
+        store.write([], [document("k", collection="emptied")])
+
+        assert names == list(store.collections())
+
     def test_due_documents_come_earliest_first(self, store: Store) -> None:
         """What is due is listed by (due, key); what is due later, or never, is not."""
         store.write(
@@ -169,6 +182,87 @@ class DocumentConformance:
         with pytest.raises(ConcurrentUpdate):
             store.commit([commit_of("a", documents=(document("k"),))])
         assert not store.documents("box")
+
+    def test_step_under_a_held_document(self, store: Store) -> None:
+        """A step, and a write, are stored while what they hold is stored at its version, which they leave as it is."""
+        held = document("owner")
+        store.write([held])
+        store.write([document("k")], held=[held])
+        store.commit([commit_of("a", held=(held,)), commit_of("a", 1, held=(held,))])
+
+        assert 2 == store.header("a").version
+        assert [document("k"), held] == list(store.documents("box"))
+
+    @pytest.mark.parametrize("version", [-1, 0, 1, 3])
+    def test_step_under_what_has_changed(self, store: Store, version: int) -> None:
+        """A step whose held document is stored at another version raises OwnershipLost, and nothing of its call is stored."""
+        store.write([document("owner", "old")])
+        stored = document("owner", "new", version=2)
+        store.write([stored])
+        stale = document("owner", "old", version=version)
+
+        with pytest.raises(OwnershipLost, match="'owner'"):
+            store.commit([commit_of("a"), commit_of("b", documents=(document("k"),), held=(stored, stale))])
+        with pytest.raises(OwnershipLost, match="'owner'"):
+            store.write([document("k")], held=[stored, stale])
+        assert not store.cases()
+        assert (stored,) == tuple(store.documents("box"))
+
+    @pytest.mark.parametrize("version", [0, 1])
+    def test_step_under_what_is_not_there(self, store: Store, version: int) -> None:
+        """What is not there, or no more, cannot be held."""
+        gone = document("owner")
+        store.write([gone])
+        store.write([], [gone])
+        absent = document("owner", version=version)
+
+        with pytest.raises(OwnershipLost):
+            store.commit([commit_of("a", held=(absent,))])
+        with pytest.raises(OwnershipLost):
+            store.write([document("k")], [], [absent])
+        assert not store.cases()
+
+    def test_held_document_changes_with_its_step(self, store: Store) -> None:
+        """What is held may be written by the same step, and the steps behind it see it as it is then."""
+        first, second = document("owner", "1"), document("owner", "2", version=2)
+        store.write([first])
+        store.commit([commit_of("a", held=(first,), documents=(second,)), commit_of("b", held=(second,))])
+
+        with pytest.raises(OwnershipLost):
+            store.commit(
+                [commit_of("c", documents=(document("owner", "3", version=3),)), commit_of("d", held=(second,))]
+            )
+        assert ["a", "b"] == [each.case_id for each in store.cases()]
+        assert second == store.document("box", "owner")
+
+    def test_held_document_cannot_change_under_a_step(self, store: Store) -> None:
+        """Of a step under a document and a change of that document at the same moment, the step is never the later one."""
+        held = document("owner", "0")
+        store.write([held])
+        store.commit([commit_of("a")])
+        for version in range(2, 2 + ROUNDS):
+            after = document("owner", str(version), version=version)
+            seen: list[int] = []
+            barrier = threading.Barrier(2)
+
+            def take_over(
+                after: Document = after, seen: list[int] = seen, barrier: threading.Barrier = barrier
+            ) -> None:
+                barrier.wait()
+                store.write([after])
+                seen.append(store.header("a").version)
+
+            racer = threading.Thread(target=take_over)
+            racer.start()
+            barrier.wait()
+            try:
+                for _ in range(STEPS):
+                    store.commit([commit_of("a", store.header("a").version, held=(held,))])
+            except OwnershipLost:
+                pass
+            racer.join()
+            held = after
+            assert seen == [store.header("a").version]
 
     def test_items_by_audience(self, store: Store) -> None:
         """Rows are listed by who may take them up, each once, in order; a changed or closed row leaves its old audience."""

@@ -63,6 +63,7 @@ class Sources:
         case: returns a case by its id.
         store, clock, handlers: of the engine.
         listeners: whom the engine tells of its commits.
+        wakers: whom it calls when there is something to do that no case has for itself.
         loop: where asynchronous handlers run, or None.
     """
 
@@ -74,6 +75,7 @@ class Sources:
     clock: Clock
     handlers: Handlers
     listeners: list[Listens]
+    wakers: list[Callable[[], object]]
     loop: asyncio.AbstractEventLoop | None = None
 
 
@@ -136,6 +138,7 @@ class Runner:
         """Begin."""
         self._sources.handlers.watch.many = max(self.workers, 2)
         self._sources.listeners.append(self._heard)
+        self._sources.wakers.append(self.wake)
         for thread in (self._dispatcher, *self._threads):
             thread.start()
 
@@ -155,6 +158,7 @@ class Runner:
         self._stopping = True
         if self._heard in self._sources.listeners:
             self._sources.listeners.remove(self._heard)
+            self._sources.wakers.remove(self.wake)
         self._agenda.close()
         self._wake.set()
         if self._dispatcher.ident is None:
