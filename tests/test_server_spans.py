@@ -172,7 +172,7 @@ def test_a_collector_that_comes_back_is_told_of(lines: Callable[[], list[dict[st
         # Another test's collector may be given up only now.
         each["message"]
         for each in lines()
-        if str(each.get("collector", "")).startswith(working)
+        if working.rpartition(":")[2] in str(each.get("collector", ""))
     ]
 
 
