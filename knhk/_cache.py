@@ -27,6 +27,7 @@ from knhk._codes import Code, Phase
 from knhk._commits import batches_of, check_whole, commits_of, worklist_of
 from knhk._compiled import Compiled, compile_specification
 from knhk._express import Journey, depart, set_out, terms
+from knhk._hold import Hold
 from knhk._kernel import Net
 from knhk._migration import Moved, Renaming, move
 from knhk._plain import plain_data
@@ -51,6 +52,7 @@ from knhk.work.authority import Authority
 from knhk.work.correlation import reindex
 from knhk.work.failed_rows import is_dead
 from knhk.work.handlers import Work
+from knhk.work.metrics import Metrics, Observed
 from knhk.work.offers import Offers
 from knhk.work.outbox import Outbox
 from knhk.work.people import People
@@ -82,6 +84,7 @@ class CaseCache:
         functions: the plain functions by handler name; they may become more.
         directory: who there is; None: nobody is asked for, and everybody may do everything.
         retry: what follows when a handler raises whose task says nothing of it.
+        metrics: counts what specifications declare.
         timed: whether handlers have a time limit even where their tasks state none.
 
     Attributes:
@@ -106,7 +109,9 @@ class CaseCache:
         retry: Retry | None = None,
         timed: bool = False,
         directory: Directory | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self.metrics = Metrics(dialect) if metrics is None else metrics
         self.people = None if directory is None else People(directory, store)
         self.authority = None if self.people is None else Authority(self.people)
         self.offers = Offers()
@@ -148,6 +153,7 @@ class CaseCache:
             text = self.store.specification(spec_id, version).text
             specification = Specification.from_json(text, dialect=self._dialect)
             found = self._compiled.setdefault((spec_id, version), self.compile(specification))
+            self.metrics.know(found)
         return found
 
     def compile(self, specification: Specification) -> Compiled:
@@ -157,7 +163,8 @@ class CaseCache:
             dialect=self._dialect,
             kernel=self._kernel,
             or_join_budget=self._limits.or_join_budget,
-            express=not self._timed,
+            # At the events that a metric names something has to be worked out.
+            express=not self._timed and not specification.metrics,
         )
 
     def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
@@ -175,6 +182,7 @@ class CaseCache:
         """
         resident, commit = self._created(header, data, idempotency)
         self.store.commit((commit,))
+        self._counted(resident)
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
@@ -185,6 +193,7 @@ class CaseCache:
         self.store.commit([commit for _, commit in created])
         with self._lock:
             for resident, _ in created:
+                self._counted(resident)
                 self._residents[resident.header.case_id] = resident
             self._make_room()
 
@@ -206,6 +215,8 @@ class CaseCache:
             resident.header = attrs.evolve(header, version=0)
             documents = self._announce(resident, 1, [batch], now)
             resident.header = header
+        if self.metrics.active and (counts := self.metrics.created(header, first)):
+            resident.observed = Observed(waiting=counts)
         return resident, Commit(header=header, expected=0, batch=batch, idempotency=idempotency, documents=documents)
 
     def launch(
@@ -235,14 +246,15 @@ class CaseCache:
         (commit,) = self._prepare(resident, ())
         self.store.commit([attrs.evolve(commit, idempotency=idempotency, documents=(*commit.documents, *documents))])
         resident.header = commit.header
+        self._counted(resident)
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
         self._tell_listeners(resident)
 
-    def hold(self, case_id: str) -> _Hold:
+    def hold(self, case_id: str) -> Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
-        return _Hold(self, case_id)
+        return Hold(self, case_id)
 
     def glance(self, case_id: str) -> Still | None:
         """Return what a case is that stands still, without waiting for whoever has it; None where that takes a hold."""
@@ -452,6 +464,7 @@ class CaseCache:
     def _stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
         """Tell whoever has to know of what is in the store now."""
         resident.header = commits[-1].header
+        self._counted(resident)
         for row in commits[-1].items:
             if row.topic and row.state == ItemState.OFFERED.value:
                 self.offers.tell()
@@ -460,6 +473,11 @@ class CaseCache:
             if number not in resident.case.state.items:
                 attempt.lose("its work is gone")
         self._tell_listeners(resident)
+
+    def _counted(self, resident: Resident) -> None:
+        """What was worked out for a commit counts, now that it is in the store."""
+        if resident.observed is not None:
+            resident.observed.settle()
 
     def _tell_listeners(self, resident: Resident) -> None:
         header = resident.header
@@ -500,6 +518,10 @@ class CaseCache:
         removed: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             documents += self._announce(resident, len(records), batches, now)
+        if self.metrics.active:
+            now_is = self.compiled(resident.header.spec_id, resident.header.spec_version)
+            seen = self.metrics.see(resident.observed, now_is, case, resident.header, len(records), batches)
+            resident.observed = seen
         if case._program.keyed:
             indexed, removed = reindex(self.store, resident.header.case_id, case.state)
             documents += indexed
@@ -579,6 +601,7 @@ class CaseCache:
             )
             self._share_out(fresh)
             self.store.commit(self._prepare(fresh, ()))
+            self._counted(fresh)
             self.forget(resident)
         return moved
 
@@ -654,32 +677,3 @@ class CaseCache:
             doubtful=doubtful,
             shared=case.state.next_item - 1,
         )
-
-
-class _Hold:
-    """What `CaseCache.hold` returns; a generator would do, and cost twice as much."""
-
-    __slots__ = ("_cache", "_case_id", "_resident")
-
-    def __init__(self, cache: CaseCache, case_id: str) -> None:
-        self._cache = cache
-        self._case_id = case_id
-
-    def __enter__(self) -> Resident:
-        cache = self._cache
-        while True:
-            resident = cache.pin(self._case_id)
-            resident.lock.acquire()
-            self._resident = resident
-            try:
-                good = cache.take_over(resident)
-            except BaseException:
-                self.__exit__()
-                raise
-            if good:
-                return resident
-            self.__exit__()
-
-    def __exit__(self, *error: object) -> None:
-        self._resident.lock.release()
-        self._cache.unpin(self._resident)

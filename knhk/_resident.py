@@ -15,6 +15,7 @@ from knhk.case import Case
 from knhk.errors import InternalError
 from knhk.ports import CaseHeader
 from knhk.work.attempt import Attempt
+from knhk.work.metrics import Observed
 from knhk.work.outbox import Told
 
 # Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
@@ -40,6 +41,7 @@ class Resident:
         stale: forgotten: whoever waited for the lock must load again.
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
         told: the case as subscribers know it, where there are any.
+        observed: the case as it is counted, where it is.
     """
 
     _case: Case | None
@@ -55,6 +57,7 @@ class Resident:
     stale: bool = attrs.field(default=False, init=False)
     users: int = attrs.field(default=0, init=False)
     told: Told | None = attrs.field(default=None, init=False)
+    observed: Observed | None = attrs.field(default=None, init=False)
 
     @classmethod
     def at_rest(cls, still: Still) -> Self:
