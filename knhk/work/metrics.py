@@ -71,6 +71,7 @@ class MetricReading:
         spec_id: the specification that declares it.
         name, kind, help: as declared.
         labels: the names of its labels.
+        bounds: of a histogram, the upper bounds of its buckets.
         series: by the values of the labels: a number, or for a histogram a distribution.
     """
 
@@ -79,6 +80,7 @@ class MetricReading:
     kind: str
     help: str
     labels: tuple[str, ...]
+    bounds: tuple[float, ...]
     series: Mapping[tuple[str, ...], float | Distribution]
 
 
@@ -120,6 +122,7 @@ class _Family:
             kind=metric.kind.value,
             help=metric.help,
             labels=self.labels,
+            bounds=self.bounds if metric.kind is MetricKind.HISTOGRAM else (),
             series=series,
         )
 
