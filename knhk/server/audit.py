@@ -204,6 +204,11 @@ class AuditLog:
                 self._room.wait(SEAL_WITHIN)
             self._waiting.append(document)
 
+    @property
+    def waiting(self) -> int:
+        """How many entries wait to be written."""
+        return len(self._waiting)
+
     # --- sealing ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:

@@ -177,6 +177,7 @@ class CaseWork:
                 if job.number in resident.case.state.items:
                     plain = self._cache.plain(output, f"the result of {job.worker}")
                     resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
+            self._count(job, "completed")
         except (ValueError, CommandError) as error:
             if isinstance(error, ConcurrentUpdate):
                 raise
@@ -215,6 +216,7 @@ class CaseWork:
                     if (item.state, "fail") in TRANSITIONS:
                         again = case.fail_attempt(job.number, failure, at=self._cache.clock.now())
                 self._cache.commit(resident)
+            self._count(job, "retried" if again else "failed")
         finally:
             job.release(None if unknown else answered)
         if again:
@@ -240,6 +242,7 @@ class CaseWork:
                 if job.number in resident.case.state.items:
                     resident.case.hand_back(job.number, at=self._cache.clock.now())
                 self._cache.commit(resident)
+            self._count(job, "handed_back")
         finally:
             job.attempt.lose(why)
             self._forget(job)
@@ -259,6 +262,11 @@ class CaseWork:
         job.release(None)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _count(self, job: Job, outcome: str) -> None:
+        metrics = self._cache.metrics
+        if metrics.measured:
+            metrics.attempt(job.handler if isinstance(job.handler, str) else "http", outcome)
 
     def _breakers_due(self, case: Case) -> list[int]:
         """When the breakers that hold back waiting work let probes through."""
@@ -392,7 +400,14 @@ class CaseWork:
                 self._cache.interrupt(resident, spare=isinstance(error, KeyboardInterrupt))
                 raise
             overtaken = outcome == _hot.express.OVERTAKEN
-            done = not overtaken and self._cache.arrive(resident, outcome) and outcome != _hot.express.FAILED
+            made = tuple(journey.log[journey.begun_at :]) if self._cache.metrics.measured else ()
+            good = overtaken or self._cache.arrive(resident, outcome)
+            if made:
+                # What was overtaken or refused is recorded by the driver.
+                whole = good and not overtaken
+                plan = self._cache.compiled(resident.header.spec_id, resident.header.spec_version).program.nets[0]
+                self._cache.metrics.journey(plan, made if whole else made[: max(express.mark - journey.begun_at, 0)])
+            done = not overtaken and good and outcome != _hot.express.FAILED
             if done or express.job is None:
                 return outcome == _hot.express.ENDED, None
             _, number, _, work = express.job
