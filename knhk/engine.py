@@ -99,7 +99,7 @@ class Engine:
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
         outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
-        measured: whether the attempts of handlers are counted in `metrics` too.
+        measured: whether the attempts of handlers are counted in `metrics` too; no case goes by express then.
         tracer: is told of spans (`knhk.telemetry.OpenTelemetryTracer`); no case goes by express then.
 
     Attributes:
@@ -154,7 +154,10 @@ class Engine:
             functions=self._handlers.plain,
             retry=policy,
             # An express tells nobody of the attempts that it makes.
-            timed=tracer is not None or span is not None or (policy is not None and policy.deadline is not None),
+            timed=measured
+            or tracer is not None
+            or span is not None
+            or (policy is not None and policy.deadline is not None),
             directory=directory,
             metrics=self.metrics,
         )

@@ -400,14 +400,7 @@ class CaseWork:
                 self._cache.interrupt(resident, spare=isinstance(error, KeyboardInterrupt))
                 raise
             overtaken = outcome == _hot.express.OVERTAKEN
-            made = tuple(journey.log[journey.begun_at :]) if self._cache.metrics.measured else ()
-            good = overtaken or self._cache.arrive(resident, outcome)
-            if made:
-                # What was overtaken or refused is recorded by the driver.
-                whole = good and not overtaken
-                plan = self._cache.compiled(resident.header.spec_id, resident.header.spec_version).program.nets[0]
-                self._cache.metrics.journey(plan, made if whole else made[: max(express.mark - journey.begun_at, 0)])
-            done = not overtaken and good and outcome != _hot.express.FAILED
+            done = not overtaken and self._cache.arrive(resident, outcome) and outcome != _hot.express.FAILED
             if done or express.job is None:
                 return outcome == _hot.express.ENDED, None
             _, number, _, work = express.job

@@ -20,9 +20,7 @@ from typing import Any, Final
 import attrs
 
 from knhk._case_state import CaseState
-from knhk._codes import Code, Record
 from knhk._compiled import Compiled
-from knhk._lower import NetPlan
 from knhk.case import Case
 from knhk.errors import DataError
 from knhk.events import EventKind
@@ -271,13 +269,6 @@ class Metrics:
         """Count an attempt of a handler."""
         with self._lock:
             self.attempts[handler, outcome] += 1
-
-    def journey(self, plan: NetPlan, records: Sequence[Record]) -> None:
-        """Count the attempts that an express has made in a net: all the results among its records are those of handlers."""
-        done = Counter(record[2] for record in records if record[0] == Code.FINISHED)
-        with self._lock:
-            for task, count in done.items():
-                self.attempts[plan.plans[task].task.handler or "", "completed"] += count
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
