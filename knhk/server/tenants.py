@@ -285,6 +285,10 @@ class Tenants:
                     self._engines[tenant] = found
         return found
 
+    def engines(self) -> list[Engine]:
+        """Return the engines that were asked for so far."""
+        return list(self._engines.values())
+
     def known(self) -> list[str]:
         """Return every tenant that has ever called, the default one included."""
         stored = [each.key for each in self._store.documents(TENANTS, limit=100_000)]
