@@ -15,6 +15,7 @@ from knhk.case import Case
 from knhk.errors import InternalError
 from knhk.ports import CaseHeader
 from knhk.work.attempt import Attempt
+from knhk.work.metrics import Observed
 from knhk.work.outbox import Told
 
 # Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
@@ -43,6 +44,7 @@ class Resident:
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
         told: the case as subscribers know it, where there are any.
         worklets: the ids of the cases that ran in the place of its work at its last commit, by item.
+        observed: the case as it is counted, where it is.
     """
 
     _case: Case | None
@@ -59,6 +61,7 @@ class Resident:
     users: int = attrs.field(default=0, init=False)
     told: Told | None = attrs.field(default=None, init=False)
     worklets: dict[int, str] = attrs.field(factory=dict)
+    observed: Observed | None = attrs.field(default=None, init=False)
 
     @classmethod
     def at_rest(cls, still: Still) -> Self:

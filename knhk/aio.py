@@ -85,6 +85,7 @@ class AsyncEngine:
     Attributes:
         engine: the synchronous engine underneath, for what is quick and needs no await.
         external, dead_letters: as those of `knhk.Engine`, with await.
+        metrics: that of `knhk.Engine`.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class AsyncEngine:
         outbound: Outbound | None = None,
         directory: Directory | None = None,
         tracer: Tracer | None = None,
+        measured: bool = False,
     ) -> None:
         self.engine = Engine(
             target,
@@ -122,7 +124,9 @@ class AsyncEngine:
             outbound=outbound,
             directory=directory,
             tracer=tracer,
+            measured=measured,
         )
+        self.metrics = self.engine.metrics
         self._threads = _Threads()
         self.external = AsyncExternalWork(self.engine.external, self.engine._cache.offers, self._threads.call)
         self.dead_letters = AsyncDeadLetters(self.engine.dead_letters, self._threads.call)

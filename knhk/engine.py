@@ -53,6 +53,7 @@ from knhk.work.dead_letters import DeadLetters
 from knhk.work.delivery import Delivery
 from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
+from knhk.work.metrics import Metrics
 from knhk.work.outbound import Outbound
 from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner, Sources
@@ -98,6 +99,7 @@ class Engine:
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
         outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
+        measured: whether the attempts of handlers are counted in `metrics` too; no case goes by express then.
         tracer: is told of spans (`knhk.telemetry.OpenTelemetryTracer`); no case goes by express then.
 
     Attributes:
@@ -105,6 +107,7 @@ class Engine:
         external: the work of external tasks (`knhk.work.claims.ExternalWork`).
         dead_letters: work that has failed for good (`knhk.work.dead_letters.DeadLetters`).
         schedules: which cases are launched by themselves (`knhk.work.schedules.Schedules`).
+        metrics: what is counted of the cases (`knhk.work.metrics.Metrics`).
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class Engine:
         outbound: Outbound | None = None,
         directory: Directory | None = None,
         tracer: Tracer | None = None,
+        measured: bool = False,
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -138,6 +142,7 @@ class Engine:
         requests = self._outbound if tracer is None else TracedRequests(self._outbound, tracer)
         services = Services(requests, self._clock, dialect=expressions)
         self._handlers = Handlers(ticks(self._clock), draws, services=services, timeout=span)
+        self.metrics = Metrics(expressions, measured=measured)
         self._cache = CaseCache(
             self._store if self._tracing is None else traced_store(self._store, self._tracing),
             self._clock,
@@ -149,8 +154,12 @@ class Engine:
             functions=self._handlers.plain,
             retry=policy,
             # An express tells nobody of the attempts that it makes.
-            timed=tracer is not None or span is not None or (policy is not None and policy.deadline is not None),
+            timed=measured
+            or tracer is not None
+            or span is not None
+            or (policy is not None and policy.deadline is not None),
             directory=directory,
+            metrics=self.metrics,
         )
         self._running = case_maker(self._cache, self._handlers, self._tracing)
         self._delivery = Delivery(self._store, requests, draw=draws.random, tracer=tracer)

@@ -251,7 +251,7 @@ class RunningCase(CaseWork):
         """Put the first token into the root net, and let everything happen that happens by itself."""
         self._do(lambda case, at: case.start(at=at), "start")
 
-    def run(self) -> RunningCase:
+    def run(self, *, until: Callable[[], bool] | None = None) -> RunningCase:
         """
         Start the case if needed, then do its automatic work until it waits or ends.
 
@@ -262,32 +262,37 @@ class RunningCase(CaseWork):
         A handler that raised and is tried again by itself raises nothing here: `history` tells of the attempt, the other work
         is done, and the case waits (`next_due`); this, or `Engine.tick`, makes the next attempt when its wait is over.
 
+        Args:
+            until: is asked before each handler; once it is true, the rest of the work stays for the next `run`.
+
         Raises:
             HandlerError: a handler raised at its last attempt; its item has failed, the other work was done first.
         """
-        return self._run(self._cache.pin(self.id))
+        return self._run(self._cache.pin(self.id), until)
 
-    def _run(self, resident: Resident) -> RunningCase:
+    def _run(self, resident: Resident, until: Callable[[], bool] | None = None) -> RunningCase:
         """Run the case, which the caller has pinned, as `run`."""
         failures: list[KnhkError] = []
         try:
-            self._do_work(resident, failures)
+            self._do_work(resident, failures, until)
             if resident.worklets:
-                self._do_worklets(resident, failures)
+                self._do_worklets(resident, failures, until)
         finally:
             self._cache.unpin(resident)
         if failures:
             raise_first(failures)
         return self
 
-    def _do_work(self, resident: Resident, failures: list[KnhkError]) -> None:
+    def _do_work(self, resident: Resident, failures: list[KnhkError], until: Callable[[], bool] | None = None) -> None:
         while True:
-            if resident.express is not None:
+            if resident.express is not None and until is None:
                 ended, failure = self._go_by_express(resident)
                 if failure is not None:
                     failures.append(failure)
                 if ended:
                     break
+            if until is not None and until():
+                break
             job = self.next_job(failures)
             if job is None:
                 break
@@ -306,19 +311,21 @@ class RunningCase(CaseWork):
             if failure is not None:
                 failures.append(failure)
 
-    def _do_worklets(self, resident: Resident, failures: list[KnhkError]) -> None:
+    def _do_worklets(
+        self, resident: Resident, failures: list[KnhkError], until: Callable[[], bool] | None = None
+    ) -> None:
         """Do the work of the worklets that run in the place of the case's, and what follows here from their ends."""
         told: dict[str, KnhkError] = {}
         news = True
-        while news:
+        while news and not (until is not None and until()):
             found = self.settle(failures)
             for child in self.worklets:
                 try:
-                    self.sibling(child).run()
+                    self.sibling(child).run(until=until)
                 except (CommandError, HandlerError) as error:
                     told[child] = error
             news = found + self.settle(failures) > 0
-            self._do_work(resident, failures)
+            self._do_work(resident, failures, until)
         # What ended a worklet is told by the failure of the work that it stood for.
         failures += [told[child] for child in self.worklets if child in told]
 

@@ -107,8 +107,8 @@ def opened(target: str, *, as_json: bool, handlers: Handlers | None = None, crea
     """Open a store for one command; one that is not there is made only where `create` says so."""
     given = Handlers() if handlers is None else handlers
     if not create:
-        _check_there(target)
-    store = open_store(target)
+        check_there(target)
+    store = open_store(target, create=create)
     try:
         with Slow("reading the store", aside=as_json) as progress:
             session = Session(store, target, given.names, progress)
@@ -118,12 +118,12 @@ def opened(target: str, *, as_json: bool, handlers: Handlers | None = None, crea
         store.close()
 
 
-def _check_there(target: str) -> None:
+def check_there(target: str) -> None:
     """Refuse a file that is not there, or is empty: opening it would make a store of it."""
     if "://" in target and not target.startswith("sqlite:///"):
         # No file: that it is refused, and why, is the store's to say.
         return
-    path = Path(target.removeprefix("sqlite:///"))
+    path = Path(target.removeprefix("sqlite:///").removeprefix("log:"))
     if target == MEMORY:
         raise Failure("a store in memory has no cases that another command made: give --db PATH", NOT_FOUND)
     if not path.exists():

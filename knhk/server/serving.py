@@ -20,15 +20,19 @@ from waitress.server import BaseWSGIServer, create_server
 
 from knhk.errors import MissingExtra
 from knhk.ports import Store
+from knhk.server.archive import DAY, Archive
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
+from knhk.server.census import Census
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
 from knhk.server.console.mounting import mount
 from knhk.server.endpoint import read_endpoint
 from knhk.server.figures import Figures
 from knhk.server.framing import Channel
+from knhk.server.gauges import Gauges
 from knhk.server.health import NAME, Health
 from knhk.server.identity import verifier_of
+from knhk.server.metering import metered
 from knhk.server.observing import log_traces
 from knhk.server.rates import Rates
 from knhk.server.rest import MOST_BYTES, Gate, application
@@ -40,6 +44,7 @@ from knhk.system import SystemClock
 LOG: Final = logging.getLogger("knhk.server")
 KEY_FILE: Final = "jwt-secret"
 AUDIT_KEY_FILE: Final = "audit-key"
+ARCHIVE: Final = "audit-archive"
 _THREADS: Final = 16
 _CONNECTIONS: Final = 1_000
 _IDLE: Final = 30
@@ -61,11 +66,13 @@ class Application:
     service: Service
     tenants: Tenants
     audit: AuditLog | None
+    archive: Archive | None
     health: Health
     figures: Figures
     background: Background
     wsgi: Any
     made_key: Path | None
+    census: Census
     exporting: Any = None
 
     def start(self) -> None:
@@ -75,16 +82,22 @@ class Application:
             log_traces(self.exporting.tracer.ids)
         if self.audit is not None:
             self.audit.start()
+        if self.archive is not None:
+            self.archive.start()
         self.background.start()
+        self.census.start()
 
     def close(self, patience: float = 30.0) -> None:
         """End in order: nothing new, what runs ends, the record is sealed, the store is given back."""
         self.health.draining = True
         end = time.monotonic() + patience
+        self.census.stop()
         self.background.stop(patience)
         closing = threading.Thread(target=self.service.close, daemon=True)
         closing.start()
         closing.join(max(end - time.monotonic(), 0.0))
+        if self.archive is not None:
+            self.archive.stop()
         if self.audit is not None:
             self.audit.stop()
         self.health.close()
@@ -117,22 +130,23 @@ def make(settings: Configuration, *, store: Store | None = None) -> Application:
 
 def _made(settings: Configuration, store: Store, directory: Path | None) -> Application:
     clock = SystemClock()
+    told = {"instance": settings.instance_id, "region": settings.region}
+    figures = Figures(**told)
+    store = metered(store, figures)
     secret, made = _secret(settings, directory)
     audit_key = _own_key(directory, AUDIT_KEY_FILE)[0]
     audit = AuditLog(store, settings.instance_id, audit_key, now=clock.now) if settings.audit_enabled else None
-    told = {"instance": settings.instance_id, "region": settings.region}
     exporting = _exporting(settings)
     tracer = None if exporting is None else exporting.tracer
     modules = [each.strip() for each in settings.handlers.split(",") if each.strip()]
     try:
-        tenants = Tenants(store, modules, clock=clock, tracer=tracer)
+        tenants = Tenants(store, modules, clock=clock, tracer=tracer, measured=True)
     except ImportError as error:
         raise ConfigurationError([f"{variable('handlers')}={settings.handlers!r}: {error}"]) from error
     try:
         verifier = verifier_of(settings, secret) if settings.auth_enabled else None
     except (ValueError, OSError) as error:
         raise ConfigurationError([f"{variable('jwt_public_key_file')}: {error}"]) from error
-    figures = Figures(**told)
     if exporting is not None:
         figures.ask(exporting.figures)
     off = {
@@ -141,8 +155,10 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         "rate-limit": variable("rate_limit_enabled"),
     }
     switched = (settings.auth_enabled, settings.audit_enabled, settings.rate_limit_enabled)
-    service = Service(tenants, audit, audit_key)
+    service = Service(tenants, audit)
     background = Background(tenants, clock)
+    census = Census(store, lambda: [each.store for each in tenants.engines()], time.monotonic)
+    figures.ask(Gauges(tenants, background, audit, census))
     health = Health(
         store,
         audit,
@@ -170,11 +186,13 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         service=service,
         tenants=tenants,
         audit=audit,
+        archive=_archive(settings, store, directory, audit_key, clock),
         health=health,
         figures=figures,
         background=background,
         wsgi=wsgi,
         made_key=made,
+        census=census,
         exporting=exporting,
     )
 
@@ -219,6 +237,14 @@ def _secret(settings: Configuration, directory: Path | None) -> tuple[bytes, Pat
         return b"", None
     configured = secret_of(settings)
     return (configured, None) if configured else _own_key(directory, KEY_FILE)
+
+
+def _archive(
+    settings: Configuration, store: Store, directory: Path | None, key: bytes, clock: SystemClock
+) -> Archive | None:
+    if not settings.audit_enabled or not settings.audit_retention or directory is None:
+        return None
+    return Archive(store, key, directory / ARCHIVE, int(settings.audit_retention * DAY), clock.now)
 
 
 def _own_key(directory: Path | None, name: str) -> tuple[bytes, Path | None]:

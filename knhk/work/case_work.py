@@ -177,6 +177,7 @@ class CaseWork:
                 if job.number in resident.case.state.items:
                     plain = self._cache.plain(output, f"the result of {job.worker}")
                     resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
+            self._count(job, "completed")
         except (ValueError, CommandError) as error:
             if isinstance(error, ConcurrentUpdate):
                 raise
@@ -215,6 +216,7 @@ class CaseWork:
                     if (item.state, "fail") in TRANSITIONS:
                         again = case.fail_attempt(job.number, failure, at=self._cache.clock.now())
                 self._cache.commit(resident)
+            self._count(job, "retried" if again else "failed")
         finally:
             job.release(None if unknown else answered)
         if again:
@@ -240,6 +242,7 @@ class CaseWork:
                 if job.number in resident.case.state.items:
                     resident.case.hand_back(job.number, at=self._cache.clock.now())
                 self._cache.commit(resident)
+            self._count(job, "handed_back")
         finally:
             job.attempt.lose(why)
             self._forget(job)
@@ -259,6 +262,11 @@ class CaseWork:
         job.release(None)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _count(self, job: Job, outcome: str) -> None:
+        metrics = self._cache.metrics
+        if metrics.measured:
+            metrics.attempt(job.handler if isinstance(job.handler, str) else "http", outcome)
 
     def _breakers_due(self, case: Case) -> list[int]:
         """When the breakers that hold back waiting work let probes through."""
