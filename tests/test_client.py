@@ -119,6 +119,70 @@ def test_the_operations() -> None:
             client.cases.get("none")
 
 
+def test_external_work_and_dead_letters() -> None:
+    """Work is claimed, kept, completed and failed by its token; what failed for good is replayed, and discarded."""
+    spec = {
+        "id": "label",
+        "tasks": [{"id": "print", "external": {"topic": "labels"}, "retry": {"max_attempts": 1}}],
+        "flows": [{"from": "start", "to": "print"}, {"from": "print", "to": "end"}],
+    }
+    with instances() as (client, _):
+        client.workflows.register(spec)
+        first, second = (client.cases.create("label", {"n": n}) for n in range(2))
+        for each in (first, second):
+            client.cases.execute(each.case_id)
+        one, two = client.work.claim("labels", worker="w", max=2, lease=60)
+        kept = client.work.extend(one, 120)
+        client.work.complete(one, {"done": True})
+        handled = client.work.fail(two, "no paper", retryable=False, retry_after=1)
+        with pytest.raises(errors.ClaimLost):
+            client.work.complete(one)
+        (letter,) = client.dead_letters.list(topic="labels").items
+        client.dead_letters.replay(letter.id)
+        (again,) = client.work.claim("labels", worker="w")
+        client.work.fail(again, "no ink", retryable=False)
+        client.dead_letters.discard(letter.id, "given up")
+
+        assert kept > one.deadline and not handled
+        assert ("completed", {"n": one.data["n"], "done": True}) == (
+            client.cases.get(one.case_id).state,
+            client.cases.get(one.case_id).data,
+        )
+        assert (two.case_id, "no paper") == (letter.case_id, letter.reason.partition(" (")[0])
+        assert () == client.dead_letters.list().items
+
+
+def test_items_and_events() -> None:
+    """An item is given, handed on, laid aside, taken up again and skipped; an event is delivered; a workflow is removed."""
+    with instances() as (client, _):
+        client.workflows.register(ORDER)
+        case = client.cases.create("order", version=client.workflows.get("order").version, start=True)
+        (item,) = client.items.list(case_id=case.case_id).items
+        client.items.allocate(item.id, "bob")
+        client.items.delegate(item.id, "ann")
+        client.items.offer(item.id)
+        client.items.allocate(item.id, "ann")
+        client.items.start(item.id)
+        states = [
+            client.items.suspend(item.id).state,
+            client.items.resume(item.id).state,
+            client.items.get(item.id).data,
+        ]
+        with pytest.raises(errors.KnhkError):
+            client.items.fail(f"{case.case_id}:99", "none")
+        client.items.complete(item.id)
+        (other,) = client.items.list(case_id=case.case_id).items
+        client.items.skip(other.id)
+        ended = client.cases.get(case.case_id)
+        running = client.cases.create("order", start=True)
+        delivered = client.cases.send_event(running.case_id, "news", expected=running.version)
+        client.cases.cancel(running.case_id)
+        client.workflows.remove("order")
+
+        assert ["suspended", "started", {}] == states
+        assert ("completed", 0, ()) == (ended.state, delivered.kept, client.workflows.list().items)
+
+
 def test_refusals_are_the_errors_of_the_tree() -> None:
     """What the service refuses is raised as the library would raise it, and asked once."""
     with instances() as (client, (one,)):
