@@ -9,7 +9,6 @@ one command at a time, which says what is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import time_ns
 from typing import Any, Final, Protocol
 
 import attrs
@@ -204,7 +203,7 @@ def terms(
     if _hot.express is None:
         return None
     # Of the machine's clock an express asks without a detour.
-    now, ticks = (time_ns, 1_000_000) if type(clock) is SystemClock else (clock.now, 1)
+    now, ticks = (SystemClock.nanoseconds, 1_000_000) if type(clock) is SystemClock else (clock.now, 1)
     return _hot.express.Terms(
         functions=functions, work=Work, now=now, ticks=ticks, copy=copy, forgetful=forgetful, steps=steps, room=ROOM
     )

@@ -10,6 +10,9 @@ import time
 class SystemClock:
     """The machine's clock."""
 
+    nanoseconds = staticmethod(time.time_ns)
+    """Return nanoseconds since the epoch, UTC."""
+
     def now(self) -> int:
         """Return milliseconds since the epoch, UTC."""
         return time.time_ns() // 1_000_000

@@ -236,13 +236,6 @@ def test_a_goal_is_reached_only_by_all_its_figures(figures, expected):
     assert expected == judge(Goal("what", "<= 2", ("x", "y")), figures)
 
 
-def test_a_goal_without_a_benchmark_says_why():
-    """What is not built yet is not measured, with the reason that the goal gives."""
-    goal = Goal("what", "<= 2", ("x",), "it is not built")
-
-    assert (Verdict.NOT_MEASURED, "it is not built") == judge(goal, {})
-
-
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 

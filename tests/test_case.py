@@ -35,7 +35,7 @@ from knhk.workitem import ItemState
 
 REFUSALS = (CommandError, DataError)
 RUNS = settings(
-    max_examples=100,
+    max_examples=70,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
@@ -150,7 +150,7 @@ def test_both_kernels_make_the_same_case() -> None:
     """On random specifications the same commands give the same records, refusals and state on either kernel."""
     firings = 0
 
-    @settings(RUNS, max_examples=150, database=None)
+    @settings(RUNS, max_examples=100, database=None)
     @given(st.integers(0, 2**32), specifications())
     def run(seed: int, specification: Specification) -> None:
         nonlocal firings

@@ -44,6 +44,7 @@ SHOWN_ONLY = (
     "git ",
     ". .venv/",
     "knhk serve",
+    "knhk store ",  # run by test_store_commands, on real servers
     "knhk doctor",
     "knhk token",
     "knhk audit",

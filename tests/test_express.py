@@ -182,7 +182,7 @@ def story(
 
 
 @needs_express
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
 @example(0)
 @example(1170)
@@ -201,7 +201,7 @@ def test_an_express_does_what_the_driver_does(seed: int) -> None:
 
 
 @needs_express
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
 def test_a_case_that_is_created_and_run_at_once(seed: int) -> None:
     """Random nets whose handlers meddle come out the same by express and by the driver where creating and running is one call."""
