@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from nursery import Nursery
 
 from knhk import Engine, EventKind, build
 from knhk.testing.clock import ManualClock
 
 CASES = 10_000
-KILLS = 20
+KILLS = 50
 START = 1_000_000_000_000
 HOUR = 3_600_000
 WORKER = """
@@ -58,22 +57,17 @@ def test_every_timer_fires_once(tmp_path: Path) -> None:
     due = made(path)
     chance = random.Random(11)
     now = START
-    for kill in range(KILLS):
-        worker = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(path), str(now)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        assert worker.stdout is not None
-        assert worker.stderr is not None
-        with worker.stdout, worker.stderr:
-            assert b"ready\n" == worker.stdout.readline(), worker.stderr.read().decode()
-            end = time.monotonic() + chance.uniform(0, 0.3)
-            while time.monotonic() < end:
-                pass
-            worker.kill()
-            assert -signal.SIGKILL == worker.wait()
-            reached = [int(line) for line in worker.stdout.read().split()]
-        # Clocks jump: the next process believes that it is an hour earlier, or an hour later, than this one did.
-        now = max(START, (reached[-1] if reached else now) + chance.choice([-HOUR, 0, HOUR if kill % 5 == 4 else 0]))
+    with Nursery(WORKER) as nursery:
+        for kill in range(KILLS):
+            with nursery.start(str(path), str(now)) as worker:
+                worker.wait_ready()
+                time.sleep(chance.uniform(0, 0.12))
+                worker.kill()
+                reached = [int(line) for line in worker.stdout.read().split()]
+                assert -signal.SIGKILL == worker.wait()
+            # Clocks jump: the next process believes that it is an hour earlier, or an hour later, than this one did.
+            jump = chance.choice([-HOUR, 0, HOUR if kill % 5 == 4 else 0])
+            now = max(START, (reached[-1] if reached else now) + jump)
 
     with Engine(str(path), clock=ManualClock(START + 1_000 * HOUR), durability="off") as engine:
         engine.tick()
