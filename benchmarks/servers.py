@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -137,16 +138,15 @@ def _redis_swaps(port: int, callers: int) -> list[Slice]:
 def _etcd_swaps(port: int, callers: int) -> list[Slice]:
     from etcd3gw.client import Etcd3Client  # noqa: PLC0415 - an extra
 
-    from knhk.stores import _etcd_link as link  # noqa: PLC0415 - it needs the extra
-
     def of_one(number: int) -> Slice:
         client = Etcd3Client("127.0.0.1", port, api_path="/v3/")
-        key = f"raw{callers}-{number}".encode()
+        key, value = (b64encode(each).decode() for each in (f"raw{callers}-{number}".encode(), b"x" * 64))
         revision = [0]
 
         def swaps() -> int:
             for _ in range(TURN):
-                body = link.transaction([link.unchanged(key, revision[0])], [link.put(key, b"x" * 64)])
+                unchanged = {"target": "MOD", "result": "EQUAL", "key": key, "mod_revision": str(revision[0])}
+                body = {"compare": [unchanged], "success": [{"request_put": {"key": key, "value": value}}]}
                 answer = client.post(client.get_url("/kv/txn"), json=body)
                 if not answer.get("succeeded"):
                     raise AssertionError(key)

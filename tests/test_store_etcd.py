@@ -18,6 +18,7 @@ import attrs
 import pytest
 import trustme
 from etcd3gw import exceptions
+from killed import acknowledged_under_kills
 from relay import Relay, relay
 from servers import EtcdServer, free_port, running
 
@@ -488,31 +489,7 @@ def test_registrations_race(store: EtcdStore, other: EtcdStore) -> None:
 def test_server_is_killed_and_started_again(own_etcd: EtcdServer) -> None:
     """A server that is killed at any moment loses no acknowledged step, and callers go on by themselves when it is back."""
     store = EtcdStore(own_etcd.url, timeout_ms=60_000)
-    store.put_specification(ORDER)
-    acknowledged = [0] * 4
-    ending = threading.Event()
-
-    def work(number: int) -> None:
-        case_id = f"case {number}"
-        while not ending.is_set() or acknowledged[number] < 20:
-            try:
-                store.commit([step(case_id, acknowledged[number])])
-            except StoreUnavailable:
-                # Nothing was sent, as nobody took the connection: the step is still to be done.
-                continue
-            acknowledged[number] += 1
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for each in threads:
-        each.start()
-    for kill in range(1, 4):
-        while min(acknowledged) < 4 * kill:
-            threads[0].join(0.01)
-        own_etcd.stop(signal.SIGKILL)
-        own_etcd.start()
-    ending.set()
-    for each in threads:
-        each.join()
+    acknowledged = acknowledged_under_kills(store, own_etcd, kills=3)
     store.close()
 
     store = EtcdStore(own_etcd.url)

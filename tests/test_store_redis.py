@@ -16,6 +16,7 @@ import pytest
 import trustme
 from click.testing import CliRunner
 from redis import exceptions
+from killed import acknowledged_under_kills
 from relay import Relay, relay
 from servers import RedisServer, free_port, running
 
@@ -233,31 +234,7 @@ def test_connections_are_bounded(url: str) -> None:
 def test_server_is_killed_and_started_again(own_redis: RedisServer) -> None:
     """A server that is killed at any moment loses no acknowledged step, and callers go on by themselves when it is back."""
     store = RedisStore(own_redis.url, timeout_ms=60_000)
-    store.put_specification(ORDER)
-    acknowledged = [0] * 4
-    ending = threading.Event()
-
-    def work(number: int) -> None:
-        case_id = f"case {number}"
-        while not ending.is_set() or acknowledged[number] < 20:
-            try:
-                store.commit([step(case_id, acknowledged[number])])
-            except StoreUnavailable:
-                # Nothing was sent, as nobody took the connection: the step is still to be done.
-                continue
-            acknowledged[number] += 1
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for each in threads:
-        each.start()
-    for kill in range(1, 6):
-        while min(acknowledged) < 4 * kill:
-            pass
-        own_redis.stop(signal.SIGKILL)
-        own_redis.start()
-    ending.set()
-    for each in threads:
-        each.join()
+    acknowledged = acknowledged_under_kills(store, own_redis, kills=5)
     store.close()
 
     store = RedisStore(own_redis.url)

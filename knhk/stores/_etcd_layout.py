@@ -36,7 +36,7 @@ from typing import Final
 
 import attrs
 
-from knhk.ports import CaseHeader, Document, ItemRow, StoredSpecification
+from knhk.ports import CaseHeader, Document, StoredSpecification
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, read_text, text_key
 from knhk.stores.memory import WORKING
 
@@ -143,29 +143,6 @@ class Keys:
 def behind(key: bytes) -> bytes:
     """Return a key that is behind all that begin with this one."""
     return key + b"\xff" * (NUMBER_LENGTH + 1)
-
-
-def encode_row(item: ItemRow) -> bytes:
-    """Return a worklist row as bytes; case and number are in its key."""
-    row = [item.path, item.state, item.by, item.roles, item.topic, item.audience, dict(item.details)]
-    return json.dumps(row, separators=(",", ":")).encode()
-
-
-def decode_row(case_and_number: bytes, value: bytes) -> ItemRow:
-    """Return the row with this end of its key."""
-    case_id, number = read_text(case_and_number)
-    path, state, by, roles, topic, audience, details = json.loads(value)
-    return ItemRow(
-        case_id=case_id,
-        number=read_number(number),
-        path=path,
-        state=state,
-        by=by,
-        roles=tuple(roles),
-        topic=topic,
-        audience=tuple(audience),
-        details=details,
-    )
 
 
 def encode_document(document: Document, content: bytes) -> bytes:

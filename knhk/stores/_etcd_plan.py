@@ -17,6 +17,7 @@ from knhk.ports import Commit, Document
 from knhk.stores import _etcd_layout as layout
 from knhk.stores._etcd_layout import Kept, Keys
 from knhk.stores._ordered import number_key
+from knhk.stores._rows import encode_row
 from knhk.stores.memory import overtaken, taken_over
 
 
@@ -169,7 +170,7 @@ class Planner:
             after = attrs.evolve(after, snapshot_at=header.version, pieces=layout.pieces_of(stored))
         rows = dict(seen.rows)
         for item in commit.items:
-            rows[item.number] = layout.encode_row(item)
+            rows[item.number] = encode_row(item)
         for number in commit.closed_items:
             rows[number] = None
         highest = max([after.highest, *(each.number for each in commit.items)])

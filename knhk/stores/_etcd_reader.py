@@ -16,6 +16,7 @@ from knhk.stores._etcd_layout import Kept, Keys, behind
 from knhk.stores._etcd_link import Compacted, Link, Pair
 from knhk.stores._etcd_plan import unknown
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, text_key
+from knhk.stores._rows import decode_row
 
 ATTEMPTS: Final = 100
 """How often something is tried again that others have come before."""
@@ -143,7 +144,7 @@ class Reader:
             header=kept.header,
             batches=self._batches(kept, 0, revision),
             snapshot=None if snapshot is None else (snapshot, kept.snapshot_at),
-            items=tuple(layout.decode_row(name, row) for name, row in rows),
+            items=tuple(decode_row(name, row) for name, row in rows),
         )
 
     def _batches(self, kept: Kept, behind_version: int, revision: int) -> tuple[bytes, ...]:
@@ -200,7 +201,7 @@ class Reader:
         self, length: int, first: bytes, end: bytes, revision: int, wanted: Callable[[ItemRow], bool]
     ) -> Iterator[tuple[bytes, ItemRow]]:
         for each in self.scan(first, end, revision, page=_ROWS):
-            row = layout.decode_row(each.key[length:], each.value)
+            row = decode_row(each.key[length:], each.value)
             if wanted(row):
                 yield each.key[length:], row
 

@@ -35,8 +35,9 @@ from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, Stored
 from knhk.stores import _redis_scripts as scripts
 from knhk.stores._group import Caller, GroupCommit, settle
 from knhk.stores._lost import until_answered
-from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, read_text, storable, text_key
+from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, storable, text_key
 from knhk.stores._redis_link import Link, read_address
+from knhk.stores._rows import decode_row, encode_row
 from knhk.stores.memory import WORKING, overtaken, refuse_malformed, taken_over
 
 _MOST: Final = 2**31
@@ -337,8 +338,7 @@ def _add_step(words: list[bytes], commit: Commit) -> None:
         if each.topic:
             lists.append(b"i:t:" + each.topic.encode())
         lists += [b"i:a:" + word.encode() for word in dict.fromkeys(each.audience)]
-        row = [each.path, each.state, each.by, each.roles, each.topic, each.audience, dict(each.details)]
-        case += (number_key(each.number), json.dumps(row, separators=(",", ":")).encode(), b"%d" % len(lists), *lists)
+        case += (number_key(each.number), encode_row(each), b"%d" % len(lists), *lists)
     _add(words, commit.documents, commit.removed, commit.held, case)
 
 
@@ -415,23 +415,7 @@ def _header(case_id: str, fields: Sequence[bytes | None]) -> CaseHeader:
 
 
 def _items(found: Sequence[bytes]) -> tuple[ItemRow, ...]:
-    return tuple(_item(name, row) for name, row in sorted(zip(found[::2], found[1::2], strict=True)))
-
-
-def _item(name: bytes, row: bytes) -> ItemRow:
-    case_id, number = read_text(name)
-    path, state, by, roles, topic, audience, details = json.loads(row)
-    return ItemRow(
-        case_id=case_id,
-        number=read_number(number),
-        path=path,
-        state=state,
-        by=by,
-        roles=tuple(roles),
-        topic=topic,
-        audience=tuple(audience),
-        details=details,
-    )
+    return tuple(decode_row(name, row) for name, row in sorted(zip(found[::2], found[1::2], strict=True)))
 
 
 def _document(collection: str, key: str, value: bytes) -> Document:
