@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -32,11 +33,17 @@ STARTING_TAKES = 60.0
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody has now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """
+    A port of the loopback interface that nobody has now.
+
+    It is one of those that the kernel gives to no outgoing connection, so that none of the many of a test run takes it before the
+    server does, and low enough for Redis, whose port in cluster mode is 10,000 above this one.
+    """
+    while True:
+        port = 12_000 + secrets.randbelow(10_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def _in_memory() -> str | None:
