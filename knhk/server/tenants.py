@@ -24,6 +24,7 @@ from knhk.ports import CaseHeader, Clock, Commit, Document, Durability, ItemRow,
 from knhk.server.audit import committing
 from knhk.server.identity import DEFAULT_TENANT
 from knhk.system import SystemClock
+from knhk.work.instances import PARTITIONS
 
 _MARK: Final = "~"
 TENANTS: Final = "tenants"
@@ -126,7 +127,8 @@ class TenantStore:
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
     ) -> None:
         """Write and remove documents in one transaction, or none and raise."""
-        self._store.write(*([self._document(each) for each in group] for group in (documents, removed, held)))
+        written, gone = ([self._document(each) for each in group] for group in (documents, removed))
+        self._store.write(written, gone, [self._held(each) for each in held])
 
     def document(self, collection: str, key: str) -> Document | None:
         """Read a document, or None where there is none."""
@@ -193,6 +195,10 @@ class TenantStore:
     def _document(self, document: Document) -> Document:
         return attrs.evolve(document, collection=self._prefix + document.collection)
 
+    def _held(self, document: Document) -> Document:
+        # Who does which work is settled among instances, for all tenants.
+        return document if document.collection == PARTITIONS else self._document(document)
+
     def _inward(self, commit: Commit) -> Commit:
         if not self._prefix:
             return commit
@@ -206,7 +212,7 @@ class TenantStore:
             else (self._prefix + commit.idempotency[0], commit.idempotency[1]),
             documents=tuple(map(self._document, commit.documents)),
             removed=tuple(map(self._document, commit.removed)),
-            held=tuple(map(self._document, commit.held)),
+            held=tuple(map(self._held, commit.held)),
         )
 
 

@@ -24,6 +24,7 @@ from knhk.ports import Document, Store
 from knhk.work.answers import retry_after
 from knhk.work.outbound import Outbound
 from knhk.work.outbox import OUTBOX, SUBSCRIPTIONS, Subscription, read_subscription
+from knhk.work.ownership import Ownership
 from knhk.work.signature import HEADER, sign
 from knhk.workitem import backoff
 
@@ -54,9 +55,19 @@ class Delivery:
         outbound: how requests are made.
         draw: a number from 0 up to but not 1, by chance, for the waits.
         streams: how many streams are sent at a time.
+        ownership: which streams are sent here, by their names; None: all.
     """
 
-    def __init__(self, store: Store, outbound: Outbound, *, draw: Callable[[], float], streams: int = 8) -> None:
+    def __init__(
+        self,
+        store: Store,
+        outbound: Outbound,
+        *,
+        draw: Callable[[], float],
+        streams: int = 8,
+        ownership: Ownership | None = None,
+    ) -> None:
+        self._ownership = ownership
         self._store = store
         self._outbound = outbound
         self._draw = draw
@@ -139,6 +150,8 @@ class Delivery:
         return len(futures), arrived
 
     def _start(self, stream: str, time: Time) -> bool:
+        if self._ownership is not None and self._ownership.tenure(stream) is None:
+            return False
         with self._lock:
             if stream in self._sent or self._closed:
                 return False
@@ -166,7 +179,8 @@ class Delivery:
                         self._put_off(stream, page[0], time())
                         break
                     claimed = _claim(page[0], subscription, time())
-                    self._store.write([claimed])
+                    if not self._write_claim(stream, claimed):
+                        break
                 error = self._send(claimed, subscription, time)
                 if error is not None:
                     self._fail(claimed, page[1:], subscription, error, time())
@@ -177,6 +191,16 @@ class Delivery:
                 # Another engine was faster; it goes on with the stream.
                 break
         return arrived
+
+    def _write_claim(self, stream: str, claimed: Document) -> bool:
+        """Claim a stream's first message; what becomes of it needs no more than that claim, whose version nobody else has."""
+        if self._ownership is None:
+            self._store.write([claimed])
+            return True
+        tenure = self._ownership.tenure(stream)
+        if tenure is not None:
+            self._store.write([claimed], held=[tenure])
+        return tenure is not None
 
     def _arrived(
         self, sent: Document, following: Sequence[Document], subscription: Subscription, now: int

@@ -148,6 +148,10 @@ class Ownership:
         """Whether work that was begun under a tenure is still this instance's, as far as it knows."""
         return self._ticks() < self._valid_until and self._tenures.get(int(tenure.key)) == tenure
 
+    def anybody(self) -> bool:
+        """Whether there is an instance on the store, this one or another."""
+        return bool(self._store.documents(INSTANCES, limit=1))
+
     def instances(self) -> list[Instance]:
         """Return the instances on the store by their ids."""
         return list_instances(self._store, self._clock.now())
