@@ -45,6 +45,7 @@ lint: .venv/.test
 	$(BIN)/mypy
 
 test: lint
+	@tools/install_servers
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -n 4 --cov --cov-report=json:.coverage.json --cov-report=
 	$(BIN)/python tools/coverage_gate.py .coverage.json

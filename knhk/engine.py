@@ -81,7 +81,7 @@ class Engine:
     Runs cases on a store.
 
     Args:
-        target: ``"memory:"``, a path of an SQLite file, ``"sqlite:///path"``, ``"log:directory"``, or a store.
+        target: a store's URL as `knhk.stores.open_store` takes it, such as ``"memory:"`` or the path of an SQLite file; or a store.
         durability: ``full``, ``normal`` or ``off``; what an acknowledged command survives.
         limits: what one case may do.
         retry: what follows when a handler raises whose task states no policy: a `knhk.spec.Retry`, or a mapping as a

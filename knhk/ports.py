@@ -146,6 +146,24 @@ class StoredCase:
 
 
 @attrs.frozen(kw_only=True)
+class WholeCase:
+    """
+    Everything that is stored of one case, as it is at one moment.
+
+    Args:
+        header: the case.
+        batches: all from its creation on, so as many as its version says.
+        snapshot: the last one, and the version that it was made at; None where there is none.
+        items: its open worklist rows by number.
+    """
+
+    header: CaseHeader
+    batches: tuple[bytes, ...]
+    snapshot: tuple[bytes, int] | None
+    items: tuple[ItemRow, ...]
+
+
+@attrs.frozen(kw_only=True)
 class StoredSpecification:
     """A registered specification: its canonical JSON text and the hash of its content."""
 
@@ -183,6 +201,9 @@ class Store(Protocol):
     def header(self, case_id: str) -> CaseHeader:
         """Read a case's header, also of a quarantined one; raises UnknownCase."""
 
+    def whole(self, case_id: str) -> WholeCase:
+        """Read everything that is stored of a case, also of a quarantined one; raises UnknownCase."""
+
     def cases(
         self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
     ) -> Sequence[CaseHeader]:
@@ -217,6 +238,9 @@ class Store(Protocol):
     def find_idempotent(self, key: str) -> tuple[str, str] | None:
         """Return (case id, digest) stored with this key, or None."""
 
+    def idempotency_keys(self, after: str = "", limit: int = 100) -> Sequence[tuple[str, str, str]]:
+        """List (key, case id, digest) of every idempotency key, by ascending key, from behind `after`."""
+
     def write(
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
     ) -> None:
@@ -246,6 +270,9 @@ class Store(Protocol):
             prefix: only those whose key begins so.
             after, limit: the page.
         """
+
+    def collections(self) -> Sequence[str]:
+        """List the collections that hold a document, in ascending order."""
 
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside: its data stays, `load` refuses it, the lists of work leave it out."""

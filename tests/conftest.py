@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from hypothesis import settings
+from servers import missing, own_postgresql, own_redis, postgresql, redis
+
+__all__ = ["own_postgresql", "own_redis", "postgresql", "redis"]
 
 # How long an example takes says more of what else the machine does.
 settings.register_profile("knhk", deadline=None)
 settings.load_profile("knhk")
+
+
+def pytest_report_header() -> list[str]:
+    """Say which tests cannot run here."""
+    return [f"{name} is not installed, its tests are skipped: tools/install_servers installs it" for name in missing()]

@@ -810,7 +810,7 @@ def test_instances_are_added_closed_and_forced() -> None:
         (["work", "complete", "0", "nothing", "--db", "o.db"], 3),
         (["work", "allocate", "0", "2", "--db", "o.db"], 2),
         (["cases", "--db", "h.py"], 5),
-        (["cases", "--db", "redis://host"], 5),
+        (["cases", "--db", "tape://host"], 5),
         (["run", "order.json", "--handlers", "h.py", "--db", "none/o.db"], 5),
     ],
 )

@@ -65,13 +65,10 @@ def turns(engine: Engine, case_id: str) -> Iterator[int]:
                 yield record[4]["n"]
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("scheme", ["", "log:"], ids=["sqlite", "log"])
-def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, scheme: str) -> None:
-    """After fifty kills at random instants every turn that three threads acknowledged is in the history, once and in order."""
-    path, log = f"{scheme}{tmp_path / 'cases'}", tmp_path / "acknowledged"
+def kill_workers(path: str, log: Path, *, kills: int) -> None:
+    """Let workers take turns on a store's cases, one after the other, and kill each at a random instant."""
     chance = random.Random(20)
-    for _ in range(KILLS):
+    for _ in range(kills):
         worker = subprocess.Popen(
             [sys.executable, "-c", WORKER, path, str(log)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -88,9 +85,13 @@ def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, scheme: str) ->
         finally:
             worker.kill()
             assert worker.wait() == -signal.SIGKILL
+
+
+def check_turns(path: str, log: Path, *, kills: int) -> None:
+    """Every turn that a worker acknowledged is in the history, once and in order."""
     lines = log.read_text(encoding="ascii").splitlines()
     acknowledged = [(case_id, int(number)) for case_id, number in map(str.split, lines)]
-    assert len(acknowledged) > KILLS
+    assert len(acknowledged) > kills
     with Engine(path) as engine:
         headers = list(engine.cases())
         assert len(headers) == 3
@@ -104,7 +105,27 @@ def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, scheme: str) ->
             assert told == sorted(told)
             assert set(told) <= set(done)
             # A kill between the commit and the log's line leaves a turn that nobody was told of.
-            assert len(done) - len(told) <= KILLS
+            assert len(done) - len(told) <= kills
             case = engine.case(header.case_id)
             assert case.data == {"n": len(done)}
             assert case.enabled == ["turn"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize("scheme", ["", "log:"], ids=["sqlite", "log"])
+def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, scheme: str) -> None:
+    """After fifty kills at random instants every turn that three threads acknowledged is in the history, once and in order."""
+    path, log = f"{scheme}{tmp_path / 'cases'}", tmp_path / "acknowledged"
+    kill_workers(path, log, kills=KILLS)
+
+    check_turns(path, log, kills=KILLS)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize("kind", ["redis"])
+def test_nothing_acknowledged_is_lost_on_a_server(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
+    """The same with twelve kills on a server."""
+    path, log = f"{request.getfixturevalue(kind)}?namespace=crash-{os.getpid()}", tmp_path / "acknowledged"
+    kill_workers(path, log, kills=12)
+
+    check_turns(path, log, kills=12)

@@ -66,7 +66,7 @@ def test_unknown_durability(url: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://host", "rediss://host", "etcd://host:1", "postgresql://u:secret@host/db", "postgresql+psycopg://h/d"],
+    ["etcd://host:1", "postgresql://u:secret@host/db", "postgresql+psycopg://h/d"],
 )
 def test_stores_of_other_versions(url: str) -> None:
     """Distributed stores are refused by name, without showing a password."""

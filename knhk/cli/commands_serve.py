@@ -63,7 +63,9 @@ def serve() -> None:
     def ready(port: int) -> None:
         address = f"{'https' if secure else 'http'}://{settings.api_host}:{port}"
         note(f"serving {address}/api/v1, described at {address}/swagger")
-        note(f"store {clean(loaded.settings.store)}, durability {made.store.durability.value}")
+        note(
+            f"store {clean(configuration.without_password(loaded.settings.store))}, durability {made.store.durability.value}"
+        )
         if made.made_key is not None:
             note(f"a new secret is in {clean(str(made.made_key))}; get a token with: knhk token --role admin")
 

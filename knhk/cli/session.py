@@ -16,7 +16,7 @@ from knhk.errors import UnknownCase, UnknownWorkItem
 from knhk.ports import CaseHeader, Store
 from knhk.running import RunningCase, WorkItem
 from knhk.spec import Specification
-from knhk.stores import open_store
+from knhk.stores import open_store, without_password
 
 MEMORY: Final = "memory:"
 
@@ -30,14 +30,14 @@ class Session:
     An engine, its store, and what was typed to get there.
 
     Attributes:
-        target: the store's address, as typed.
+        target: the store's address, as typed, but for a password.
         handlers: what was given with ``--handlers``.
         progress: what is shown where the command takes long.
     """
 
     def __init__(self, store: Store, target: str, handlers: Sequence[str], progress: Slow) -> None:
         self.store = store
-        self.target = target
+        self.target = without_password(target)
         self.progress = progress
         self.handlers = tuple(handlers)
         self.engine = HandlerEngine(store, organisation())

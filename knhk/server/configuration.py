@@ -16,6 +16,7 @@ import attrs
 
 from knhk.errors import KnhkError
 from knhk.ports import Durability
+from knhk.stores import without_password
 
 PREFIX: Final = "WORKFLOW_"
 SHORTEST_SECRET: Final = 32
@@ -305,6 +306,8 @@ def _warnings(settings: Configuration) -> list[str]:
 def _shown(name: str, value: Any) -> str:
     if name in _SECRET:
         return MASK if value else ""
+    if name == "state_path":
+        return without_password(str(value))
     if isinstance(value, enum.Enum):
         return str(value.value)
     if isinstance(value, bool):

@@ -20,7 +20,18 @@ import attrs
 
 from knhk.engine import Engine
 from knhk.errors import ConcurrentUpdate, UnknownCase, UnknownSpecification
-from knhk.ports import CaseHeader, Clock, Commit, Document, Durability, ItemRow, Store, StoredCase, StoredSpecification
+from knhk.ports import (
+    CaseHeader,
+    Clock,
+    Commit,
+    Document,
+    Durability,
+    ItemRow,
+    Store,
+    StoredCase,
+    StoredSpecification,
+    WholeCase,
+)
 from knhk.server.audit import committing
 from knhk.server.identity import DEFAULT_TENANT
 from knhk.system import SystemClock
@@ -71,6 +82,11 @@ class TenantStore:
         """Read a case's header; raises UnknownCase, also for those of others."""
         return self._header(self._store.header(self._key(case_id)))
 
+    def whole(self, case_id: str) -> WholeCase:
+        """Read everything that is stored of a case; raises UnknownCase, also for those of others."""
+        found = self._store.whole(self._key(case_id))
+        return attrs.evolve(found, header=self._header(found.header), items=self._rows(found.items))
+
     def cases(
         self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
     ) -> Sequence[CaseHeader]:
@@ -100,8 +116,7 @@ class TenantStore:
             limit=limit,
             after=(self._prefix + after[0], after[1]),
         )
-        mine = self._mine(found, lambda each: each.case_id)
-        return tuple(attrs.evolve(each, case_id=each.case_id.removeprefix(self._prefix)) for each in mine)
+        return self._rows(self._mine(found, lambda each: each.case_id))
 
     def due(self, now: int, limit: int = 100) -> Sequence[str]:
         """List running cases whose earliest timer is not after `now`, earliest first."""
@@ -123,6 +138,19 @@ class TenantStore:
         found = self._store.find_idempotent(self._prefix + key)
         return None if found is None else (found[0].removeprefix(self._prefix), found[1])
 
+    def idempotency_keys(self, after: str = "", limit: int = 100) -> Sequence[tuple[str, str, str]]:
+        """List (key, case id, digest) by ascending key, from behind `after`."""
+        found: list[tuple[str, str, str]] = []
+        last, more = self._prefix + after, True
+        while more and len(found) < limit:
+            page = self._store.idempotency_keys(last, limit)
+            found += self._mine(page, lambda each: each[0], all_of=True)
+            # The default tenant's keys are before and behind those of all others.
+            more = len(page) == limit and page[-1][0].startswith(self._prefix)
+            last = page[-1][0] if page else last
+        length = len(self._prefix)
+        return tuple((key[length:], case_id[length:], digest) for key, case_id, digest in found[:limit])
+
     def write(
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
     ) -> None:
@@ -141,6 +169,11 @@ class TenantStore:
         """List the documents of a collection."""
         found = self._store.documents(self._prefix + collection, due=due, prefix=prefix, after=after, limit=limit)
         return tuple(attrs.evolve(each, collection=collection) for each in found)
+
+    def collections(self) -> Sequence[str]:
+        """List the collections that hold a document, in ascending order."""
+        found = self._mine(self._store.collections(), str, all_of=True)
+        return tuple(each.removeprefix(self._prefix) for each in found)
 
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside."""
@@ -181,6 +214,9 @@ class TenantStore:
             elif not all_of:
                 break
         return mine
+
+    def _rows(self, rows: Iterable[ItemRow]) -> tuple[ItemRow, ...]:
+        return tuple(attrs.evolve(each, case_id=each.case_id.removeprefix(self._prefix)) for each in rows)
 
     def _header(self, header: CaseHeader) -> CaseHeader:
         return attrs.evolve(

@@ -2,7 +2,7 @@
 Where cases are kept: `open_store` chooses by URL.
 
 `memory` is for tests and forgets with the process; `sqlite` is one durable file, which several processes may share; `log` is a
-directory that one process owns, with an append-only log as what is so.
+directory that one process owns, with an append-only log as what is so; `redis` is a server that instances on several machines share.
 All pass `knhk.testing.store_conformance`, and so must any other.
 """
 
@@ -17,12 +17,13 @@ from knhk.ports import Durability, Store
 from knhk.stores.memory import MemoryStore
 from knhk.stores.sqlite import SqliteStore
 
-__all__ = ["MemoryStore", "SqliteStore", "open_store"]
+__all__ = ["MemoryStore", "SqliteStore", "open_store", "without_password"]
 
-_ACCEPTED: Final = '"memory:", a path, "sqlite:///path" (an absolute path: "sqlite:////path"), or "log:directory"'
-_NOT_YET: Final = frozenset({"redis", "rediss", "etcd", "postgres", "postgresql"})
+_ACCEPTED: Final = '"memory:", a path, "sqlite:///path" (an absolute path: "sqlite:////path"), "log:directory", or "redis://host:port/0"'
+_NOT_YET: Final = frozenset({"etcd", "postgres", "postgresql"})
 # A scheme has two letters or more: "C:" is a drive.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_PASSWORD: Final = re.compile(r"(?<=://)([^/?#:@]*):[^/?#]*@")
 
 
 def open_store(url: str, *, durability: str = "full") -> Store:
@@ -30,19 +31,30 @@ def open_store(url: str, *, durability: str = "full") -> Store:
     Open the store that a URL names.
 
     Args:
-        url: ``"memory:"``, the path of an SQLite file, ``"sqlite:///path"``, or ``"log:directory"``.
+        url: ``"memory:"``, the path of an SQLite file, ``"sqlite:///path"``, ``"log:directory"``, or ``"redis://host:port/0"``.
         durability: ``full``, ``normal`` or ``off``; a memory store is always ``off``, as its `durability` says.
 
     Raises:
-        StoreError: the URL or the durability is not understood, or the file is not a store of this version.
-        StoreUnavailable: the file is locked or cannot be opened.
+        StoreError: the URL or the durability is not understood, the file is not a store of this version, or the server does not
+            give the durability.
+        StoreUnavailable: the file is locked or cannot be opened, or the server is out of reach.
+        MissingExtra: the library for this server is not installed.
     """
     level = _durability(durability)
     if url == "memory:":
         return MemoryStore()
     if url.lower().startswith("log:"):
         return _open_log(url[4:], level)
+    if url.lower().startswith(("redis://", "rediss://")):
+        # Imported here because its library is an extra.
+        store: Store = importlib.import_module("knhk.stores.redis").RedisStore(url, durability=level)
+        return store
     return SqliteStore(_path(url), durability=level)
+
+
+def without_password(url: str) -> str:
+    """Return a store's URL as it may be shown."""
+    return _PASSWORD.sub(r"\1:********@", url)
 
 
 def _open_log(path: str, level: Durability) -> Store:

@@ -23,6 +23,12 @@ _SELECT: Final = "SELECT collection, key, value, due, version FROM documents WHE
 FIND: Final = f"{_SELECT} AND key = ?2"
 BY_KEY: Final = f"{_SELECT} AND key > ?2 AND key >= ?3 AND (?4 IS NULL OR key < ?4) ORDER BY key LIMIT ?5"
 BY_DUE: Final = f"{_SELECT} AND due IS NOT NULL AND due <= ?2 ORDER BY due, key LIMIT ?3"
+COLLECTIONS: Final = (
+    # From one name to the next by the index, so that what a collection holds is not looked at.
+    "WITH RECURSIVE names (name) AS (SELECT min(collection) FROM documents UNION ALL"
+    " SELECT (SELECT min(collection) FROM documents WHERE collection > name) FROM names WHERE name IS NOT NULL)"
+    " SELECT name FROM names WHERE name IS NOT NULL"
+)
 _LAST_BEFORE_SURROGATES: Final = 0xD7FF
 _FIRST_AFTER_SURROGATES: Final = 0xE000
 

@@ -34,6 +34,7 @@ class Caller:
 
     Args:
         commits: its steps.
+        prepared: what its store has made of them, for `write`.
         error: why it is refused, if it is; stands once it is settled.
         settled: whether its outcome is known.
         wake: held until the outcome is known or the caller is to lead.
@@ -41,6 +42,7 @@ class Caller:
     """
 
     commits: Sequence[Commit]
+    prepared: Sequence[bytes] = ()
     error: BaseException | None = None
     settled: bool = False
     wake: threading.Lock = attrs.field(factory=threading.Lock)
@@ -82,9 +84,9 @@ class GroupCommit:
         self._queue: deque[Caller] = deque()
         self._led = False
 
-    def commit(self, commits: Sequence[Commit]) -> None:
+    def commit(self, commits: Sequence[Commit], prepared: Sequence[bytes] = ()) -> None:
         """Return when the steps are durable; raises what `write` refused them with, or what it raised."""
-        caller = Caller(commits)
+        caller = Caller(commits, prepared)
         with self._lock:
             leads = not self._led
             if leads:

@@ -22,6 +22,7 @@ _AUDIENCE: Final = "SELECT audience FROM items WHERE case_id = ? AND number = ?"
 _ADMIT: Final = "INSERT INTO audiences (audience, case_id, number) VALUES (?, ?, ?)"
 _DISMISS: Final = "DELETE FROM audiences WHERE audience = ? AND case_id = ? AND number = ?"
 _SELECT: Final = "SELECT case_id, number, path, state, by, roles, topic, audience, details FROM items WHERE"
+OF_CASE: Final = f"{_SELECT} case_id = ? ORDER BY number"
 _BY_AUDIENCE: Final = (
     "SELECT * FROM (SELECT case_id, number, path, state, by, roles, topic, audience, details FROM"
     " (SELECT case_id AS c, number AS n FROM audiences WHERE audience = ? AND (case_id, number) > (?, ?)) CROSS JOIN items"

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from knhk.errors import SpecificationConflict, StoreError, StoreFull, StoreUnavailable
-from knhk.ports import Commit, Document, Durability, StoredCase, StoredSpecification
+from knhk.ports import Commit, Document, Durability, StoredCase, StoredSpecification, WholeCase
 from knhk.stores import _records
 from knhk.stores._documents import check_held, store_documents
 from knhk.stores._group import Caller
@@ -112,6 +112,16 @@ class LogStore(SqliteStore):
     def history(self, case_id: str) -> tuple[bytes, ...]:
         """Read all batches of a case from its creation on; raises StoreError where the log is damaged."""
         return tuple(map(self._fetch, super().history(case_id)))
+
+    def whole(self, case_id: str) -> WholeCase:
+        """Read everything that is stored of a case; raises UnknownCase, or StoreError where the log is damaged."""
+        found = super().whole(case_id)
+        return WholeCase(
+            header=found.header,
+            batches=tuple(map(self._fetch, found.batches)),
+            snapshot=None if found.snapshot is None else (self._fetch(found.snapshot[0]), found.snapshot[1]),
+            items=found.items,
+        )
 
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside; the first reason stays."""

@@ -23,7 +23,7 @@ from knhk.errors import (
     UnknownCase,
     UnknownSpecification,
 )
-from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification
+from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification, WholeCase
 
 WORKING: Final = ("running", "compensating")
 """The state of the cases that have timers and automatic work."""
@@ -178,6 +178,14 @@ class MemoryStore:
         with self._opened:
             return self._kept(case_id).header
 
+    def whole(self, case_id: str) -> WholeCase:
+        """Read everything that is stored of a case; raises UnknownCase."""
+        with self._opened:
+            kept = self._kept(case_id)
+            return WholeCase(
+                header=kept.header, batches=tuple(kept.batches), snapshot=kept.snapshot, items=tuple(kept.listed())
+            )
+
     def cases(
         self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
     ) -> Sequence[CaseHeader]:
@@ -239,6 +247,12 @@ class MemoryStore:
         with self._opened:
             return self._keys.get(key)
 
+    def idempotency_keys(self, after: str = "", limit: int = 100) -> Sequence[tuple[str, str, str]]:
+        """List (key, case id, digest) by ascending key, from behind `after`."""
+        with self._opened:
+            found = heapq.nsmallest(limit, (each for each in self._keys if each > after))
+            return tuple((each, *self._keys[each]) for each in found)
+
     def write(
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
     ) -> None:
@@ -265,6 +279,11 @@ class MemoryStore:
                 return tuple(self._documents[collection][key] for _, key in heapq.nsmallest(limit, timed))
             keys = (each.key for each in found if each.key > after and each.key.startswith(prefix))
             return tuple(self._documents[collection][key] for key in heapq.nsmallest(limit, keys))
+
+    def collections(self) -> Sequence[str]:
+        """List the collections that hold a document, in ascending order."""
+        with self._opened:
+            return tuple(sorted(name for name, kept in self._documents.items() if kept))
 
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside; the first reason stays."""

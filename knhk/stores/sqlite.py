@@ -35,10 +35,19 @@ from knhk.errors import (
     UnknownCase,
     UnknownSpecification,
 )
-from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification
-from knhk.stores._documents import BY_DUE, BY_KEY, FIND, after_prefix, check_held, read_document, store_documents
+from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification, WholeCase
+from knhk.stores._documents import (
+    BY_DUE,
+    BY_KEY,
+    COLLECTIONS,
+    FIND,
+    after_prefix,
+    check_held,
+    read_document,
+    store_documents,
+)
 from knhk.stores._group import Caller, GroupCommit, settle
-from knhk.stores._worklist import close_item, find_items, put_item, read_item
+from knhk.stores._worklist import OF_CASE, close_item, find_items, put_item, read_item
 from knhk.stores.memory import refuse_malformed
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 
@@ -74,6 +83,10 @@ _REFUSED: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG})
 _FIND_SPECIFICATION: Final = "SELECT id FROM specifications WHERE spec_id = ? AND version = ?"
 _FIND_KEY: Final = (
     "SELECT cases.case_id, digest FROM idempotency JOIN cases ON cases.id = idempotency.case_row WHERE key = ?"
+)
+_KEYS: Final = (
+    "SELECT key, cases.case_id, digest FROM idempotency CROSS JOIN cases ON cases.id = idempotency.case_row WHERE key > ?"
+    " ORDER BY key LIMIT ?"
 )
 _CREATE: Final = (
     "INSERT INTO cases (case_id, spec, state, version, due, runnable, quarantined) VALUES (?, ?, ?, 1, ?, ?, ?)"
@@ -187,6 +200,18 @@ class SqliteStore:
         with self._reader.transaction("BEGIN") as connection:
             return _find(connection, case_id)[0]
 
+    def whole(self, case_id: str) -> WholeCase:
+        """Read everything that is stored of a case; raises UnknownCase."""
+        with self._reader.transaction("BEGIN") as connection:
+            header, row = _find(connection, case_id)
+            version, snapshot = connection.execute(_LAST_SNAPSHOT, (row,)).fetchone() or (0, None)
+            return WholeCase(
+                header=header,
+                batches=_batches(connection, row, 0),
+                snapshot=None if snapshot is None else (snapshot, version),
+                items=tuple(map(read_item, connection.execute(OF_CASE, (case_id,)))),
+            )
+
     def cases(
         self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
     ) -> Sequence[CaseHeader]:
@@ -223,6 +248,10 @@ class SqliteStore:
         found = self._read(_FIND_KEY, (key,))
         return (found[0][0], found[0][1]) if found else None
 
+    def idempotency_keys(self, after: str = "", limit: int = 100) -> Sequence[tuple[str, str, str]]:
+        """List (key, case id, digest) by ascending key, from behind `after`."""
+        return tuple((row[0], row[1], row[2]) for row in self._read(_KEYS, (after, _limit(limit))))
+
     def write(
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
     ) -> None:
@@ -244,6 +273,10 @@ class SqliteStore:
         else:
             rows = self._read(BY_DUE, (collection, due, _limit(limit)))
         return tuple(map(read_document, rows))
+
+    def collections(self) -> Sequence[str]:
+        """List the collections that hold a document, in ascending order."""
+        return tuple(row[0] for row in self._read(COLLECTIONS, ()))
 
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside; the first reason stays."""

@@ -139,6 +139,14 @@ class DocumentConformance:
         expected = [each for each in ORDERED_KEYS if each.startswith(prefix) and each]
         assert expected == [each.key for each in store.documents("box", prefix=prefix)]
 
+    def test_collections_are_listed(self, store: Store) -> None:
+        """The collections that hold something are listed by code points; one that was emptied is none."""
+        names = [each for each in ORDERED_KEYS if each]
+        store.write([document("k", collection=each) for each in (*names[::-1], "emptied")])
+        store.write([], [document("k", collection="emptied")])
+
+        assert names == list(store.collections())
+
     def test_due_documents_come_earliest_first(self, store: Store) -> None:
         """What is due is listed by (due, key); what is due later, or never, is not."""
         store.write(

@@ -274,6 +274,12 @@ def _outcome(state: str) -> str:
     return {"deadlocked": "deadlock", "created": "running", "suspended": "running"}.get(state, state)
 
 
+def _store(name: str) -> str:
+    if name not in {"memory", "sqlite"} and "://" not in name:
+        raise argparse.ArgumentTypeError(f"{name!r} is neither memory nor sqlite nor the URL of a store")
+    return name
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m knhk.testing.scenarios", description=__doc__)
@@ -284,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default="auto",
         help="the compiled one where it was built, if not named",
     )
-    parser.add_argument("--store", choices=("memory", "sqlite"), default="memory")
+    parser.add_argument("--store", type=_store, default="memory", help="memory, sqlite, or the URL of a store")
     parser.add_argument("--evict", action="store_true", help="evict the case and load it again after every step")
     parser.add_argument("--json", action="store_true", help="print enabled, running and outcome after each step")
     options = parser.parse_args(arguments)
@@ -298,7 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"cannot read the scenarios: {error}")
     passed = failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        url = "memory:" if options.store == "memory" else str(Path(folder, "scenarios.db"))
+        known = {"memory": "memory:", "sqlite": str(Path(folder, "scenarios.db"))}
+        url = known.get(options.store, options.store)
         store = open_store(url, durability="off")
         for scenario in scenarios:
             try:

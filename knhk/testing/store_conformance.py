@@ -30,7 +30,7 @@ from knhk.errors import (
     UnknownCase,
     UnknownSpecification,
 )
-from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, Store, StoredSpecification
+from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, Store, StoredSpecification, WholeCase
 from knhk.testing._document_conformance import DocumentConformance
 
 ORDER = StoredSpecification(spec_id="order", version="1", content_hash="aa", text='{"id":"order"}')
@@ -145,6 +145,7 @@ class StoreConformance(DocumentConformance):
             lambda: store.load("none"),
             lambda: store.header("none"),
             lambda: store.history("none"),
+            lambda: store.whole("none"),
             lambda: store.quarantine("none", "why"),
             lambda: store.commit([step("none", 3)]),
         ]
@@ -291,6 +292,19 @@ class StoreConformance(DocumentConformance):
 
         assert tuple(f"a/{version}".encode() for version in range(1, 11)) == store.history("a")
 
+    def test_whole_case(self, store: Store) -> None:
+        """A case is read with all its batches, its last snapshot and where that was made, and its rows by number."""
+        rows = [item("a", 10), item("a", 2, by="eve")]
+        for version in range(5):
+            last = step("a", version, snapshot=b"at 3" if version == 2 else None, items=rows, due=version)
+            store.commit([last])
+        store.commit([step("b", items=[item("b")])])
+
+        batches = tuple(f"a/{version}".encode() for version in range(1, 6))
+        expected = WholeCase(header=last.header, batches=batches, snapshot=(b"at 3", 3), items=tuple(rows[::-1]))
+        assert expected == store.whole("a")
+        assert store.whole("b").snapshot is None
+
     def test_large_and_empty_blobs(self, store: Store) -> None:
         """Batches and snapshots of any bytes and of megabytes come back as they were."""
         large = bytes(range(256)) * 8192
@@ -316,6 +330,7 @@ class StoreConformance(DocumentConformance):
         assert list(store.items(case_id=text, state=text, by=text)) == [row]
         assert [each.case_id for each in store.cases(spec_id=text, state=text)] == [text]
         assert store.find_idempotent(text) == (text, text)
+        assert (text, text, text) in store.idempotency_keys()
         store.quarantine(text, text)
         assert store.header(text).quarantined == text
 
@@ -467,6 +482,7 @@ class StoreConformance(DocumentConformance):
             store.commit([step("a", 1)])
         assert store.header("a") == attrs.evolve(step("a", due=1).header, quarantined="checksum of batch 1")
         assert store.history("a") == (b"a/1",)
+        assert store.whole("a").header.quarantined == "checksum of batch 1"
         assert [each.case_id for each in store.cases()] == ["a"]
 
     def test_quarantined_case_is_on_no_list_of_work(self, store: Store) -> None:
@@ -477,6 +493,7 @@ class StoreConformance(DocumentConformance):
         assert list(store.due(10)) == ["b"] == list(store.runnable())
         assert list(store.items()) == [item("b", by="eve")] == list(store.items(by="eve"))
         assert not store.items(case_id="a")
+        assert (item("a", by="eve"),) == store.whole("a").items
         store.commit([step("b", 1)])
 
     def test_step_that_sets_its_case_aside(self, store: Store) -> None:
@@ -511,6 +528,16 @@ class StoreConformance(DocumentConformance):
 
         assert store.find_idempotent("key") == ("a", "digest")
         assert store.find_idempotent("other") is None
+
+    def test_keys_are_listed_in_pages(self, store: Store) -> None:
+        """Every key is listed with its case and its digest, by ascending key, from behind `after`."""
+        keys = ["B", "a", "z", "é", "🙂"]
+        store.commit([step(f"case {each}", key=(each, f"digest {each}")) for each in keys[::-1]] + [step("none")])
+
+        expected = [(each, f"case {each}", f"digest {each}") for each in keys]
+        assert expected == list(store.idempotency_keys())
+        assert expected[2:4] == list(store.idempotency_keys(after="a", limit=2))
+        assert not store.idempotency_keys(limit=0)
 
     @pytest.mark.parametrize("digest", ["digest", "other"])
     def test_key_is_used_once(self, store: Store, digest: str) -> None:
@@ -581,11 +608,14 @@ class StoreConformance(DocumentConformance):
             lambda: store.load("a"),
             lambda: store.history("a"),
             lambda: store.header("a"),
+            lambda: store.whole("a"),
             store.cases,
             store.items,
             lambda: store.due(1),
             store.runnable,
             lambda: store.find_idempotent("key"),
+            store.idempotency_keys,
+            store.collections,
             lambda: store.write([]),
             lambda: store.document("box", "k"),
             lambda: store.documents("box"),
@@ -630,6 +660,7 @@ def _everything(store: Store) -> list[object]:
         store.load("a"),
         store.history("a"),
         store.history("b"),
+        *map(store.whole, "abc"),
         list(store.cases()),
         list(store.items()),
         list(store.due(10)),
@@ -637,5 +668,7 @@ def _everything(store: Store) -> list[object]:
         list(store.documents("box")),
         list(store.runnable()),
         store.find_idempotent("key"),
+        list(store.idempotency_keys()),
+        list(store.collections()),
         list(store.specifications()),
     ]

@@ -1,0 +1,469 @@
+"""
+The store on a Redis server, which several instances may share.
+
+What one call of `commit` changes is changed by one script, which nothing comes between, and callers that wait at the same time
+share one (`knhk.stores._group`).
+The keys and scripts: `knhk.stores._redis_scripts`.
+
+A reply may be lost after the script has run.
+So each group of callers has a number, the script keeps the last number of this process with what its callers were told, and
+who got no answer sends the same group again: it is stored once, and its callers are told what became of it.
+A group with a lower number is refused from then on, whatever still travels to the server.
+
+Outcomes of every call: its result, a CommandError of the port, StoreFull (maxmemory, disk), StoreUnavailable (out of reach, a
+replica, loading, busy, closed), QuarantinedCase, or StoreError (settings weaker than asked for, refused login, not a store of
+this version, a text that is no Unicode); any other exception is our bug.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from knhk.errors import (
+    ConcurrentUpdate,
+    IdempotencyConflict,
+    KnhkError,
+    QuarantinedCase,
+    SpecificationConflict,
+    UnknownCase,
+    UnknownSpecification,
+)
+from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification, WholeCase
+from knhk.stores import _redis_scripts as scripts
+from knhk.stores._group import Caller, GroupCommit, settle
+from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, read_text, storable, text_key
+from knhk.stores._redis_link import Link, read_address, until_answered
+from knhk.stores.memory import WORKING, overtaken, refuse_malformed, taken_over
+
+_MOST: Final = 2**31
+_VERSION_LENGTH: Final = 8
+_UNSET: Final = b"\0" + number_key(0)
+_VALUE_AT: Final = _VERSION_LENGTH + len(_UNSET)
+
+
+class RedisStore:
+    """
+    Keeps cases on a Redis server, all keys of a namespace in one slot.
+
+    Args:
+        url: ``redis://`` or ``rediss://``, as the reference of stores has it.
+        durability: what an acknowledged commit survives; refused where the server's settings do not give it.
+        timeout_ms: how long a call waits for the server's answer.
+
+    Raises:
+        MissingExtra: the library is not installed.
+        StoreError: the URL is not understood, the settings are weaker than the durability, or the layout is a newer one.
+        StoreUnavailable: the server is out of reach.
+    """
+
+    def __init__(self, url: str, *, durability: Durability = Durability.FULL, timeout_ms: int = 5000) -> None:
+        self._durability = durability
+        self._link = Link(read_address(url), durability, timeout_ms / 1000)
+        self._writer = secrets.token_hex(8)
+        self._number = 0
+        self._groups = GroupCommit(self._write)
+        self._link.ask("PING")
+
+    @property
+    def durability(self) -> Durability:
+        """What an acknowledged commit survives."""
+        return self._durability
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Store all steps in one transaction, or none and raise."""
+        for commit in commits:
+            refuse_malformed(commit)
+            _refuse_versions(commit.documents, commit.removed, commit.held)
+        words: list[bytes] = []
+        with storable():
+            for commit in commits:
+                _add_step(words, commit)
+        self._groups.commit(commits, words)
+
+    def load(self, case_id: str) -> StoredCase:
+        """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""
+        with storable():
+            fields, snapshot, batches = self._link.run(scripts.LOAD, case_id.encode())
+        header = _header(case_id, fields)
+        if header.quarantined:
+            raise QuarantinedCase(f"case {case_id!r} is set aside: {header.quarantined}")
+        return StoredCase(
+            header=header, snapshot=None if snapshot is None else snapshot[_VERSION_LENGTH:], batches=tuple(batches)
+        )
+
+    def history(self, case_id: str) -> tuple[bytes, ...]:
+        """Read all batches of a case from its creation on."""
+        with storable():
+            batches = self._link.ask("LRANGE", self._key("j:", case_id), 0, -1)
+        if not batches:
+            raise _unknown(case_id)
+        return tuple(batches)
+
+    def header(self, case_id: str) -> CaseHeader:
+        """Read a case's header; raises UnknownCase."""
+        with storable():
+            return _header(case_id, self._link.ask("HMGET", self._key("c:", case_id), *scripts.HEADER))
+
+    def whole(self, case_id: str) -> WholeCase:
+        """Read everything that is stored of a case; raises UnknownCase."""
+        with storable():
+            fields, stored, batches, rows = self._link.run(scripts.WHOLE, case_id.encode(), text_key(case_id))
+        header, snapshot = _header(case_id, fields), None
+        if stored is not None:
+            snapshot = stored[_VERSION_LENGTH:], int.from_bytes(stored[:_VERSION_LENGTH], "big")
+        return WholeCase(header=header, batches=tuple(batches), snapshot=snapshot, items=_items(rows))
+
+    def cases(
+        self, *, spec_id: str | None = None, state: str | None = None, after: str = "", limit: int = 100
+    ) -> Sequence[CaseHeader]:
+        """List headers by ascending case id, from behind `after`."""
+        with storable():
+            if spec_id is not None and state is not None:
+                within = b"ids:b:" + _pair(spec_id, state)
+            elif spec_id is not None:
+                within = b"ids:p:" + spec_id.encode()
+            else:
+                within = b"ids" if state is None else b"ids:s:" + state.encode()
+            found = self._link.run(scripts.CASES, within, after.encode(), _limit(limit))
+        return tuple(_header(case_id.decode(), fields) for case_id, fields in found)
+
+    def items(
+        self,
+        *,
+        case_id: str | None = None,
+        state: str | None = None,
+        by: str | None = None,
+        topics: Sequence[str] | None = None,
+        audience: Sequence[str] | None = None,
+        limit: int = 100,
+        after: tuple[str, int] = ("", 0),
+    ) -> Sequence[ItemRow]:
+        """List open worklist rows by (case id, number), from behind `after`."""
+        most = _limit(limit)
+        with storable():
+            lower, upper = b"(" + text_key(after[0]) + number_key(after[1]), b"+"
+            if case_id is not None:
+                own = text_key(case_id)
+                # Behind the numbers of the case, and before the next.
+                lower, upper = max(lower, b"[" + own, key=lambda bound: bound[1:]), b"(" + own + b"\xff" * 9
+            groups: list[list[bytes]] = []
+            if state is not None:
+                groups.append([b"i:s:" + state.encode()])
+            if by is not None:
+                groups.append([b"i:b:" + by.encode()])
+            if topics is not None:
+                groups.append([b"i:t:" + each.encode() for each in dict.fromkeys(topics) if each])
+            if audience is not None:
+                groups.append([b"i:a:" + each.encode() for each in dict.fromkeys(audience)])
+            if not most or not all(groups):
+                self._link.refuse_closed()
+                return ()
+            words = [word for group in groups for word in (b"%d" % len(group), *group)]
+            found = self._link.run(scripts.ITEMS, lower, upper, most, *words)
+        return _items(found)[:most]
+
+    def due(self, now: int, limit: int = 100) -> Sequence[str]:
+        """List running cases whose earliest timer is not after `now`, earliest first."""
+        with storable():
+            upper = b"(" + number_key(now + 1)
+            found = self._link.ask("ZRANGEBYLEX", self._key("due"), "-", upper, "LIMIT", 0, _limit(limit))
+        return tuple(each[NUMBER_LENGTH:].decode() for each in found)
+
+    def runnable(self, after: str = "", limit: int = 100) -> Sequence[str]:
+        """List running cases with automatic work, by ascending id from behind `after`."""
+        with storable():
+            lower = b"(" + after.encode()
+            found = self._link.ask("ZRANGEBYLEX", self._key("runnable"), lower, "+", "LIMIT", 0, _limit(limit))
+        return tuple(each.decode() for each in found)
+
+    def find_idempotent(self, key: str) -> tuple[str, str] | None:
+        """Return (case id, digest) stored with this key, or None."""
+        with storable():
+            value = self._link.ask("HGET", self._key("keys"), key.encode())
+        return None if value is None else _read_pair(value)
+
+    def idempotency_keys(self, after: str = "", limit: int = 100) -> Sequence[tuple[str, str, str]]:
+        """List (key, case id, digest) by ascending key, from behind `after`."""
+        with storable():
+            found = self._link.run(scripts.KEYS_BEHIND, after.encode(), _limit(limit))
+        return tuple((key.decode(), *_read_pair(value)) for key, value in zip(found[::2], found[1::2], strict=True))
+
+    def write(
+        self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+    ) -> None:
+        """Write and remove documents in one transaction, or none and raise."""
+        _refuse_versions(documents, removed, held)
+        words: list[bytes] = []
+        with storable():
+            _add(words, documents, removed, held, ())
+        self._groups.commit((), words)
+
+    def document(self, collection: str, key: str) -> Document | None:
+        """Read a document, or None where there is none."""
+        with storable():
+            value = self._link.ask("HGET", self._key("d:", collection), key.encode())
+        return None if value is None else _document(collection, key, value)
+
+    def documents(
+        self, collection: str, *, due: int | None = None, prefix: str = "", after: str = "", limit: int = 100
+    ) -> Sequence[Document]:
+        """List a collection by ascending key, or what of it is due, earliest first."""
+        with storable():
+            if due is not None:
+                bounds: tuple[object, ...] = (b"dd:", b"-", b"(" + number_key(due + 1), _limit(limit), NUMBER_LENGTH)
+            else:
+                first, behind = prefix.encode(), after.encode()
+                lower = b"(" + behind if behind >= first else b"[" + first
+                # No byte of a text is 255.
+                bounds = (b"dk:", lower, b"(" + first + b"\xff", _limit(limit), 0)
+            found = self._link.run(scripts.DOCUMENTS, collection.encode(), *bounds)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return tuple(_document(collection, key.decode(), value) for key, value in pairs)
+
+    def collections(self) -> Sequence[str]:
+        """List the collections that hold a document, in ascending order."""
+        return tuple(each.decode() for each in self._link.ask("ZRANGEBYLEX", self._key("collections"), "-", "+"))
+
+    def quarantine(self, case_id: str, reason: str) -> None:
+        """Set a damaged case aside; the first reason stays."""
+        why = reason or "no reason was given"
+        with storable():
+            if not self._link.run(scripts.QUARANTINE, case_id.encode(), why.encode(), text_key(case_id)):
+                raise _unknown(case_id)
+
+    def put_specification(self, specification: StoredSpecification) -> None:
+        """Store a registration; the same again does nothing."""
+        spec_id, version = specification.spec_id, specification.version
+        value = json.dumps([spec_id, version, specification.content_hash, specification.text])
+        with storable():
+            name = _pair(spec_id, version)
+            stored = self._link.run(scripts.REGISTER, name, spec_id.encode(), value)
+        if _specification(stored).content_hash != specification.content_hash:
+            raise SpecificationConflict(
+                f"specification {spec_id!r} version {version!r} is registered with other content: "
+                "give the new content a new version"
+            )
+
+    def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
+        """Read one (the latest registered without a version); raises UnknownSpecification."""
+        with storable():
+            if version is None:
+                stored, named = self._link.run(scripts.LATEST, spec_id.encode()), ""
+            else:
+                stored = self._link.ask("HGET", self._key("specifications"), _pair(spec_id, version))
+                named = f" version {version!r}"
+        if stored is None:
+            raise UnknownSpecification(f"specification {spec_id!r}{named} is not registered")
+        return _specification(stored)
+
+    def specifications(self) -> Sequence[StoredSpecification]:
+        """List all, in the order of registration."""
+        return tuple(map(_specification, self._link.run(scripts.REGISTRATIONS)))
+
+    def close(self) -> None:
+        """Close the connections; a closed store refuses further calls."""
+        self._link.close()
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _key(self, name: str, rest: str = "") -> bytes:
+        return f"{self._link.root}{name}{rest}".encode()
+
+    def _write(self, group: Sequence[Caller]) -> None:
+        """Store a group by one script, and learn what became of it even where its leader is interrupted meanwhile."""
+        # One group at a time: its leader alone is here.
+        self._number += 1
+        words: list[object] = [self._writer, self._number, len(group)]
+        for caller in group:
+            words += (len(caller.prepared), *caller.prepared)
+
+        def send() -> Any:
+            return self._link.tell_script(scripts.COMMIT, *words)
+
+        try:
+            outcomes = until_answered(send, timeout=self._link.timeout)
+        except KnhkError:
+            raise
+        except BaseException:
+            self._settle(group, until_answered(send, timeout=self._link.timeout))
+            raise
+        self._settle(group, outcomes)
+
+    def _settle(self, group: Sequence[Caller], outcomes: Sequence[Any]) -> None:
+        for caller, outcome in zip(group, outcomes, strict=True):
+            if outcome:
+                caller.error = _refusal(
+                    [each.decode() if isinstance(each, bytes) else each for each in outcome[:3]], outcome
+                )
+        settle(group)
+
+
+def _add_step(words: list[bytes], commit: Commit) -> None:
+    header = commit.header
+    case_id, spec_id, state = header.case_id.encode(), header.spec_id.encode(), header.state.encode()
+    aside = header.quarantined.encode()
+    key, pair = b"", b""
+    if commit.idempotency is not None:
+        key, pair = commit.idempotency[0].encode(), _pair(header.case_id, commit.idempotency[1])
+    case = [
+        case_id,
+        b"%d" % commit.expected,
+        b"%d" % header.version,
+        _pair(header.spec_id, header.spec_version),
+        spec_id,
+        header.spec_version.encode(),
+        state,
+        b"" if header.due is None else number_key(header.due),
+        b"1" if header.runnable else b"",
+        b"1" if header.state in WORKING and not aside else b"",
+        aside,
+        commit.batch,
+        b"" if commit.snapshot is None else b"1",
+        commit.snapshot or b"",
+        b"" if commit.idempotency is None else b"1",
+        key,
+        pair,
+        text_key(header.case_id),
+        b"%d" % len(commit.closed_items),
+        b"%d" % len(commit.items),
+    ]
+    case += map(number_key, commit.closed_items)
+    for each in commit.items:
+        lists = [b"i:s:" + each.state.encode(), b"i:b:" + each.by.encode()]
+        if each.topic:
+            lists.append(b"i:t:" + each.topic.encode())
+        lists += [b"i:a:" + word.encode() for word in dict.fromkeys(each.audience)]
+        row = [each.path, each.state, each.by, each.roles, each.topic, each.audience, dict(each.details)]
+        case += (number_key(each.number), json.dumps(row, separators=(",", ":")).encode(), b"%d" % len(lists), *lists)
+    _add(words, commit.documents, commit.removed, commit.held, case)
+
+
+def _add(
+    words: list[bytes],
+    documents: Iterable[Document],
+    removed: Iterable[Document],
+    held: Iterable[Document],
+    case: Sequence[bytes],
+) -> None:
+    """Add a step: its documents, and the case where it has one."""
+    papers: list[bytes] = []
+    for each in held:
+        papers += (b"h", each.collection.encode(), each.key.encode(), _version(each.version), b"", b"")
+    for each in documents:
+        when = b"" if each.due is None else number_key(each.due)
+        value = _version(each.version) + (b"\1" + when if when else _UNSET) + each.value.encode()
+        papers += (b"w", each.collection.encode(), each.key.encode(), _version(each.version - 1), value, when)
+    for each in removed:
+        papers += (b"r", each.collection.encode(), each.key.encode(), _version(each.version), b"", b"")
+    length = 3 + len(papers) + len(case)
+    words += (b"%d" % length, b"%d" % (len(papers) // 6), b"1" if case else b"", *papers, *case)
+
+
+def _refuse_versions(documents: Sequence[Document], removed: Sequence[Document], held: Sequence[Document]) -> None:
+    """Raise for a version that none ever has."""
+    for each in held:
+        if each.version < 1:
+            raise taken_over(each)
+    for each in documents:
+        if each.version < 1:
+            raise overtaken(each, each.version - 1)
+    for each in removed:
+        if each.version < 1:
+            raise overtaken(each, each.version)
+
+
+def _refusal(words: Sequence[str], outcome: Sequence[bytes]) -> KnhkError:
+    """Return what a caller is told whose steps were refused."""
+    kind, name = words[:2]
+    if kind == "specification":
+        return UnknownSpecification(f"specification {name!r} version {words[2]!r} is not registered")
+    if kind == "key":
+        return IdempotencyConflict(f"idempotency key {name!r} was used before")
+    if kind == "unknown":
+        return _unknown(name)
+    if kind == "aside":
+        return QuarantinedCase(f"case {name!r} is set aside: {words[2]}")
+    if kind == "case":
+        return ConcurrentUpdate(f"case {name!r} is at version {words[2]}, not {int(outcome[3])}: reload it")
+    version = int.from_bytes(outcome[3], "big")
+    document = Document(collection=name, key=words[2], value="", version=version)
+    return taken_over(document) if kind == "held" else overtaken(document, version)
+
+
+def _unknown(case_id: str) -> UnknownCase:
+    return UnknownCase(f"case {case_id!r} is not in the store")
+
+
+def _header(case_id: str, fields: Sequence[bytes | None]) -> CaseHeader:
+    version, spec_id, spec_version, state, due, runnable, aside = (each or b"" for each in fields)
+    if not version:
+        raise _unknown(case_id)
+    return CaseHeader(
+        case_id=case_id,
+        spec_id=spec_id.decode(),
+        spec_version=spec_version.decode(),
+        state=state.decode(),
+        due=read_number(due) if due else None,
+        runnable=bool(runnable),
+        version=int(version),
+        quarantined=aside.decode(),
+    )
+
+
+def _items(found: Sequence[bytes]) -> tuple[ItemRow, ...]:
+    return tuple(_item(name, row) for name, row in sorted(zip(found[::2], found[1::2], strict=True)))
+
+
+def _item(name: bytes, row: bytes) -> ItemRow:
+    case_id, number = read_text(name)
+    path, state, by, roles, topic, audience, details = json.loads(row)
+    return ItemRow(
+        case_id=case_id,
+        number=read_number(number),
+        path=path,
+        state=state,
+        by=by,
+        roles=tuple(roles),
+        topic=topic,
+        audience=tuple(audience),
+        details=details,
+    )
+
+
+def _document(collection: str, key: str, value: bytes) -> Document:
+    timed = value[_VERSION_LENGTH]
+    return Document(
+        collection=collection,
+        key=key,
+        value=value[_VALUE_AT:].decode(),
+        due=read_number(value[_VERSION_LENGTH + 1 : _VALUE_AT]) if timed else None,
+        version=int.from_bytes(value[:_VERSION_LENGTH], "big"),
+    )
+
+
+def _specification(value: bytes) -> StoredSpecification:
+    spec_id, version, content_hash, text = json.loads(value)
+    return StoredSpecification(spec_id=spec_id, version=version, content_hash=content_hash, text=text)
+
+
+def _version(version: int) -> bytes:
+    return version.to_bytes(_VERSION_LENGTH, "big")
+
+
+def _pair(first: str, second: str) -> bytes:
+    """Return two texts as one, of which no other two are made."""
+    head = first.encode()
+    return b"%d:%s%s" % (len(head), head, second.encode())
+
+
+def _read_pair(pair: bytes) -> tuple[str, str]:
+    length, _, both = pair.partition(b":")
+    return both[: int(length)].decode(), both[int(length) :].decode()
+
+
+def _limit(limit: int) -> int:
+    # To Redis a negative limit is none.
+    return min(max(limit, 0), _MOST)
