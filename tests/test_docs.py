@@ -44,6 +44,7 @@ SHOWN_ONLY = (
     "git ",
     ". .venv/",
     "knhk serve",
+    "knhk instances",
     "knhk doctor",
     "knhk token",
     "knhk audit",

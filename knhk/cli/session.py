@@ -107,7 +107,7 @@ def opened(target: str, *, as_json: bool, handlers: Handlers | None = None, crea
     """Open a store for one command; one that is not there is made only where `create` says so."""
     given = Handlers() if handlers is None else handlers
     if not create:
-        _check_there(target)
+        check_there(target)
     store = open_store(target)
     try:
         with Slow("reading the store", aside=as_json) as progress:
@@ -118,7 +118,7 @@ def opened(target: str, *, as_json: bool, handlers: Handlers | None = None, crea
         store.close()
 
 
-def _check_there(target: str) -> None:
+def check_there(target: str) -> None:
     """Refuse a file that is not there, or is empty: opening it would make a store of it."""
     if "://" in target and not target.startswith("sqlite:///"):
         # No file: that it is refused, and why, is the store's to say.

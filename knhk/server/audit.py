@@ -286,11 +286,21 @@ class AuditLog:
         return {each.key: json.loads(each.value) for each in self._store.documents(HEADS, limit=1_000_000)}
 
     def export(self) -> Iterator[str]:
-        """Return the record as lines of JSON: every link, then every head."""
+        """
+        Return the record as lines of JSON: every link, then every head.
+
+        Others may write meanwhile: of each chain it is what its head says now.
+        """
+        heads = self.heads()
         for key, link in self.links():
-            writer, _, sequence = key.rpartition("/")
-            yield json.dumps({"writer": writer, "sequence": int(sequence), **link}, ensure_ascii=False)
-        for writer, head in self.heads().items():
+            writer, _, number = key.rpartition("/")
+            sequence = int(number)
+            if writer not in heads and self._store.document(HEADS, writer) is not None:
+                # Begun since; a chain without any head is told as it is.
+                continue
+            if writer not in heads or sequence <= heads[writer]["sequence"]:
+                yield json.dumps({"writer": writer, "sequence": sequence, **link}, ensure_ascii=False)
+        for writer, head in heads.items():
             yield json.dumps({"writer": writer, "head": head}, ensure_ascii=False)
 
 

@@ -12,6 +12,7 @@ from knhk.errors import KnhkError
 from knhk.ports import Store
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
+from knhk.work.ownership import Ownership
 
 NAME: Final = "knhk-workflow-engine"
 FRESH: Final = 0.5
@@ -35,6 +36,7 @@ class Health:
         switched_off: by component, why it is off on purpose.
         told: what else is said of this instance: its name, its region.
         seconds: a monotonic clock.
+        ownership: which automatic work is this instance's; None: all.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Health:
         switched_off: Mapping[str, str],
         told: Mapping[str, str] | None = None,
         seconds: Callable[[], float],
+        ownership: Ownership | None = None,
     ) -> None:
+        self._ownership = ownership
         self._store = store
         self._audit = audit
         self._background = background
@@ -93,6 +97,12 @@ class Health:
             parts["automatic-work"] = {
                 "status": "down" if failure else "up",
                 "detail": f"{self._background.busy} handlers run, for {len(self._background.served)} tenants served now",
+            }
+        if self._ownership is not None:
+            failure = self._ownership.failure
+            parts["ownership"] = {
+                "status": "down" if failure else "up",
+                "detail": f"{len(self._ownership.partitions)} partitions are this instance's",
             }
         for name, why in self._switched_off.items():
             parts[name] = {"status": "off", "detail": why}

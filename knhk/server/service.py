@@ -242,7 +242,7 @@ class Service:
             if case.state not in ("created", "running"):
                 raise Problem(kind="conflict", detail=f"the case is {case.state}", more={"state": case.state})
         # In the context of the call, whose entry goes with the first commit.
-        run = self._runs.submit(copy_context().run, case.run)
+        run = self._runs.submit(copy_context().run, partial(case.run, wait=self._deadline))
         done, _ = wait([run], timeout=self._deadline)
         if done:
             # What a handler failed of is in the case's state and history, which is what was asked for.
@@ -449,6 +449,24 @@ class Service:
             raise Problem(
                 kind="not-found", detail=f"there is no pattern {number}; they are numbered 1 to {len(patterns)}"
             )
+
+    # --- instances ----------------------------------------------------------------------------------------------------
+
+    def instance_list(self) -> shapes.Page:
+        """List the instances that share the store; none where nothing is shared."""
+        items = [
+            shapes.Instance(
+                id=each.id,
+                address=each.address,
+                region=each.region,
+                state=each.state,
+                started=_time(each.started) or "",
+                until=_time(each.until) or "",
+                partitions=each.partitions,
+            )
+            for each in self._tenants.instances()
+        ]
+        return shapes.Page(items=items, next=None)
 
     # --- the record ---------------------------------------------------------------------------------------------------
 

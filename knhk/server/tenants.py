@@ -35,7 +35,7 @@ from knhk.ports import (
 from knhk.server.audit import committing
 from knhk.server.identity import DEFAULT_TENANT
 from knhk.system import SystemClock
-from knhk.work.instances import PARTITIONS
+from knhk.work.instances import PARTITIONS, Instance, list_instances
 
 _MARK: Final = "~"
 TENANTS: Final = "tenants"
@@ -286,6 +286,10 @@ class Tenants:
                     self._remember(tenant)
                     self._engines[tenant] = found
         return found
+
+    def instances(self) -> list[Instance]:
+        """Return the instances that share the store."""
+        return list_instances(self._store, self._clock.now())
 
     def known(self) -> list[str]:
         """Return every tenant that has ever called, the default one included."""

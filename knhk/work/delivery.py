@@ -128,7 +128,7 @@ class Delivery:
         while True:
             asked = min(PAGE + busy, _MOST_LOOKED_AT)
             page = self._store.documents(OUTBOX, due=time(), limit=asked)
-            free = [each for each in dict.fromkeys(map(_stream, page)) if self._start(each, time)]
+            free = [each for each in dict.fromkeys(map(stream_of, page)) if self._start(each, time)]
             begun += len(free)
             if free or len(page) < asked or asked == _MOST_LOOKED_AT:
                 return begun
@@ -296,7 +296,8 @@ class Delivery:
         return None if document is None else read_subscription(document)
 
 
-def _stream(document: Document) -> str:
+def stream_of(document: Document) -> str:
+    """Return the stream of a message: its subscription and its case."""
     return document.key.rpartition("/")[0] + "/"
 
 

@@ -68,6 +68,7 @@ class Ownership:
 
     Attributes:
         id: its name.
+        address, region: as above; what is changed is told with the next heartbeat.
         failure: why the last heartbeat failed; None where it did not.
         busy: say which cases have handlers at work here; those are given away last.
     """
@@ -93,7 +94,8 @@ class Ownership:
         self._clock = SystemClock() if clock is None else clock
         self._ticks = ticks(self._clock)
         self._lease = round(lease * 1000)
-        self._told = {"address": address, "region": region}
+        self.address = address
+        self.region = region
         self._run = secrets.token_hex(8)
         self._started = self._clock.now()
         self._state = LIVE
@@ -255,7 +257,8 @@ class Ownership:
 
     def _document(self, before: Document | None) -> Document:
         tree = {
-            **self._told,
+            "address": self.address,
+            "region": self.region,
             "run": self._run,
             "started": self._started,
             "until": self._clock.now() + self._lease,
