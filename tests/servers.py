@@ -38,6 +38,12 @@ def free_port() -> int:
         return port
 
 
+def _in_memory() -> str | None:
+    """A directory in memory where there is one with room: whether a disk keeps what it is told is not what is tested."""
+    shm = Path("/dev/shm")
+    return str(shm) if shm.is_dir() and shutil.disk_usage(shm).free > 2**30 else None
+
+
 class Server:
     """
     A server process with its directory.
@@ -55,7 +61,7 @@ class Server:
     """How it is stopped where nobody says otherwise; nothing of its data is wanted any more."""
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix=f"knhk-{self.name}-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"knhk-{self.name}-", dir=_in_memory()))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._as: list[str] = []

@@ -42,6 +42,7 @@ from knhk.spec import (
     Trigger,
     TriggerMode,
     Unless,
+    WorkletRule,
     dump_json,
     dump_yaml,
     from_document,
@@ -106,6 +107,7 @@ def identifiers(forbidden: str) -> st.SearchStrategy[str]:
 NAMES = identifiers("")
 CONDITION_IDS = identifiers(" /#")
 TASK_IDS = identifiers(" /#>")
+SPECIFICATION_IDS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,12}\Z")
 INTEGERS = st.integers(1, 2**31 - 1)
 DURATIONS = st.integers(0, MAX_DURATION) | st.integers(0, 400).map(lambda each: each * 21_600_000)
 NAME_LISTS = st.lists(NAMES, max_size=3, unique=True).map(tuple)
@@ -183,6 +185,10 @@ TASKS = st.builds(
     ),
     manual=optional(MANUAL),
     external=optional(st.builds(External, topic=NAMES, timeout=optional(DURATIONS))),
+    worklet=st.lists(st.builds(WorkletRule, worklet=SPECIFICATION_IDS, when=optional(TEXTS)), max_size=2).map(tuple),
+    exlet=st.lists(
+        st.builds(WorkletRule, worklet=SPECIFICATION_IDS, when=optional(TEXTS), on_error=NAME_LISTS), max_size=2
+    ).map(tuple),
     retry=optional(
         st.builds(
             Retry,
@@ -243,7 +249,7 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 SPECIFICATIONS = st.builds(
     Specification,
-    id=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,12}\Z"),
+    id=SPECIFICATION_IDS,
     version=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._+-]{0,12}\Z")
     | st.sampled_from(["1", "1.0", "1.10", "0x1", "1e3", "on"]),
     name=TEXTS,

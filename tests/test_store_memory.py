@@ -66,7 +66,7 @@ def test_unknown_durability(url: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "url",
-    ["etcd://host:1", "postgresql://u:secret@host/db", "postgresql+psycopg://h/d"],
+    ["etcd://u:secret@host:1"],
 )
 def test_stores_of_other_versions(url: str) -> None:
     """Distributed stores are refused by name, without showing a password."""
@@ -77,7 +77,18 @@ def test_stores_of_other_versions(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", ":memory:", "mysql://u:secret@h/d", "sqlite://", "sqlite:///", "sqlite:x.db", "memory://", "file:x.db"]
+    "url",
+    [
+        "",
+        ":memory:",
+        "postgresql+psycopg://u:secret@h/d",
+        "mysql://u:secret@h/d",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:x.db",
+        "memory://",
+        "file:x.db",
+    ],
 )
 def test_urls_that_name_nothing(url: str) -> None:
     """What is not understood is refused with what would be."""

@@ -54,11 +54,16 @@ def serve(*, workers: int, listener: tuple[int, int] | None) -> None:
     loaded = configured()
     serving, observing = _server("serving"), _server("observing")
     settings = loaded.settings
-    observing.log_as_json(settings.log_level, instance=settings.instance_id, region=settings.region)
+    configuration = _server("configuration")
+    observing.log_as_json(
+        settings.log_level,
+        instance=settings.instance_id,
+        region=settings.region,
+        secrets=[configuration.secret_of(settings).decode(errors="replace")],
+    )
     if listener is None:
         for warning in loaded.warnings:
             serving.LOG.warning(warning)
-    configuration = _server("configuration")
     secure = bool(settings.tls_cert)
     try:
         if workers > 1:

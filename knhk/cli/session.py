@@ -108,7 +108,7 @@ def opened(target: str, *, as_json: bool, handlers: Handlers | None = None, crea
     given = Handlers() if handlers is None else handlers
     if not create:
         check_there(target)
-    store = open_store(target)
+    store = open_store(target, create=create)
     try:
         with Slow("reading the store", aside=as_json) as progress:
             session = Session(store, target, given.names, progress)

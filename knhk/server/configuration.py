@@ -13,6 +13,7 @@ import attrs
 
 from knhk.errors import KnhkError
 from knhk.ports import Durability
+from knhk.server.endpoint import read_endpoint
 from knhk.stores import without_password
 from knhk.work.instances import instance_name
 from knhk.work.ownership import LEASE
@@ -65,6 +66,14 @@ def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> Non
         raise ValueError(f"{attribute.name} must be more than 0, not {value}")
 
 
+def _collector(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if value:
+        try:
+            read_endpoint(value)
+        except ValueError as error:
+            raise ValueError(f"{attribute.name} {error}") from None
+
+
 @attrs.frozen(kw_only=True)
 class Configuration:
     """
@@ -74,7 +83,7 @@ class Configuration:
         state_path: a directory for the embedded store, or the address of a store.
         api_host, api_port: where REST is served; port 0 picks one and prints it.
         fortune5_enabled: the enterprise profile: auth, audit and rate limit must be on, or off by name.
-        otel_endpoint: where spans are to go; not built, and warned of.
+        otel_endpoint: the collector that spans are sent to; see `knhk.server.endpoint`.
         audit_enabled, rate_limit_enabled, auth_enabled: false is a warning.
         audit_key_file: the key that signs the record, where there is no state directory to keep one in.
         spiffe_enabled, multi_region: not built; true refuses the start.
@@ -101,7 +110,7 @@ class Configuration:
     api_host: str = "127.0.0.1"
     api_port: int = attrs.field(default=8080, validator=_port)
     fortune5_enabled: bool = False
-    otel_endpoint: str = ""
+    otel_endpoint: str = attrs.field(default="", validator=_collector)
     audit_enabled: bool = True
     audit_key_file: str = ""
     rate_limit_enabled: bool = True
@@ -353,8 +362,6 @@ def secret_of(settings: Configuration) -> bytes:
 def _warnings(settings: Configuration) -> list[str]:
     off = [each for each in ("auth_enabled", "audit_enabled", "rate_limit_enabled") if not getattr(settings, each)]
     warnings = [f"{variable(each)}=false: anybody can do what it would stop" for each in off]
-    if settings.otel_endpoint:
-        warnings.append(f"{variable('otel_endpoint')}: spans are not sent yet; it has no effect")
     local = settings.api_host in {"127.0.0.1", "::1", "localhost"}
     if settings.auth_enabled and not settings.tls_cert and not local and not settings.insecure:
         warnings.append(

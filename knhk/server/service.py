@@ -183,6 +183,7 @@ class Service:
             body.data,
             version=stored.version,
             idempotency_key=None if key is None else f"{caller.subject}\n{key}",
+            start=body.start,
         )
         if body.start and case.state == "created":
             case.start()

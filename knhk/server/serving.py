@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -19,16 +19,18 @@ from typing import Any, Final
 import attrs
 from waitress.server import BaseWSGIServer, create_server
 
-from knhk.errors import StoreError
+from knhk.errors import MissingExtra, StoreError
 from knhk.ports import Clock, Store
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
 from knhk.server.console.mounting import mount
+from knhk.server.endpoint import read_endpoint
+from knhk.server.figures import Figures
 from knhk.server.framing import Channel
-from knhk.server.health import Health
+from knhk.server.health import NAME, Health
 from knhk.server.identity import verifier_of
-from knhk.server.observing import Figures
+from knhk.server.observing import log_traces
 from knhk.server.rates import Rates
 from knhk.server.rest import MOST_BYTES, Gate, application
 from knhk.server.service import Service
@@ -53,6 +55,7 @@ class Application:
     Attributes:
         wsgi: the application.
         made_key: the file of a key that was made just now, or None.
+        exporting: sends spans (`knhk.server.exporting.Exporting`); None where no collector is configured.
     """
 
     settings: Configuration
@@ -66,6 +69,7 @@ class Application:
     ownership: Ownership | None
     wsgi: Any
     made_key: Path | None
+    exporting: Any = None
 
     def start(self) -> None:
         """
@@ -76,6 +80,9 @@ class Application:
         """
         if self.ownership is not None:
             self.ownership.start()
+        if self.exporting is not None:
+            self.exporting.start()
+            log_traces(self.exporting.tracer.ids)
         if self.audit is not None:
             self.audit.start()
         self.background.start()
@@ -97,6 +104,8 @@ class Application:
         if self.audit is not None:
             self.audit.stop()
         self.health.close()
+        if self.exporting is not None:
+            self.exporting.close(max(end - time.monotonic(), 0.1))
         self.store.close()
 
 
@@ -130,18 +139,22 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
     else:
         audit_key = _own_key(directory, AUDIT_KEY_FILE)[0]
     audit = AuditLog(store, settings.instance_id, audit_key, now=clock.now) if settings.audit_enabled else None
+    told = {"instance": settings.instance_id, "region": settings.region}
+    exporting = _exporting(settings)
+    tracer = None if exporting is None else exporting.tracer
     ownership = _ownership(settings, store, clock)
+    modules = [each.strip() for each in settings.handlers.split(",") if each.strip()]
     try:
-        modules = [each.strip() for each in settings.handlers.split(",") if each.strip()]
-        tenants = Tenants(store, modules, clock=clock, instance=ownership)
+        tenants = Tenants(store, modules, clock=clock, instance=ownership, tracer=tracer)
     except ImportError as error:
         raise ConfigurationError([f"{variable('handlers')}={settings.handlers!r}: {error}"]) from error
     try:
         verifier = verifier_of(settings, secret) if settings.auth_enabled else None
     except (ValueError, OSError) as error:
         raise ConfigurationError([f"{variable('jwt_public_key_file')}: {error}"]) from error
-    told = {"instance": settings.instance_id, "region": settings.region}
     figures = Figures(**told)
+    if exporting is not None:
+        figures.ask(exporting.figures)
     off = {
         "auth": variable("auth_enabled"),
         "audit": variable("audit_enabled"),
@@ -166,9 +179,10 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         told={name: value for name, value in told.items() if value},
         seconds=time.monotonic,
         ownership=ownership,
+        more={} if exporting is None else {"exporter": exporting.health},
     )
     rates = Rates(settings.rate_limit, settings.rates) if settings.rate_limit_enabled else None
-    gate = Gate(service, verifier, rates, audit, figures, clock.now, region=settings.region)
+    gate = Gate(service, verifier, rates, audit, figures, clock.now, region=settings.region, tracer=tracer)
     wsgi = application(gate, health, version=package_version())
     mount(wsgi, gate)
     return Application(
@@ -183,6 +197,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         ownership=ownership,
         wsgi=wsgi,
         made_key=made,
+        exporting=exporting,
     )
 
 
@@ -198,6 +213,24 @@ def _ownership(settings: Configuration, store: Store, clock: Clock) -> Ownership
 def _address(settings: Configuration, port: int) -> str:
     host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
     return f"{host}:{port}"
+
+
+def _exporting(settings: Configuration) -> Any:
+    """Return what sends spans to the collector; None where none is configured."""
+    if not settings.otel_endpoint:
+        return None
+    try:
+        library = import_module("knhk.server.exporting")
+    except MissingExtra as error:
+        raise ConfigurationError([f"{variable('otel_endpoint')}: {error}"]) from error
+    resource = {
+        "service.name": NAME,
+        "service.version": package_version(),
+        "service.instance.id": settings.instance_id,
+        "cloud.region": settings.region,
+    }
+    about = {name: value for name, value in resource.items() if value}
+    return library.Exporting(read_endpoint(settings.otel_endpoint), about, time.monotonic)
 
 
 def _state_directory(settings: Configuration) -> Path | None:

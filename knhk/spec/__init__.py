@@ -40,6 +40,7 @@ from knhk.spec.model import (
     Termination,
     Trigger,
     TriggerMode,
+    WorkletRule,
 )
 from knhk.spec.resourcing import (
     Allocation,
@@ -95,6 +96,7 @@ __all__ = (
     "Trigger",
     "TriggerMode",
     "Unless",
+    "WorkletRule",
     "build",
     "content_hash",
     "dump_json",

@@ -50,6 +50,7 @@ from knhk.spec.model import (
     Split,
     Termination,
     Trigger,
+    WorkletRule,
 )
 from knhk.spec.resourcing import Manual
 from knhk.spec.specification import Specification
@@ -164,6 +165,14 @@ DeadlineDocument = TypedDict(
 """By when a task must be complete: how long, counted from what."""
 
 
+class WorkletDocument(TypedDict, total=False):
+    """One choice of a worklet: the specification, when it is taken, and for an exlet on which errors."""
+
+    worklet: str
+    when: str
+    on_error: str | Sequence[str]
+
+
 class CompensateDocument(TypedDict, total=False):
     """What undoes a task: a handler, and what bounds its attempts."""
 
@@ -228,6 +237,9 @@ class Element:
 Reference = Element | str
 """An element, or its id."""
 
+Worklets = WorkletRule | WorkletDocument | Sequence[WorkletRule | WorkletDocument]
+"""A choice of a worklet, or several in the order in which they are looked at."""
+
 
 class NetBuilder:
     """
@@ -264,6 +276,8 @@ class NetBuilder:
         http: str | HttpDocument | Http | None = None,
         manual: bool | str | Sequence[str] | Manual | ManualDocument = False,
         external: str | External | ExternalDocument | None = None,
+        worklet: str | Worklets = (),
+        exlet: str | Worklets = (),
         retry: Retry | RetryDocument | None = None,
         timeout: Duration | None = None,
         heartbeat: Duration | None = None,
@@ -294,6 +308,8 @@ class NetBuilder:
             http: the request that does the work, or only its URL.
             manual: work for people: True, the role or roles it is offered to, or all there is to say of it.
             external: work for a program elsewhere: the topic.
+            worklet: the specification that runs as its work, or rules of which the first that holds names it.
+            exlet: the same for when its work has failed for good.
             retry: what follows when the handler raises.
             timeout: how long one attempt of the handler may take.
             heartbeat: how long the handler may be silent.
@@ -322,6 +338,8 @@ class NetBuilder:
             "http": http,
             "manual": _manual(manual),
             "external": external,
+            "worklet": worklet or None,
+            "exlet": exlet or None,
             "retry": retry,
             "timeout": timeout,
             "heartbeat": heartbeat,

@@ -18,6 +18,7 @@ import attrs
 from knhk.errors import Problem
 from knhk.spec._manual import make as _make
 from knhk.spec._manual import manual as _manual
+from knhk.spec._worklets import exlet, worklet
 from knhk.spec.durations import format_duration
 from knhk.spec.model import (
     CatchUp,
@@ -242,6 +243,8 @@ _TASK: Members = _same(
     http=_http,
     manual=_manual,
     external=_external,
+    worklet=worklet,
+    exlet=exlet,
     retry=_retry,
     timeout=duration,
     heartbeat=duration,

@@ -149,6 +149,22 @@ class External:
 
 
 @attrs.frozen(kw_only=True)
+class WorkletRule:
+    """
+    One choice of a worklet.
+
+    Args:
+        worklet: the id of a specification; the version that was registered last runs.
+        when: a predicate over ``data`` (and ``item``, ``index``; in an exlet also ``error``). None: it always holds.
+        on_error: of an exlet, the names of the errors that it is for; none, or ``*``: any.
+    """
+
+    worklet: str
+    when: str | None = None
+    on_error: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class Moment:
     """
     A time at which a timer ends, in place of a length.
@@ -294,7 +310,7 @@ class Task:
     """
     A task: atomic, composite (`subnet`) or with multiple instances (`multiple`).
 
-    An atomic task does one kind of work at the most: a `handler`, an `http` request, `manual` work or `external` work.
+    An atomic task does one kind of work at the most: a `handler`, an `http` request, `manual` work, `external` work or a `worklet`.
     With none of these, and neither subnet, timer nor trigger, it is a routing task and completes by itself.
 
     Args:
@@ -310,6 +326,8 @@ class Task:
         handler: the name under which the engine finds the Python function.
         http: the request that does the work.
         manual, external: work done by people, or by a program elsewhere.
+        worklet: which registered specification runs as its work: the first rule that holds says so.
+        exlet: which one runs in its place when its work has failed for good.
         retry: what follows when the handler raises.
         timeout: how many milliseconds one attempt of the handler may take.
         heartbeat: how many milliseconds a handler may be silent (`Work.heartbeat`) before its attempt counts as failed.
@@ -339,6 +357,8 @@ class Task:
     http: Http | None = None
     manual: Manual | None = None
     external: External | None = None
+    worklet: tuple[WorkletRule, ...] = ()
+    exlet: tuple[WorkletRule, ...] = ()
     retry: Retry | None = None
     timeout: int | None = None
     heartbeat: int | None = None

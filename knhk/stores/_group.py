@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -42,7 +42,7 @@ class Caller:
     """
 
     commits: Sequence[Commit]
-    prepared: Sequence[bytes] = ()
+    prepared: Any = ()
     error: BaseException | None = None
     settled: bool = False
     wake: threading.Lock = attrs.field(factory=threading.Lock)
@@ -84,7 +84,7 @@ class GroupCommit:
         self._queue: deque[Caller] = deque()
         self._led = False
 
-    def commit(self, commits: Sequence[Commit], prepared: Sequence[bytes] = ()) -> None:
+    def commit(self, commits: Sequence[Commit], prepared: Any = ()) -> None:
         """Return when the steps are durable; raises what `write` refused them with, or what it raised."""
         caller = Caller(commits, prepared)
         with self._lock:
@@ -130,7 +130,7 @@ class GroupCommit:
         except BaseException as error:
             for each in group:
                 if not each.settled:
-                    each.error = error if each is caller else _another(error)
+                    each.error = error if each is caller else another(error)
                     each.settled = True
             raise
         finally:
@@ -157,7 +157,7 @@ class GroupCommit:
             heir.wake.release()
 
 
-def _another(error: BaseException) -> BaseException:
+def another(error: BaseException) -> BaseException:
     """Return an exception of its own for each caller: a traceback and notes are not for several threads."""
     if isinstance(error, KnhkError):
         own: BaseException = type(error)(*error.args)

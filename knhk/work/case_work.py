@@ -88,11 +88,11 @@ class CaseWork:
         self.id = case_id
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> Iterator[Resident]:
         """Keep the case in memory meanwhile: results of replayable tasks may wait there for the commit of what follows."""
         resident = self._cache.pin(self.id)
         try:
-            yield
+            yield resident
         finally:
             self._cache.unpin(resident)
 
@@ -346,8 +346,8 @@ class CaseWork:
             attempt = Attempt(self._handlers.ticks, timeout=self._timeout(task, item, now), heartbeat=task.heartbeat)
             attempt.number, attempt.tenure = made, tenure
             resident.in_flight[number] = attempt
-            # What a process began and did not end without a record would never be counted.
-            if not task.replayable or number in resident.doubtful:
+            # What a process began and did not end without a record would never be counted; and a handler finds its own case.
+            if not task.replayable or number in resident.doubtful or not resident.header.version:
                 resident.doubtful.pop(number, None)
                 self._cache.commit(resident)
             index = item.instance - 1 if item.instance else None
