@@ -15,6 +15,7 @@ MODULES = (
     "benchmarks.engine",
     "benchmarks.stores",
     "benchmarks.durability",
+    "benchmarks.servers",
     "benchmarks.analysis",
     "benchmarks.simulation",
     "benchmarks.replay",

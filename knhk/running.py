@@ -257,7 +257,7 @@ class RunningCase(CaseWork):
         """Put the first token into the root net, and let everything happen that happens by itself."""
         self._do(lambda case, at: case.start(at=at), "start")
 
-    def run(self, *, wait: float | None = None) -> RunningCase:
+    def run(self, *, wait: float | None = None, until: Callable[[], bool] | None = None) -> RunningCase:
         """
         Start the case if needed, then do its automatic work until it waits or ends.
 
@@ -272,24 +272,27 @@ class RunningCase(CaseWork):
 
         Args:
             wait: for so many seconds at most another instance is waited for; None: as long as it takes.
+            until: is asked before each handler; once it is true, the rest of the work stays for the next `run`.
 
         Raises:
             HandlerError: a handler raised at its last attempt; its item has failed, the other work was done first.
             CommandError: the work is for another instance, and there is none.
         """
-        return self._run(self._cache.pin(self.id), wait)
+        return self._run(self._cache.pin(self.id), wait, until)
 
-    def _run(self, resident: Resident, wait: float | None = None) -> RunningCase:
+    def _run(
+        self, resident: Resident, wait: float | None = None, until: Callable[[], bool] | None = None
+    ) -> RunningCase:
         """Run the case, which the caller has pinned, as `run`."""
         failures: list[KnhkError] = []
         sharing = self._cache.sharing
         if sharing is None:
-            self._run_here(resident, failures)
+            self._run_here(resident, failures, until)
         else:
             pinned: Resident | None = resident
             for pause in pauses(wait):
                 with elsewhere():
-                    self._run_here(pinned or self._cache.pin(self.id), failures)
+                    self._run_here(pinned or self._cache.pin(self.id), failures, until)
                 pinned = None
                 if not sharing.waits_for_others(self.id):
                     break
@@ -298,23 +301,25 @@ class RunningCase(CaseWork):
             raise_first(failures)
         return self
 
-    def _run_here(self, resident: Resident, failures: list[KnhkError]) -> None:
+    def _run_here(self, resident: Resident, failures: list[KnhkError], until: Callable[[], bool] | None = None) -> None:
         """Start the case if needed, and do its automatic work as far as it is to be done here; the caller has pinned it."""
         try:
-            self._do_work(resident, failures)
+            self._do_work(resident, failures, until)
             if resident.worklets:
-                self._do_worklets(resident, failures)
+                self._do_worklets(resident, failures, until)
         finally:
             self._cache.unpin(resident)
 
-    def _do_work(self, resident: Resident, failures: list[KnhkError]) -> None:
+    def _do_work(self, resident: Resident, failures: list[KnhkError], until: Callable[[], bool] | None = None) -> None:
         while True:
-            if resident.express is not None:
+            if resident.express is not None and until is None:
                 ended, failure = self._go_by_express(resident)
                 if failure is not None:
                     failures.append(failure)
                 if ended:
                     break
+            if until is not None and until():
+                break
             job = self.next_job(failures)
             if job is None:
                 break
@@ -333,19 +338,21 @@ class RunningCase(CaseWork):
             if failure is not None:
                 failures.append(failure)
 
-    def _do_worklets(self, resident: Resident, failures: list[KnhkError]) -> None:
+    def _do_worklets(
+        self, resident: Resident, failures: list[KnhkError], until: Callable[[], bool] | None = None
+    ) -> None:
         """Do the work of the worklets that run in the place of the case's, and what follows here from their ends."""
         told: dict[str, KnhkError] = {}
         news = True
-        while news:
+        while news and not (until is not None and until()):
             found = self.settle(failures)
             for child in self.worklets:
                 try:
-                    self.sibling(child).run()
+                    self.sibling(child).run(until=until)
                 except (CommandError, HandlerError) as error:
                     told[child] = error
             news = found + self.settle(failures) > 0
-            self._do_work(resident, failures)
+            self._do_work(resident, failures, until)
         # What ended a worklet is told by the failure of the work that it stood for.
         failures += [told[child] for child in self.worklets if child in told]
 

@@ -122,7 +122,9 @@ def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, scheme: str) ->
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize(("kind", "option"), [("redis", "namespace=crash-"), ("postgresql", "schema=crash_")])
+@pytest.mark.parametrize(
+    ("kind", "option"), [("redis", "namespace=crash-"), ("etcd", "namespace=crash-"), ("postgresql", "schema=crash_")]
+)
 def test_nothing_acknowledged_is_lost_on_a_server(
     tmp_path: Path, kind: str, option: str, request: pytest.FixtureRequest
 ) -> None:

@@ -66,18 +66,6 @@ def test_unknown_durability(url: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "url",
-    ["etcd://u:secret@host:1"],
-)
-def test_stores_of_other_versions(url: str) -> None:
-    """Distributed stores are refused by name, without showing a password."""
-    with pytest.raises(StoreError, match="not part of this version") as caught:
-        open_store(url)
-
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "url",
     [
         "",
         ":memory:",

@@ -20,7 +20,7 @@ import msgspec
 from knhk.errors import KnhkError
 from knhk.errors import Problem as Finding
 from knhk.server import shapes
-from knhk.server.audit import AuditLog, Entry, Pending, announced
+from knhk.server.audit import AuditLog, Pending, announced
 from knhk.server.figures import Figures
 from knhk.server.health import Health
 from knhk.server.identity import ANONYMOUS, DEFAULT_TENANT, Caller, Unauthenticated, Verifier
@@ -29,6 +29,7 @@ from knhk.server.openapi import PREFIX, description
 from knhk.server.operations import OPERATIONS, Call, Operation, Reply
 from knhk.server.problems import Problem, problem_of
 from knhk.server.rates import Rates, Standing
+from knhk.server.record import Entry
 from knhk.server.rights import may
 from knhk.server.service import LONGEST_PAGE, Service
 from knhk.spec import Specification
@@ -143,7 +144,8 @@ class Gate:
             asked = self._permitted(operation, caller, allowed)
             call = self._call(req, asked, caller, path)
             if self.audit is not None and asked.changes:
-                pending = Pending(self.audit, self._entry(asked, caller, path, asked.status, trace))
+                entry = self._entry(asked, caller, path, asked.status, trace)
+                pending = Pending(self.audit, entry, in_documents=asked.changes == "documents")
             with announced(pending):
                 reply = asked.run(call)
             names = {**_named(reply.body), **path}
@@ -174,8 +176,8 @@ class Gate:
         _write_problem(resp, problem)
 
     def _record(self, audit: AuditLog, pending: Pending | None, entry: Entry) -> None:
-        """Record a call, unless the commit of its change has done so, and rightly."""
-        if pending is None or pending.take() is not None or pending.outcome != entry.outcome:
+        """Record a call, unless the transaction of its change has done so, and rightly."""
+        if pending is None or not pending.taken or pending.outcome != entry.outcome:
             audit.add(entry)
 
     def _entry(

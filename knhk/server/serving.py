@@ -21,6 +21,7 @@ from waitress.server import BaseWSGIServer, create_server
 
 from knhk.errors import MissingExtra, StoreError
 from knhk.ports import Clock, Store
+from knhk.server.archive import DAY, Archive
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
@@ -42,6 +43,7 @@ from knhk.work.ownership import Ownership
 LOG: Final = logging.getLogger("knhk.server")
 KEY_FILE: Final = "jwt-secret"
 AUDIT_KEY_FILE: Final = "audit-key"
+ARCHIVE: Final = "audit-archive"
 _THREADS: Final = 16
 _CONNECTIONS: Final = 1_000
 _IDLE: Final = 30
@@ -63,6 +65,7 @@ class Application:
     service: Service
     tenants: Tenants
     audit: AuditLog | None
+    archive: Archive | None
     health: Health
     figures: Figures
     background: Background
@@ -85,6 +88,8 @@ class Application:
             log_traces(self.exporting.tracer.ids)
         if self.audit is not None:
             self.audit.start()
+        if self.archive is not None:
+            self.archive.start()
         self.background.start()
 
     def close(self, patience: float = 30.0) -> None:
@@ -101,6 +106,8 @@ class Application:
         closing = threading.Thread(target=self.service.close, daemon=True)
         closing.start()
         closing.join(max(end - time.monotonic(), 0.0))
+        if self.archive is not None:
+            self.archive.stop()
         if self.audit is not None:
             self.audit.stop()
         self.health.close()
@@ -161,7 +168,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         "rate-limit": variable("rate_limit_enabled"),
     }
     switched = (settings.auth_enabled, settings.audit_enabled, settings.rate_limit_enabled)
-    service = Service(tenants, audit, audit_key)
+    service = Service(tenants, audit)
     background = Background(tenants, clock)
     health = Health(
         store,
@@ -191,6 +198,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         service=service,
         tenants=tenants,
         audit=audit,
+        archive=_archive(settings, store, directory, audit_key, clock),
         health=health,
         figures=figures,
         background=background,
@@ -255,6 +263,14 @@ def _secret(settings: Configuration, directory: Path | None) -> tuple[bytes, Pat
         return b"", None
     configured = secret_of(settings)
     return (configured, None) if configured else _own_key(directory, KEY_FILE)
+
+
+def _archive(
+    settings: Configuration, store: Store, directory: Path | None, key: bytes, clock: SystemClock
+) -> Archive | None:
+    if not settings.audit_enabled or not settings.audit_retention or directory is None:
+        return None
+    return Archive(store, key, directory / ARCHIVE, int(settings.audit_retention * DAY), clock.now)
 
 
 def _own_key(directory: Path | None, name: str) -> tuple[bytes, Path | None]:

@@ -2,8 +2,8 @@
 Where cases are kept: `open_store` chooses by URL.
 
 `memory` is for tests and forgets with the process; `sqlite` is one durable file, which several processes may share; `log` is a
-directory that one process owns, with an append-only log as what is so; `redis` and
-`postgres` are servers that instances on several machines share.
+directory that one process owns, with an append-only log as what is so; `redis`, `etcd` and `postgres` are servers that
+instances on several machines share.
 All pass `knhk.testing.store_conformance`, and so must any other.
 """
 
@@ -21,8 +21,16 @@ from knhk.stores.sqlite import SqliteStore
 
 __all__ = ["MemoryStore", "SqliteStore", "open_store", "without_password"]
 
-_ACCEPTED: Final = '"memory:", a path, "sqlite:///path" (an absolute path: "sqlite:////path"), "log:directory", "redis://host:port/0", or "postgresql://host/database"'
-_NOT_YET: Final = frozenset({"etcd"})
+_ACCEPTED: Final = (
+    '"memory:", a path, "sqlite:///path" (an absolute path: "sqlite:////path"), "log:directory", "redis://host:port/0", '
+    '"etcd://host:port", or "postgresql://host/database"'
+)
+_SERVERS: Final = {
+    **dict.fromkeys(("redis", "rediss"), ("redis", "RedisStore")),
+    **dict.fromkeys(("etcd", "etcds"), ("etcd", "EtcdStore")),
+}
+"""Module and class of a store, by the scheme of its URL."""
+
 # A scheme has two letters or more: "C:" is a drive.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _PASSWORD: Final = re.compile(r"(?<=://)([^/?#:@]*):[^/?#]*@")
@@ -34,8 +42,8 @@ def open_store(url: str, *, durability: str = "full", create: bool = True) -> St
     Open the store that a URL names.
 
     Args:
-        url: ``"memory:"``, the path of an SQLite file, ``"sqlite:///path"``, ``"log:directory"``,
-            ``"redis://host:port/0"``, or ``"postgresql://host/database"``.
+        url: ``"memory:"``, the path of an SQLite file, ``"sqlite:///path"``, ``"log:directory"``, ``"redis://host:port/0"``,
+            ``"etcd://host:port"``, or ``"postgresql://host/database"``.
         durability: ``full``, ``normal`` or ``off``; a memory store is always ``off``, as its `durability` says.
         create: whether a file, a directory or a schema of PostgreSQL is made where there is none.
 
@@ -50,9 +58,11 @@ def open_store(url: str, *, durability: str = "full", create: bool = True) -> St
         return MemoryStore()
     if url.lower().startswith("log:"):
         return _open_log(url[4:], level, create=create)
-    if url.lower().startswith(("redis://", "rediss://")):
+    scheme = url.partition("://")[0].lower()
+    if scheme in _SERVERS:
         # Imported here because its library is an extra.
-        store: Store = importlib.import_module("knhk.stores.redis").RedisStore(url, durability=level)
+        name, kind = _SERVERS[scheme]
+        store: Store = getattr(importlib.import_module(f"knhk.stores.{name}"), kind)(url, durability=level)
         return store
     if url.lower().startswith(("postgresql://", "postgres://")):
         # As above.
@@ -104,8 +114,6 @@ def _path(url: str) -> str:
             raise StoreError(f"an empty store URL: give {_ACCEPTED}")
         return url
     name = scheme[1].lower()
-    if name.partition("+")[0] in _NOT_YET:
-        raise StoreError(f"{name!r} stores are not part of this version: give {_ACCEPTED}")
     path = url[scheme.end() :].removeprefix("///")
     if name != "sqlite" or not url.startswith("///", scheme.end()) or not path:
         # The URL itself may hold a password: only its scheme is shown.

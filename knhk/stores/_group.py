@@ -42,7 +42,7 @@ class Caller:
     """
 
     commits: Sequence[Commit]
-    prepared: Any = ()
+    prepared: Any = None
     error: BaseException | None = None
     settled: bool = False
     wake: threading.Lock = attrs.field(factory=threading.Lock)
@@ -84,7 +84,7 @@ class GroupCommit:
         self._queue: deque[Caller] = deque()
         self._led = False
 
-    def commit(self, commits: Sequence[Commit], prepared: Any = ()) -> None:
+    def commit(self, commits: Sequence[Commit], prepared: Any = None) -> None:
         """Return when the steps are durable; raises what `write` refused them with, or what it raised."""
         caller = Caller(commits, prepared)
         with self._lock:
