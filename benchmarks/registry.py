@@ -16,6 +16,7 @@ MODULES = (
     "benchmarks.stores",
     "benchmarks.durability",
     "benchmarks.servers",
+    "benchmarks.postgresql",
     "benchmarks.analysis",
     "benchmarks.simulation",
     "benchmarks.replay",

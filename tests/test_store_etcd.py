@@ -37,6 +37,9 @@ from knhk.stores import _etcd_link as link
 from knhk.stores import open_store
 from knhk.stores._etcd_layout import behind
 from knhk.stores._etcd_link import Compacted, read_address
+from knhk.stores._etcd_plan import Plan
+from knhk.stores._etcd_writer import Overtaken
+from knhk.stores._group import Caller
 from knhk.stores._lost import Lost
 from knhk.stores.etcd import EtcdStore
 from knhk.testing import scenarios
@@ -362,6 +365,38 @@ def test_interrupt_while_waiting_for_the_answer(store: EtcdStore, monkeypatch: p
     store.commit([step("a", 2)])
 
     assert [b"a/1", b"a/2", b"a/3"] == list(store.history("a"))
+
+
+def test_leader_is_interrupted(store: EtcdStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is interrupted when the cluster has the group already, sees to it that the others are told, refusals included."""
+    tell, calls = store._link.tell, []
+
+    def interrupted(path: str, body: dict[str, object]) -> Any:
+        calls.append(tell(path, body))
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return calls[-1]
+
+    monkeypatch.setattr(store._link, "tell", interrupted)
+    good, bad = store._keys.key("good"), store._keys.key("bad")
+    callers = [Caller((), Plan({good: 0}, {good: b"x"})), Caller((), Plan({bad: 7}, {bad: b"x"}))]
+    with pytest.raises(KeyboardInterrupt):
+        store._writer.write(callers)
+
+    assert [True, True] == [each.settled for each in callers]
+    assert [None, Overtaken] == [each.error and type(each.error) for each in callers]
+
+
+def test_plans_that_depend_on_each_other(store: EtcdStore) -> None:
+    """Plans of which one changes what another depends on are not in one request, where neither would see the other."""
+    one, two, three = (store._keys.key("d", each) for each in "abc")
+    first, second, third = Plan({one: 0}, {two: b"x"}), Plan({two: 0}, {one: b"x"}), Plan({three: 0}, {three: b"x"})
+    callers = [Caller((), each) for each in (first, second, third)]
+
+    taken, left = store._writer._take(callers)
+    assert ([first, third], [second]) == ([each.prepared for each in taken], [each.prepared for each in left])
+    store._writer.write(callers)
+    assert [None, Overtaken, None] == [each.error and type(each.error) for each in callers]
 
 
 def test_answer_that_never_comes(lossy: Relay) -> None:

@@ -42,6 +42,7 @@ from knhk.stores._group import Caller
 from knhk.stores._postgres_input import tell
 from knhk.stores._postgres_text import inward, outward
 from knhk.stores._postgres_url import parse
+from knhk.stores._postgres_writer import Writer
 from knhk.stores.postgres import PostgresStore
 from knhk.testing import scenarios
 from knhk.testing.store_conformance import CLAIM, ORDER, StoreConformance, item, step
@@ -273,14 +274,14 @@ def test_group_whose_answer_is_lost(lossy: Relay) -> None:
 
 def test_interrupt_while_waiting_for_the_answer(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the leader is interrupted, the others in his group are told that they are stored."""
-    send = store._send
+    send = Writer._send
 
-    def interrupted(told: str, blobs: Sequence[bytes]) -> Any:
-        send(told, blobs)
-        store._in_doubt = True
+    def interrupted(self: Writer, told: str, blobs: Sequence[bytes]) -> Any:
+        send(self, told, blobs)
+        self._in_doubt = True
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "_send", interrupted)
+    monkeypatch.setattr(Writer, "_send", interrupted)
     callers = [Caller((), prepared=tell(fold([each]), store._spec_row)) for each in (step("a", 1), step("b", 7))]
     with pytest.raises(KeyboardInterrupt):
         store._write(callers)

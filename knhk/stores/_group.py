@@ -68,6 +68,7 @@ class GroupCommit:
         write: stores a group and returns when it is durable; whom it refuses it gives an `error`.
             When it raises, nothing of the group is stored, unless it has settled it before.
         max_callers, max_bytes: where a group ends although more are waiting.
+        leaders: how many groups may be written at the same time; with several, `write` is called by several threads.
     """
 
     def __init__(
@@ -76,21 +77,22 @@ class GroupCommit:
         *,
         max_callers: int = MAX_CALLERS,
         max_bytes: int = MAX_BYTES,
+        leaders: int = 1,
     ) -> None:
         self._write = write
         self._max_callers = max_callers
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._queue: deque[Caller] = deque()
-        self._led = False
+        self._free = leaders
 
     def commit(self, commits: Sequence[Commit], prepared: Any = None) -> None:
         """Return when the steps are durable; raises what `write` refused them with, or what it raised."""
         caller = Caller(commits, prepared)
         with self._lock:
-            leads = not self._led
+            leads = self._free > 0
             if leads:
-                self._led = True
+                self._free -= 1
             else:
                 caller.wake.acquire()
                 self._queue.append(caller)
@@ -151,7 +153,7 @@ class GroupCommit:
         """Let the first in the queue lead, or nobody where nobody waits."""
         with self._lock:
             heir = self._queue.popleft() if self._queue else None
-            self._led = heir is not None
+            self._free += heir is None
         if heir is not None:
             heir.woken = True
             heir.wake.release()

@@ -3,13 +3,8 @@ The store on a PostgreSQL server, which several instances may share.
 
 Writing is one call of a function in the database: one statement, one transaction, one round trip, in which versions are
 compared and what is held is looked at.
-Callers that wait at the same time share it where they change different things (`knhk.stores._group`); a caller who is refused
-takes nobody along.
-Reading goes by other connections; each question is one statement, so that its answer is of one moment.
-
-Where the connection breaks before the answer, the store asks the server what became of the transaction before it answers its
-callers, and does it again where it is not stored.
-Only where the server stays away for longer than `timeout` a caller is told that it is not known.
+Callers that come while all writers are busy share it (`knhk.stores._group`, `knhk.stores._postgres_writer`).
+Each question is one statement too, so that its answer is of one moment.
 
 Outcomes of every call: its result, a CommandError of the port, StoreFull, StoreUnavailable (out of reach, locked, closed),
 QuarantinedCase, or StoreError (a server set up weaker than the durability, a schema that is not ours, a value that
@@ -19,17 +14,14 @@ The tables: `knhk.stores._postgres_schema`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from typing import Any, Final
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
 
 from knhk.errors import (
-    ConcurrentUpdate,
-    KnhkError,
     QuarantinedCase,
     SpecificationConflict,
     StoreError,
-    StoreFull,
     StoreUnavailable,
     UnknownCase,
     UnknownSpecification,
@@ -37,16 +29,13 @@ from knhk.errors import (
 from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification, WholeCase
 from knhk.stores import _postgres_queries as queries
 from knhk.stores._changes import fold
-from knhk.stores._group import Caller, GroupCommit, another, settle
-from knhk.stores._postgres_connections import Connections, Patience, broke, state_of
-from knhk.stores._postgres_input import Call, tell, together
-from knhk.stores._postgres_schema import RACED, SCHEMA_VERSION, UNKNOWN_WRITER, migrate, stored_version
+from knhk.stores._group import Caller, GroupCommit
+from knhk.stores._postgres_connections import Connections, broke
+from knhk.stores._postgres_input import tell
+from knhk.stores._postgres_schema import SCHEMA_VERSION, migrate, stored_version
 from knhk.stores._postgres_text import inward
 from knhk.stores._postgres_url import parse
-
-_ATTEMPTS: Final = 5
-_AGAIN: Final = frozenset({RACED, UNKNOWN_WRITER, "40001", "40P01"})
-_LOCKED: Final = "55P03"
+from knhk.stores._postgres_writer import Writer
 
 
 class PostgresStore:
@@ -71,11 +60,9 @@ class PostgresStore:
         self._connections = Connections(self._address, durability)
         self._queries = queries.Queries(self._address.schema)
         self._spec_rows: dict[tuple[str, str], int] = {}
-        self._groups = GroupCommit(self._write)
-        # Only whoever leads a group uses these.
-        self._writer = 0
-        self._transaction = 0
-        self._in_doubt = False
+        # Those that write leave a connection or two to those that read.
+        self._groups = GroupCommit(self._write, leaders=max(1, self._address.connections * 3 // 4))
+        self._writers: deque[Writer] = deque()
         try:
             with self._connections.use() as connection:
                 self._check_schema(stored_version(connection, self._address.schema), create=create)
@@ -273,147 +260,15 @@ class PostgresStore:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def _write(self, group: Sequence[Caller]) -> None:
-        """Store a group: callers that change different things share a transaction, the others follow in their order."""
-        for callers in _apart(group):
-            self._write_together(callers)
-            settle(callers)
-
-    def _write_together(self, callers: Sequence[Caller]) -> None:
-        """Store callers in one transaction, or, where that fails for a reason of one of them, each by itself."""
+        """Store a group by a writer that nobody else uses now."""
         try:
-            outcomes = self._transact([each.prepared for each in callers])
-        except KnhkError as error:
-            if len(callers) > 1 and _is_of_one(error):
-                for each in callers:
-                    self._write_together([each])
-            else:
-                for each in callers:
-                    each.error = another(error)
-        except BaseException:
-            self._tell_interrupted(callers)
-            raise
-        else:
-            for each, refusal in zip(callers, outcomes, strict=True):
-                each.error = refusal
-
-    def _tell_interrupted(self, callers: Sequence[Caller]) -> None:
-        """Tell callers whose leader was interrupted what is stored, where that can be known."""
-        if self._in_doubt:
-            with suppress(StoreUnavailable):
-                refused = self._settle(Patience(self._address.timeout))
-                if refused is not None:
-                    for number in refused:
-                        callers[number].error = StoreUnavailable("the commit was abandoned; nothing was written")
-                    settle(callers)
-
-    def _transact(self, calls: Sequence[Call]) -> list[KnhkError | None]:
-        """
-        Store calls in one transaction; return for each None, or why it was left out.
-
-        Raises:
-            KnhkError: nothing is stored, or, where the message says so, it is not known.
-        """
-        told, blobs = together(calls)
-        patience = Patience(self._address.timeout)
-        attempts = 0
-        # What nobody could be told of an earlier one is no doubt of this one.
-        self._in_doubt = False
-        while True:
-            try:
-                refusals = self._send(told, blobs)
-            except KnhkError as error:
-                attempts += 1
-                state = state_of(error)
-                if broke(error):
-                    self._connections.suspect()
-                    if self._in_doubt:
-                        refused = self._settle(patience)
-                        if refused is not None:
-                            # Why these were refused got lost with the answer.
-                            return [self._transact([each])[0] if n in refused else None for n, each in enumerate(calls)]
-                    elif attempts > 1:
-                        raise
-                elif state not in _AGAIN:
-                    raise
-                elif state == UNKNOWN_WRITER:
-                    self._writer = 0
-                if attempts >= _ATTEMPTS:
-                    raise ConcurrentUpdate(f"other sessions were faster {attempts} times: read it again") from error
-            else:
-                outcomes: list[KnhkError | None] = [None] * len(calls)
-                for number, *refusal in refusals:
-                    if outcomes[number] is None:
-                        outcomes[number] = calls[number].refusal(*refusal)
-                return outcomes
-
-    def _send(self, told: str, blobs: Sequence[bytes]) -> Any:
-        with self._connections.use() as connection:
-            if not self._writer:
-                self._writer = _first(connection.execute(self._queries.register))
-                self._transaction = 0
-            self._transaction += 1
-            values = (self._writer, self._transaction, told, blobs)
-            self._in_doubt = True
-            answer = _first(connection.execute(self._queries.store, values, prepare=True))
-            self._in_doubt = False
-            return answer
-
-    def _settle(self, patience: Patience) -> Sequence[int] | None:
-        """
-        Find out what became of the last transaction, whose answer is lost.
-
-        Returns:
-            The callers that it refused; None where it is not stored, and never will be.
-
-        Raises:
-            StoreUnavailable: the server stays away.
-        """
-        mine = (self._writer, self._transaction)
-        while True:
-            try:
-                with self._connections.use() as connection:
-                    undone = connection.execute(self._queries.settle, (self._transaction, *mine)).rowcount
-                    refused: Sequence[int] | None = None
-                    if not undone:
-                        refused = _first(connection.execute(self._queries.refused, mine))
-            except StoreUnavailable as error:
-                self._connections.suspect()
-                if not patience.wait():
-                    raise StoreUnavailable(
-                        f"{self._address.named} went away before it answered, and whether this was written is not known: "
-                        "read it again when the server is back"
-                    ) from error
-            else:
-                self._in_doubt = False
-                return refused
-
-
-def _apart(group: Sequence[Caller]) -> Iterator[list[Caller]]:
-    """Share a group out into transactions in which nobody changes what another changes or holds; each caller in its order."""
-    waiting = list(group)
-    while waiting:
-        now: list[Caller] = []
-        later: list[Caller] = []
-        changed: set[tuple[str, ...]] = set()
-        held: set[tuple[str, ...]] = set()
-        for each in waiting:
-            call: Call = each.prepared
-            free = changed.isdisjoint(call.writes) and changed.isdisjoint(call.reads) and held.isdisjoint(call.writes)
-            (now if free else later).append(each)
-            changed |= call.writes
-            held |= call.reads
-        yield now
-        waiting = later
-
-
-def _is_of_one(error: KnhkError) -> bool:
-    """Whether a transaction of several may have failed for what one of them asked: a value, a lock, a race."""
-    return not isinstance(error, StoreFull | StoreUnavailable) or state_of(error) == _LOCKED
-
-
-def _first(cursor: Any) -> Any:
-    """Return the first column of the first row."""
-    return cursor.fetchone()[0]
+            writer = self._writers.pop()
+        except IndexError:
+            writer = Writer(self._connections, self._queries)
+        try:
+            writer.write(group)
+        finally:
+            self._writers.append(writer)
 
 
 def _unknown(case_id: str) -> UnknownCase:
