@@ -54,6 +54,7 @@ from knhk.work.calls import WORKLETS, calls_of, open_worklets
 from knhk.work.correlation import reindex
 from knhk.work.failed_rows import is_dead
 from knhk.work.handlers import Work
+from knhk.work.metrics import Metrics, Observed
 from knhk.work.offers import Offers
 from knhk.work.outbox import Outbox
 from knhk.work.ownership import Ownership
@@ -86,6 +87,7 @@ class CaseCache:
         functions: the plain functions by handler name; they may become more.
         directory: who there is; None: nobody is asked for, and everybody may do everything.
         retry: what follows when a handler raises whose task says nothing of it.
+        metrics: counts what specifications declare.
         timed: whether handlers have a time limit even where their tasks state none.
         ownership: who does the automatic work of which cases; None: this engine that of all.
 
@@ -113,9 +115,11 @@ class CaseCache:
         retry: Retry | None = None,
         timed: bool = False,
         directory: Directory | None = None,
+        metrics: Metrics | None = None,
         ownership: Ownership | None = None,
     ) -> None:
         self.sharing = None if ownership is None else Sharing(ownership, store)
+        self.metrics = Metrics(dialect) if metrics is None else metrics
         self.people = None if directory is None else People(directory, store)
         self.authority = None if self.people is None else Authority(self.people)
         self.offers = Offers()
@@ -159,6 +163,7 @@ class CaseCache:
             text = self.store.specification(spec_id, version).text
             specification = Specification.from_json(text, dialect=self._dialect)
             found = self._compiled.setdefault((spec_id, version), self.compile(specification))
+            self.metrics.know(found)
         return found
 
     def compile(self, specification: Specification) -> Compiled:
@@ -168,7 +173,8 @@ class CaseCache:
             dialect=self._dialect,
             kernel=self._kernel,
             or_join_budget=self._limits.or_join_budget,
-            express=not self._timed,
+            # At the events that a metric names something has to be worked out.
+            express=not self._timed and not specification.metrics,
         )
 
     def create(self, header: CaseHeader, data: dict[str, Any], idempotency: tuple[str, str] | None = None) -> None:
@@ -186,6 +192,7 @@ class CaseCache:
         """
         resident, commit = self._created(header, data, idempotency)
         self.store.commit((commit,))
+        self._counted(resident)
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
@@ -196,6 +203,7 @@ class CaseCache:
         self.store.commit([commit for _, commit in created])
         with self._lock:
             for resident, _ in created:
+                self._counted(resident)
                 self._residents[resident.header.case_id] = resident
             self._make_room()
 
@@ -216,6 +224,8 @@ class CaseCache:
             resident.header = attrs.evolve(header, version=0)
             documents = self._announce(resident, 1, [batch], now)
             resident.header = header
+        if self.metrics.active and (counts := self.metrics.created(header, data)):
+            resident.observed = Observed(waiting=counts)
         return resident, Commit(header, 0, batch, None, (), (), idempotency, documents)
 
     def launch(
@@ -253,6 +263,7 @@ class CaseCache:
         (commit,) = self._prepare(resident, (), documents, removed)
         self.store.commit([attrs.evolve(commit, idempotency=idempotency, held=held)])
         resident.header = commit.header
+        self._counted(resident)
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
@@ -535,6 +546,7 @@ class CaseCache:
     def _stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
         """Tell whoever has to know of what is in the store now."""
         resident.header, resident.tenure = commits[-1].header, None
+        self._counted(resident)
         for row in commits[-1].items:
             if row.topic and row.state == ItemState.OFFERED.value:
                 self.offers.tell()
@@ -549,6 +561,11 @@ class CaseCache:
         if self.wakers and any(each.collection == WORKLETS for each in commits[-1].documents):
             for wake in self.wakers:
                 wake()
+
+    def _counted(self, resident: Resident) -> None:
+        """What was worked out for a commit counts, now that it is in the store."""
+        if resident.observed is not None:
+            resident.observed.settle()
 
     def _tell_listeners(self, resident: Resident) -> None:
         header = resident.header
@@ -592,6 +609,10 @@ class CaseCache:
         batches = batches_of(records, taken, cuts, now)
         if now >= self.outbox.look_at:
             documents += self._announce(resident, len(records), batches, now)
+        if self.metrics.active:
+            now_is = self.compiled(resident.header.spec_id, resident.header.spec_version)
+            seen = self.metrics.see(resident.observed, now_is, case, resident.header, len(records), batches)
+            resident.observed = seen
         if case._program.keyed:
             indexed, gone = reindex(self.store, resident.header.case_id, case.state)
             documents, removed = documents + indexed, removed + gone
@@ -680,6 +701,7 @@ class CaseCache:
             )
             self._share_out(fresh)
             self.store.commit(self._prepare(fresh, ()))
+            self._counted(fresh)
             self.forget(resident)
         return moved
 

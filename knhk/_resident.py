@@ -15,6 +15,7 @@ from knhk.case import Case
 from knhk.errors import InternalError
 from knhk.ports import CaseHeader, Document
 from knhk.work.attempt import Attempt
+from knhk.work.metrics import Observed
 from knhk.work.outbox import Told
 
 # Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
@@ -46,6 +47,7 @@ class Resident:
         depth: how often whoever has its lock has taken it, where work is shared.
         bound: how many of them expect it to stay at a version.
         worklets: the ids of the cases that ran in the place of its work at its last commit, by item.
+        observed: the case as it is counted, where it is.
     """
 
     _case: Case | None
@@ -65,6 +67,7 @@ class Resident:
     depth: int = attrs.field(default=0, init=False)
     bound: int = attrs.field(default=0, init=False)
     worklets: dict[int, str] = attrs.field(factory=dict)
+    observed: Observed | None = attrs.field(default=None, init=False)
 
     @classmethod
     def at_rest(cls, still: Still) -> Self:

@@ -87,6 +87,7 @@ class AsyncEngine:
     Attributes:
         engine: the synchronous engine underneath, for what is quick and needs no await.
         external, dead_letters: as those of `knhk.Engine`, with await.
+        metrics: that of `knhk.Engine`.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class AsyncEngine:
         directory: Directory | None = None,
         instance: str | Ownership | None = None,
         tracer: Tracer | None = None,
+        measured: bool = False,
     ) -> None:
         self.engine = Engine(
             target,
@@ -126,7 +128,9 @@ class AsyncEngine:
             directory=directory,
             instance=instance,
             tracer=tracer,
+            measured=measured,
         )
+        self.metrics = self.engine.metrics
         self._threads = _Threads()
         self.external = AsyncExternalWork(self.engine.external, self.engine._cache.offers, self._threads.call)
         self.dead_letters = AsyncDeadLetters(self.engine.dead_letters, self._threads.call)

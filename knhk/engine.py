@@ -53,6 +53,7 @@ from knhk.work.dead_letters import DeadLetters
 from knhk.work.delivery import Delivery
 from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
+from knhk.work.metrics import Metrics
 from knhk.work.outbound import Outbound
 from knhk.work.ownership import Ownership
 from knhk.work.policy import read_retry, read_span
@@ -101,6 +102,7 @@ class Engine:
         outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
         instance: where several engines share the store: a name that no other has, or a `knhk.work.ownership.Ownership`, which
             its maker starts and stops; None: this engine does all automatic work.
+        measured: whether the attempts of handlers are counted in `metrics` too; no case goes by express then.
         tracer: is told of spans (`knhk.telemetry.OpenTelemetryTracer`); no case goes by express then.
 
     Attributes:
@@ -109,6 +111,7 @@ class Engine:
         external: the work of external tasks (`knhk.work.claims.ExternalWork`).
         dead_letters: work that has failed for good (`knhk.work.dead_letters.DeadLetters`).
         schedules: which cases are launched by themselves (`knhk.work.schedules.Schedules`).
+        metrics: what is counted of the cases (`knhk.work.metrics.Metrics`).
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class Engine:
         directory: Directory | None = None,
         instance: str | Ownership | None = None,
         tracer: Tracer | None = None,
+        measured: bool = False,
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -145,6 +149,7 @@ class Engine:
         requests = self._outbound if tracer is None else TracedRequests(self._outbound, tracer)
         services = Services(requests, self._clock, dialect=expressions)
         self._handlers = Handlers(ticks(self._clock), draws, services=services, timeout=span)
+        self.metrics = Metrics(expressions, measured=measured)
         self._cache = CaseCache(
             self._store if self._tracing is None else traced_store(self._store, self._tracing),
             self._clock,
@@ -156,9 +161,13 @@ class Engine:
             functions=self._handlers.plain,
             retry=policy,
             # An express tells nobody of the attempts that it makes.
-            timed=tracer is not None or span is not None or (policy is not None and policy.deadline is not None),
+            timed=measured
+            or tracer is not None
+            or span is not None
+            or (policy is not None and policy.deadline is not None),
             directory=directory,
             ownership=self.ownership,
+            metrics=self.metrics,
         )
         if self.ownership is not None:
             self.ownership.busy.append(self._cache.at_work)

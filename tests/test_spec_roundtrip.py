@@ -24,7 +24,10 @@ from knhk.spec import (
     Http,
     Initiator,
     Join,
+    Label,
     Manual,
+    Metric,
+    MetricKind,
     Moment,
     Multiple,
     Net,
@@ -247,6 +250,24 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=8,
 )
+METRIC_NAMES = st.from_regex(r"\A[a-z][a-z0-9_]{0,12}\Z")
+METRICS = st.builds(
+    Metric,
+    name=METRIC_NAMES,
+    kind=st.sampled_from(MetricKind),
+    on=st.sampled_from(["case_created", "task_completed"]),
+    help=TEXTS,
+    task=optional(NAMES),
+    value=optional(TEXTS),
+    buckets=optional(
+        st.lists(st.floats(-1e15, 1e15), min_size=1, max_size=3, unique=True).map(lambda each: tuple(sorted(each)))
+    ),
+    labels=optional(
+        st.dictionaries(
+            METRIC_NAMES, st.builds(Label, value=TEXTS, maximum=st.integers(1, 1_000)), min_size=1, max_size=2
+        )
+    ),
+)
 SPECIFICATIONS = st.builds(
     Specification,
     id=SPECIFICATION_IDS,
@@ -268,6 +289,7 @@ SPECIFICATIONS = st.builds(
             catch_up=st.sampled_from(CatchUp),
         )
     ),
+    metrics=st.lists(METRICS, max_size=2).map(tuple),
 )
 
 

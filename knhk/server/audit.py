@@ -231,6 +231,11 @@ class AuditLog:
     def _key_of(self, count: int) -> str:
         return f"{self._run}-{self._writer}-{count:012d}"
 
+    @property
+    def waiting(self) -> int:
+        """How many entries wait to be written."""
+        return len(self._waiting)
+
     # --- sealing ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:

@@ -176,8 +176,8 @@ class Exporting:
 
     def figures(self) -> Iterable[Metric]:
         """Return how many spans arrived, and how many were dropped."""
-        outcomes = {"sent": self.export.sent, "dropped": self.export.dropped}
-        yield counted("knhk_spans", "Spans by what became of them.", "outcome", outcomes)
+        outcomes: dict[tuple[str, ...], float] = {("sent",): self.export.sent, ("dropped",): self.export.dropped}
+        yield counted("knhk_spans", "Spans by what became of them.", ("outcome",), outcomes)
 
     def health(self) -> dict[str, Any]:
         """Return what is said of the exporter: degraded while spans are dropped, which harms nothing else."""

@@ -140,7 +140,7 @@ class Gate:
         pending: Pending | None = None
         try:
             caller = self._caller(req)
-            standing = None if self.rates is None else self.rates.admit(caller.client)
+            standing = self._admitted(caller)
             asked = self._permitted(operation, caller, allowed)
             call = self._call(req, asked, caller, path)
             if self.audit is not None and asked.changes:
@@ -210,6 +210,13 @@ class Gate:
             self.figures.refused.labels("unauthenticated").inc()
             LOG.info("no valid token", extra={"reason": str(error)[:200]})
             raise Problem(kind="unauthenticated", headers={"WWW-Authenticate": "Bearer"}) from None
+
+    def _admitted(self, caller: Caller) -> Standing | None:
+        try:
+            return None if self.rates is None else self.rates.admit(caller.client)
+        except Problem:
+            self.figures.refused.labels("rate-limited").inc()
+            raise
 
     def _permitted(self, operation: Operation | None, caller: Caller, allowed: str) -> Operation:
         if operation is None:

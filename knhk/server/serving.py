@@ -24,13 +24,16 @@ from knhk.ports import Clock, Store
 from knhk.server.archive import DAY, Archive
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
+from knhk.server.census import Census
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
 from knhk.server.console.mounting import mount
 from knhk.server.endpoint import read_endpoint
 from knhk.server.figures import Figures
 from knhk.server.framing import Channel
+from knhk.server.gauges import Gauges
 from knhk.server.health import NAME, Health
 from knhk.server.identity import verifier_of
+from knhk.server.metering import metered
 from knhk.server.observing import log_traces
 from knhk.server.rates import Rates
 from knhk.server.rest import MOST_BYTES, Gate, application
@@ -72,6 +75,7 @@ class Application:
     ownership: Ownership | None
     wsgi: Any
     made_key: Path | None
+    census: Census
     exporting: Any = None
 
     def start(self) -> None:
@@ -91,11 +95,13 @@ class Application:
         if self.archive is not None:
             self.archive.start()
         self.background.start()
+        self.census.start()
 
     def close(self, patience: float = 30.0) -> None:
         """End in order: nothing new, what runs ends, the record is sealed, the store is given back."""
         self.health.draining = True
         end = time.monotonic() + patience
+        self.census.stop()
         if self.ownership is not None:
             self.ownership.drain()
         self.background.stop(patience)
@@ -140,26 +146,27 @@ def make(settings: Configuration, *, store: Store | None = None) -> Application:
 
 def _made(settings: Configuration, store: Store, directory: Path | None) -> Application:
     clock = SystemClock()
+    told = {"instance": settings.instance_id, "region": settings.region}
+    figures = Figures(**told)
+    store = metered(store, figures)
     secret, made = _secret(settings, directory)
     if settings.audit_key_file:
         audit_key = Path(settings.audit_key_file).read_bytes().strip()
     else:
         audit_key = _own_key(directory, AUDIT_KEY_FILE)[0]
     audit = AuditLog(store, settings.instance_id, audit_key, now=clock.now) if settings.audit_enabled else None
-    told = {"instance": settings.instance_id, "region": settings.region}
     exporting = _exporting(settings)
     tracer = None if exporting is None else exporting.tracer
     ownership = _ownership(settings, store, clock)
     modules = [each.strip() for each in settings.handlers.split(",") if each.strip()]
     try:
-        tenants = Tenants(store, modules, clock=clock, instance=ownership, tracer=tracer)
+        tenants = Tenants(store, modules, clock=clock, instance=ownership, tracer=tracer, measured=True)
     except ImportError as error:
         raise ConfigurationError([f"{variable('handlers')}={settings.handlers!r}: {error}"]) from error
     try:
         verifier = verifier_of(settings, secret) if settings.auth_enabled else None
     except (ValueError, OSError) as error:
         raise ConfigurationError([f"{variable('jwt_public_key_file')}: {error}"]) from error
-    figures = Figures(**told)
     if exporting is not None:
         figures.ask(exporting.figures)
     off = {
@@ -170,6 +177,8 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
     switched = (settings.auth_enabled, settings.audit_enabled, settings.rate_limit_enabled)
     service = Service(tenants, audit)
     background = Background(tenants, clock)
+    census = Census(store, lambda: [each.store for each in tenants.engines()], time.monotonic)
+    figures.ask(Gauges(tenants, background, audit, census))
     health = Health(
         store,
         audit,
@@ -205,6 +214,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         ownership=ownership,
         wsgi=wsgi,
         made_key=made,
+        census=census,
         exporting=exporting,
     )
 

@@ -295,6 +295,10 @@ class Tenants:
         """Return the instances that share the store."""
         return list_instances(self._store, self._clock.now())
 
+    def engines(self) -> list[Engine]:
+        """Return the engines that were asked for so far."""
+        return list(self._engines.values())
+
     def known(self) -> list[str]:
         """Return every tenant that has ever called, the default one included."""
         stored = [each.key for each in self._store.documents(TENANTS, limit=100_000)]

@@ -34,6 +34,7 @@ import attrs
 from knhk.expr import Dialect
 from knhk.spec.document import write_members
 from knhk.spec.durations import format_duration, milliseconds
+from knhk.spec.measuring import Metric
 from knhk.spec.model import (
     END,
     START,
@@ -157,6 +158,26 @@ class ScheduleDocument(TypedDict, total=False):
     data: Mapping[str, Any]
     time: str
     catch_up: Literal["one", "all", "none"]
+
+
+class LabelDocument(TypedDict, total=False):
+    """What tells the series of a metric apart; `value` is needed."""
+
+    value: str
+    maximum: int
+
+
+class MetricDocument(TypedDict, total=False):
+    """What is counted of the cases; `name`, `kind` and `on` are needed."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    on: str
+    help: str
+    task: str
+    value: str
+    buckets: Sequence[float]
+    labels: Mapping[str, str | LabelDocument]
 
 
 DeadlineDocument = TypedDict(
@@ -410,6 +431,7 @@ class SpecificationBuilder(NetBuilder):
         name: str = "",
         data: Mapping[str, Any] | None = None,
         schedule: str | ScheduleDocument | Schedule | None = None,
+        metrics: Sequence[MetricDocument | Metric] = (),
         termination: Literal["explicit", "implicit"] | Termination = "explicit",
     ) -> None:
         super().__init__(termination=termination)
@@ -418,6 +440,8 @@ class SpecificationBuilder(NetBuilder):
             self._head["data"] = data
         if schedule is not None:
             self._head["schedule"] = _written(schedule)
+        if metrics:
+            self._head["metrics"] = _written(metrics)
         self._subnets: dict[str, NetBuilder] = {}
 
     def subnet(
@@ -454,6 +478,7 @@ def build(
     name: str = "",
     data: Mapping[str, Any] | None = None,
     schedule: str | ScheduleDocument | Schedule | None = None,
+    metrics: Sequence[MetricDocument | Metric] = (),
     termination: Literal["explicit", "implicit"] | Termination = "explicit",
 ) -> SpecificationBuilder:
     """
@@ -464,9 +489,12 @@ def build(
         name: what people read.
         data: a JSON Schema for the case data.
         schedule: when cases are launched by themselves; a text is a cron expression.
+        metrics: what is counted of the cases, each as the format has it, or a `knhk.spec.Metric`.
         termination: of the root net: at the first token in ``end``, or when no work is left.
     """
-    return SpecificationBuilder(id, version=version, name=name, data=data, schedule=schedule, termination=termination)
+    return SpecificationBuilder(
+        id, version=version, name=name, data=data, schedule=schedule, metrics=metrics, termination=termination
+    )
 
 
 def _manual(manual: bool | str | Sequence[str] | Manual | ManualDocument) -> Any:

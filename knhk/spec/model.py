@@ -18,6 +18,7 @@ from typing import Any
 
 import attrs
 
+from knhk.spec.measuring import Metric
 from knhk.spec.resourcing import Manual
 
 START = "start"
@@ -443,6 +444,7 @@ class SpecificationData:
         subnets: nets by name, shared by all nets (recursion included).
         data: an optional JSON Schema for the case data.
         schedule: when cases are launched by themselves. None: never.
+        metrics: what is counted of the cases.
     """
 
     id: str
@@ -452,6 +454,7 @@ class SpecificationData:
     subnets: Mapping[str, Net] = attrs.field(factory=dict)
     data: Mapping[str, Any] | None = None
     schedule: Schedule | None = None
+    metrics: tuple[Metric, ...] = ()
 
     def nets(self) -> dict[str, Net]:
         """All nets by name, the root net first under the name ``""``."""

@@ -25,6 +25,7 @@ from functools import cached_property
 from knhk.errors import ParseError, Problem
 from knhk.expr import Dialect, compile_expression
 from knhk.spec._manual import problems as people_problems
+from knhk.spec._metrics import metric_problems
 from knhk.spec._worklets import worklet_faults
 from knhk.spec.document import Draft, read_document, to_document
 from knhk.spec.durations import format_duration
@@ -107,6 +108,10 @@ def draft_problems(
                 check.check_people(_manual_tasks(specification, draft.damaged))
     if specification.schedule is not None:
         _check_schedule(specification.schedule, report)
+    tasks = {task.id for net in specification.nets().values() for task in net.tasks}
+    if not draft.incomplete:
+        for place, message in metric_problems(specification.metrics, tasks, expressions.faults):
+            report.add(place, message)
     return draft.problems + report.problems()
 
 

@@ -168,7 +168,7 @@ class Outbox:
             told = None
         else:
             if told is None or told.version != before.version:
-                told = Told(before.version, _state_before(program, kernels, case, fresh))
+                told = Told(before.version, state_before(program, kernels, case, fresh))
             events = [list(tell(told.state, batch)) for batch in batches]
             told.version = before.version + len(batches)
         trace = {} if self.carrier is None else self.carrier()
@@ -178,7 +178,7 @@ class Outbox:
         return tuple(documents), told
 
 
-def _state_before(program: Program, kernels: Sequence[Net], case: Case, fresh: int) -> CaseState:
+def state_before(program: Program, kernels: Sequence[Net], case: Case, fresh: int) -> CaseState:
     """Rebuild the case as it was before its fresh records."""
     state = CaseState(program, kernels)
     if case._base is not None:

@@ -139,6 +139,11 @@ class Runner:
         return len(self._running)
 
     @property
+    def waiting(self) -> int:
+        """How many cases wait for a worker."""
+        return len(self._agenda)
+
+    @property
     def stuck(self) -> int:
         """How many threads of this engine are stuck in handlers that ran out of time; none of them is a worker."""
         return self._sources.handlers.watch.stuck
