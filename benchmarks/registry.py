@@ -15,6 +15,8 @@ MODULES = (
     "benchmarks.engine",
     "benchmarks.stores",
     "benchmarks.durability",
+    "benchmarks.servers",
+    "benchmarks.postgresql",
     "benchmarks.analysis",
     "benchmarks.simulation",
     "benchmarks.replay",

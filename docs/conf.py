@@ -33,8 +33,8 @@ napoleon_attr_annotations = False
 
 # References that lead out of these pages: the standard library, what is private, and the shapes of keyword arguments.
 nitpick_ignore_regex = [
-    ("py:.*", r"Net|knhk\.work\.handlers\.Handlers|knhk\.spec\.builder\.[A-Za-z]+Document"),
-    ("py:.*", r"(collections|pathlib|os|datetime|enum|typing|asyncio|contextlib|types)\..*"),
+    ("py:.*", r"Net|knhk\.work\.handlers\.Handlers|knhk\.spec\.builder\.([A-Za-z]+Document|Worklets)"),
+    ("py:.*", r"(collections|pathlib|os|datetime|enum|typing|asyncio|contextlib|types|opentelemetry)\..*"),
     ("py:.*", r"(.*\.)?_[A-Za-z_]+(\..*)?"),
 ]
 

@@ -24,7 +24,7 @@ import attrs
 from knhk import _hot
 from knhk._arena import Arena, Rows, Still
 from knhk._codes import Code, Phase
-from knhk._commits import batches_of, check_whole, commits_of, worklist_of
+from knhk._commits import batches_of, check_whole, commits_of, end_of, worklist_of
 from knhk._compiled import Compiled, compile_specification
 from knhk._express import Journey, depart, set_out, terms
 from knhk._hold import Hold, SharedHold
@@ -50,9 +50,11 @@ from knhk.ports import CaseHeader, Clock, Commit, Document, Store
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
 from knhk.work.authority import Authority
+from knhk.work.calls import WORKLETS, calls_of, open_worklets
 from knhk.work.correlation import reindex
 from knhk.work.failed_rows import is_dead
 from knhk.work.handlers import Work
+from knhk.work.metrics import Metrics, Observed
 from knhk.work.offers import Offers
 from knhk.work.outbox import Outbox
 from knhk.work.ownership import Ownership
@@ -85,6 +87,7 @@ class CaseCache:
         functions: the plain functions by handler name; they may become more.
         directory: who there is; None: nobody is asked for, and everybody may do everything.
         retry: what follows when a handler raises whose task says nothing of it.
+        metrics: counts what specifications declare.
         timed: whether handlers have a time limit even where their tasks state none.
         ownership: who does the automatic work of which cases; None: this engine that of all.
 
@@ -94,6 +97,7 @@ class CaseCache:
         plain: `plain_data` within the limit of this engine.
         listeners: are told, while the case is held, of every commit after which it has work that nobody does.
         offers: wakes the workers that wait for external work.
+        wakers: are called after a commit that asks for something of worklets.
         outbox: makes what subscribers are told of a commit.
     """
 
@@ -111,13 +115,16 @@ class CaseCache:
         retry: Retry | None = None,
         timed: bool = False,
         directory: Directory | None = None,
+        metrics: Metrics | None = None,
         ownership: Ownership | None = None,
     ) -> None:
         self.sharing = None if ownership is None else Sharing(ownership, store)
+        self.metrics = Metrics(dialect) if metrics is None else metrics
         self.people = None if directory is None else People(directory, store)
         self.authority = None if self.people is None else Authority(self.people)
         self.offers = Offers()
         self.listeners: list[Callable[[CaseHeader, bool], object]] = []
+        self.wakers: list[Callable[[], object]] = []
         self._retry = retry
         self._timed = timed
         self.store = store
@@ -125,13 +132,14 @@ class CaseCache:
         self._limits = limits
         self._size = size
         self._hot = min(hot, size)
+        self._slack = self._hot // 32
         self._dialect = dialect
         self._kernel = kernel
         self.plain = partial(plain_data, limit=limits.payload)
         self._forgetful = bool(getattr(store, "forgetful", False))
         self._terms = terms(
             functions,
-            clock.now,
+            clock,
             copy=partial(self.plain, what="the result"),
             forgetful=self._forgetful,
             steps=limits.steps,
@@ -155,6 +163,7 @@ class CaseCache:
             text = self.store.specification(spec_id, version).text
             specification = Specification.from_json(text, dialect=self._dialect)
             found = self._compiled.setdefault((spec_id, version), self.compile(specification))
+            self.metrics.know(found)
         return found
 
     def compile(self, specification: Specification) -> Compiled:
@@ -164,16 +173,17 @@ class CaseCache:
             dialect=self._dialect,
             kernel=self._kernel,
             or_join_budget=self._limits.or_join_budget,
-            express=not self._timed,
+            # At the events that a metric names something has to be worked out.
+            express=not self._timed and not specification.metrics,
         )
 
-    def create(self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None) -> None:
+    def create(self, header: CaseHeader, data: dict[str, Any], idempotency: tuple[str, str] | None = None) -> None:
         """
         Commit a new case and keep it.
 
         Args:
             header: the case as its first commit makes it.
-            data: its first data.
+            data: its first data, which nobody else has.
             idempotency: (key, digest of the request), if it has one.
 
         Raises:
@@ -182,54 +192,60 @@ class CaseCache:
         """
         resident, commit = self._created(header, data, idempotency)
         self.store.commit((commit,))
+        self._counted(resident)
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
 
-    def create_many(self, cases: Sequence[tuple[CaseHeader, Mapping[str, Any]]]) -> None:
+    def create_many(self, cases: Sequence[tuple[CaseHeader, dict[str, Any]]]) -> None:
         """Commit new cases in one transaction and keep them, as `create` does one."""
         created = [self._created(header, data) for header, data in cases]
         self.store.commit([commit for _, commit in created])
         with self._lock:
             for resident, _ in created:
+                self._counted(resident)
                 self._residents[resident.header.case_id] = resident
             self._make_room()
 
     def _created(
-        self, header: CaseHeader, data: Mapping[str, Any], idempotency: tuple[str, str] | None = None
+        self, header: CaseHeader, data: dict[str, Any], idempotency: tuple[str, str] | None = None
     ) -> tuple[Resident, Commit]:
-        """Return a new case, and the commit that creates it: it has no items yet, and nothing is due."""
+        """Return a new case, which has these data from now on, and the commit that creates it: it has no items yet."""
         arena = self._arenas.get((header.spec_id, header.spec_version))
         if arena is None:
             arena = self._arena(header, self.compiled(header.spec_id, header.spec_version))
-        first = dict(data)
         if arena.check is not None:
-            arena.check(first)
+            arena.check(data)
         now = self.clock.now()
-        batch = encode_batch(now, ((_CREATION, first),))
-        resident = Resident.at_rest((arena.created, first, header, 1))
+        batch = encode_batch(now, ((_CREATION, data),))
+        resident = Resident.at_rest((arena.created, data, header, 1))
         documents: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             resident.header = attrs.evolve(header, version=0)
             documents = self._announce(resident, 1, [batch], now)
             resident.header = header
-        return resident, Commit(header=header, expected=0, batch=batch, idempotency=idempotency, documents=documents)
+        if self.metrics.active and (counts := self.metrics.created(header, data)):
+            resident.observed = Observed(waiting=counts)
+        return resident, Commit(header, 0, batch, None, (), (), idempotency, documents)
 
     def launch(
         self,
         header: CaseHeader,
         data: Mapping[str, Any],
         *,
-        idempotency: tuple[str, str],
-        documents: tuple[Document, ...],
+        idempotency: tuple[str, str] | None = None,
+        documents: tuple[Document, ...] = (),
+        removed: tuple[Document, ...] = (),
+        above: tuple[str, int, int] | None = None,
         held: tuple[Document, ...] = (),
     ) -> None:
         """
-        Create a case and start it, in one commit that also writes documents.
+        Create a case and start it, in one commit that also writes and removes documents; where it cannot be started there is none.
 
         Args:
             header, data, idempotency: as in `create`.
-            documents: what is written beside it.
+            documents, removed: what is written and removed beside it.
+            above: case id, item and depth of the work in whose place it runs, as a worklet.
             held: what must not have changed meanwhile.
 
         Raises:
@@ -238,17 +254,39 @@ class CaseCache:
         """
         compiled = self.compiled(header.spec_id, header.spec_version)
         case = self._fresh(compiled)
-        case.create(self.plain(data, "the data of the schedule"))
+        case.create(self.plain(data, "the data of the case"))
+        if above is not None:
+            case.stand_in(*above, at=self.clock.now())
         case.start(at=self.clock.now())
-        resident = Resident(case, attrs.evolve(header, version=0), compiled.express)
-        (commit,) = self._prepare(resident, ())
-        documents = (*commit.documents, *documents)
-        self.store.commit([attrs.evolve(commit, idempotency=idempotency, documents=documents, held=held)])
+        # The end of a worklet is told in its last commit, which an express would not do.
+        resident = Resident(case, attrs.evolve(header, version=0), None if above is not None else compiled.express)
+        (commit,) = self._prepare(resident, (), documents, removed)
+        self.store.commit([attrs.evolve(commit, idempotency=idempotency, held=held)])
         resident.header = commit.header
+        self._counted(resident)
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
         self._tell_listeners(resident)
+        self._wake([commit])
+
+    def embark(self, header: CaseHeader, data: dict[str, Any]) -> Resident:
+        """
+        Keep and pin a new case, of which the store hears with the first commit of what follows.
+
+        Args:
+            header: as in `create`, but at version 0.
+            data: as in `create`.
+        """
+        arena = self._arena(header, self.compiled(header.spec_id, header.spec_version))
+        if arena.check is not None:
+            arena.check(data)
+        resident = Resident.at_rest((arena.created, data, header, 0))
+        resident.users = 1
+        with self._lock:
+            self._residents[header.case_id] = resident
+            self._make_room()
+        return resident
 
     def hold(self, case_id: str) -> Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
@@ -306,7 +344,8 @@ class CaseCache:
         """Take back one `pin`."""
         with self._lock:
             resident.users -= 1
-            if len(self._residents) > self._hot or len(self._residents) + len(self._rows.table) > self._size:
+            count = len(self._residents)
+            if count > self._hot + self._slack or count + len(self._rows.table) > self._size:
                 self._make_room()
 
     def evict(self, case_id: str | None = None) -> None:
@@ -354,7 +393,10 @@ class CaseCache:
         case_id, lock = resident.header.case_id, resident.lock
         data = resident.first_data()
         if data is not None:
-            journey: Journey | None = set_out(resident, data, resident.express, self._terms, case_id, lock)
+            stored = resident.header.version > 0
+            journey: Journey | None = set_out(
+                resident, data, resident.express, self._terms, case_id, lock, stored=stored
+            )
         else:
             if resident.doubtful and not resident.doubtful.keys().isdisjoint(resident.case.state.work):
                 return None
@@ -377,7 +419,7 @@ class CaseCache:
             return True
         now = self.clock.now()
         # A snapshot, and what subscribers are told, are made of a case.
-        short = resident.since_snapshot + len(journey.log) < SNAPSHOT_EVERY
+        short = resident.since_snapshot + journey.express.length < SNAPSHOT_EVERY
         data = journey.end() if outcome == _hot.express.ENDED and short and now < self.outbox.look_at else None
         if data is not None:
             try:
@@ -390,18 +432,24 @@ class CaseCache:
         resident.journey = None
         self._travelling.discard(resident)
         good = journey.arrive(outcome, at=now)
+        if not good and not resident.header.version and journey.express.job is None:
+            # It cannot be started: then it is not stored either.
+            return False
         if self._forgetful or outcome != _hot.express.STOPPED:
             self.commit(resident, cuts=journey.express.cuts)
         return good
 
     def _end(self, resident: Resident, journey: Journey, data: dict[str, Any], now: int) -> None:
         """Commit the end of a case that an express has brought there all the way."""
-        records = journey.log[journey.begun_at :]
-        batches = batches_of(records, journey.begun_at, journey.express.cuts, now)
-        commits = commits_of(resident.header, batches, _COMPLETED)
+        batches = journey.batches(now)
+        commits: Sequence[Commit]
+        if len(batches) == 1:
+            commits = (end_of(resident.header, batches[0], _COMPLETED),)
+        else:
+            commits = commits_of(resident.header, batches, _COMPLETED)
         self._store(resident, commits)
         header = resident.header = commits[-1].header
-        resident.since_snapshot += len(records)
+        resident.since_snapshot += journey.express.length - journey.begun_at
         arena = self._arenas[header.spec_id, header.spec_version]
         resident.still = arena.completed, data, header, resident.since_snapshot
 
@@ -449,6 +497,7 @@ class CaseCache:
         *,
         cuts: Sequence[tuple[int, int]] = (),
         documents: tuple[Document, ...] = (),
+        removed: tuple[Document, ...] = (),
     ) -> None:
         """
         Persist what the case's last commands wrote; the caller holds it.
@@ -456,11 +505,11 @@ class CaseCache:
         Args:
             resident: the case.
             cuts: lengths of the case's records, and when they had that length: a batch has one time.
-            documents: what is written beside it, where there is anything to persist.
+            documents, removed: what is written and removed beside it, where there is anything to persist.
         """
         try:
             self._share_out(resident)
-            commits = self._prepare(resident, cuts, documents)
+            commits = self._prepare(resident, cuts, documents, removed)
         except BaseException:
             # Its records count as stored, and are not.
             self.forget(resident)
@@ -470,13 +519,19 @@ class CaseCache:
         self._store(resident, commits)
         self._stored(resident, commits)
 
-    def commit_all(self, residents: Sequence[Resident]) -> None:
-        """Persist what the last commands on several cases wrote, in one transaction or none of it; the caller holds them."""
+    def commit_all(self, residents: Sequence[Resident], *, removed: tuple[Document, ...] = ()) -> None:
+        """
+        Persist what the last commands on several cases wrote, in one transaction or none of it; the caller holds them.
+
+        Args:
+            residents: the cases.
+            removed: documents that go with it, where the first case has anything to persist.
+        """
         prepared: list[tuple[Resident, list[Commit]]] = []
         try:
             for resident in residents:
                 self._share_out(resident)
-                prepared.append((resident, self._prepare(resident, ())))
+                prepared.append((resident, self._prepare(resident, (), (), () if prepared else removed)))
             together = [commit for each, commits in prepared for commit in under(commits, each.tenure)]
             if together:
                 self.store.commit(together)
@@ -491,6 +546,7 @@ class CaseCache:
     def _stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
         """Tell whoever has to know of what is in the store now."""
         resident.header, resident.tenure = commits[-1].header, None
+        self._counted(resident)
         for row in commits[-1].items:
             if row.topic and row.state == ItemState.OFFERED.value:
                 self.offers.tell()
@@ -499,6 +555,17 @@ class CaseCache:
             if number not in resident.case.state.items:
                 attempt.lose("its work is gone")
         self._tell_listeners(resident)
+        self._wake(commits)
+
+    def _wake(self, commits: Sequence[Commit]) -> None:
+        if self.wakers and any(each.collection == WORKLETS for each in commits[-1].documents):
+            for wake in self.wakers:
+                wake()
+
+    def _counted(self, resident: Resident) -> None:
+        """What was worked out for a commit counts, now that it is in the store."""
+        if resident.observed is not None:
+            resident.observed.settle()
 
     def _tell_listeners(self, resident: Resident) -> None:
         header = resident.header
@@ -526,7 +593,11 @@ class CaseCache:
             raise
 
     def _prepare(
-        self, resident: Resident, cuts: Sequence[tuple[int, int]], documents: tuple[Document, ...] = ()
+        self,
+        resident: Resident,
+        cuts: Sequence[tuple[int, int]],
+        documents: tuple[Document, ...] = (),
+        removed: tuple[Document, ...] = (),
     ) -> list[Commit]:
         """Return what `commit` stores; the case counts it as stored."""
         case = resident.case
@@ -536,12 +607,17 @@ class CaseCache:
             return []
         now = self.clock.now()
         batches = batches_of(records, taken, cuts, now)
-        removed: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             documents += self._announce(resident, len(records), batches, now)
+        if self.metrics.active:
+            now_is = self.compiled(resident.header.spec_id, resident.header.spec_version)
+            seen = self.metrics.see(resident.observed, now_is, case, resident.header, len(records), batches)
+            resident.observed = seen
         if case._program.keyed:
-            indexed, removed = reindex(self.store, resident.header.case_id, case.state)
-            documents += indexed
+            indexed, gone = reindex(self.store, resident.header.case_id, case.state)
+            documents, removed = documents + indexed, removed + gone
+        if case._program.calls or resident.worklets or case.state.principal is not None:
+            documents += self._calls(resident, resident.header.version + len(batches), now)
         resident.still = None
         phase = case.state.phase
         running = phase is Phase.RUNNING or phase is Phase.COMPENSATING
@@ -567,6 +643,12 @@ class CaseCache:
             documents=documents,
             removed=removed,
         )
+
+    def _calls(self, resident: Resident, version: int, now: int) -> tuple[Document, ...]:
+        """Return what a commit that gives the case this version says of worklets."""
+        before, known = resident.header, resident.worklets
+        resident.worklets = open_worklets(before.case_id, resident.case)
+        return tuple(calls_of(before, resident.case, known, version, now))
 
     def _announce(self, resident: Resident, fresh: int, batches: Sequence[bytes], now: int) -> tuple[Document, ...]:
         """Return what subscribers are told of a commit of so many fresh records, which is stored with it."""
@@ -615,20 +697,26 @@ class CaseCache:
                 target.express,
                 since_snapshot=SNAPSHOT_EVERY,
                 shared=resident.shared,
+                worklets=resident.worklets,
             )
             self._share_out(fresh)
             self.store.commit(self._prepare(fresh, ()))
+            self._counted(fresh)
             self.forget(resident)
         return moved
 
     def _make_room(self) -> None:
-        """Pack the cases that were used longest ago, and forget those beyond what the cache may hold; the caller has the lock."""
+        """
+        Pack the cases that were used longest ago, and forget those beyond what the cache may hold; the caller has the lock.
+
+        That is done for some at a time, so that a few more than `hot` may stay as they are.
+        """
         residents, rows = self._residents, self._rows.table
         surplus = len(residents) - self._hot
-        if surplus > 0:
+        if surplus > self._slack:
             # Those that cannot be packed are passed over, and not looked at again before all the others were.
-            for _ in range(surplus + 8):
-                self._pack(next(iter(residents.values())))
+            for resident in tuple(islice(residents.values(), surplus + 8)):
+                self._pack(resident)
                 if len(residents) <= self._hot:
                     break
         surplus = len(residents) + len(rows) - self._size
@@ -645,16 +733,19 @@ class CaseCache:
 
     def _pack(self, resident: Resident) -> None:
         case_id = resident.header.case_id
-        if resident.is_idle:
-            # Whoever asks for a case that is over gets it from the store: the room is for those that go on.
-            still = None if resident.is_over else resident.rest(self._arenas)
-            if still is not None or resident.is_over:
-                resident.stale = True
-                del self._residents[case_id]
-                if still is not None:
-                    self._rows.add(still)
-                return
-        self._residents.move_to_end(case_id)
+        if not resident.is_idle:
+            self._residents.move_to_end(case_id)
+            return
+        # Whoever asks for a case that is over gets it from the store: the room is for those that go on.
+        over = resident.is_over
+        still = None if over else resident.rest(self._arenas)
+        if not over and still is None:
+            self._residents.move_to_end(case_id)
+            return
+        resident.stale = True
+        del self._residents[case_id]
+        if still is not None:
+            self._rows.add(still)
 
     def _arena(self, header: CaseHeader, compiled: Compiled) -> Arena:
         key = (header.spec_id, header.spec_version)
@@ -688,8 +779,9 @@ class CaseCache:
         return Resident(
             case,
             stored.header,
-            compiled.express,
+            None if case.state.principal is not None else compiled.express,
             since_snapshot=len(records),
             doubtful=doubtful,
             shared=case.state.next_item - 1,
+            worklets=open_worklets(case_id, case),
         )

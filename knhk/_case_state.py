@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from knhk._codes import Code, End, Phase, Record
+from knhk._deputies import DeputyRecords, Principal, dump_deputies, load_deputies
 from knhk._kernel import IDLE, Net
 from knhk._lower import Kind, Program
 from knhk._net_instance import Activity, NetInstance, dump_net, load_net
@@ -31,7 +32,7 @@ _PHASES: Final = {each.value: each for each in Phase}
 _ITEM_STATES: Final = {each.value: each for each in ItemState}
 
 
-class CaseState(PeopleRecords, UndoingRecords):
+class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
     """
     Everything that a case is, between two records.
 
@@ -44,6 +45,7 @@ class CaseState(PeopleRecords, UndoingRecords):
         deadlines: by item, in milliseconds since the epoch: when a failed one is tried again, or a started one's claim ends.
         memory: what has completed and can be undone.
         undoing: the compensations under way; nothing else happens meanwhile.
+        principal: the work in whose place the case runs, as a worklet; None: it is nobody's.
     """
 
     __slots__ = (
@@ -58,6 +60,7 @@ class CaseState(PeopleRecords, UndoingRecords):
         "next_net",
         "people",
         "phase",
+        "principal",
         "program",
         "touched",
         "undoing",
@@ -80,6 +83,7 @@ class CaseState(PeopleRecords, UndoingRecords):
         self.people = PeopleState()
         self.memory = Memory()
         self.undoing: Undoing | None = None
+        self.principal: Principal | None = None
 
     def apply(self, record: Record) -> None:
         """Change the state as the record says; raises JournalError where it cannot have happened."""
@@ -368,6 +372,8 @@ class CaseState(PeopleRecords, UndoingRecords):
         """The attempts that were made count no more, and the time for all begins anew with the next one."""
         item = self.items[number]
         item.spared, item.begun, item.until, item.failure = item.attempt, False, None, None
+        if item.deputy is not None:
+            item.deputy.error = None
         # The list of what failed has it, even a handler's.
         self.moved[number] = None
 
@@ -393,6 +399,14 @@ class CaseState(PeopleRecords, UndoingRecords):
     def _attempts_spared(self, number: int, spared: int) -> None:
         item = self.items[number]
         item.spared, item.begun = spared, False
+
+    def _stands_in(self, case_id: str, item: int, depth: int) -> None:
+        self.principal = Principal(case_id, item, depth)
+
+    def _called(self, number: int, *call: Any) -> None:
+        self._worklet_called(number, *call)
+        self.people.posts.pop(number, None)
+        self._note(self.items[number])
 
     def _progressed(self, number: int, progress: Any) -> None:
         self.items[number].progress = progress
@@ -569,6 +583,7 @@ class CaseState(PeopleRecords, UndoingRecords):
                 None if self.undoing is None or not self.undoing.item else self.items[self.undoing.item].undoes,
             ),
             **self.people.dump(),
+            **dump_deputies(self.principal, self.items.values()),
             "nets": [dump_net(net) for net in self.nets.values()],
         }
 
@@ -600,6 +615,7 @@ class CaseState(PeopleRecords, UndoingRecords):
             reason, at, kind, digest, where = failure
             self.items[number].failure = (reason, at, kind, digest, where)
         self.deadlines = dict(tree.get("deadlines", ()))
+        self.principal = load_deputies(tree, self.items)
         self.nets = {}
         for each in tree["nets"]:
             net = load_net(self.program, self.kernels, self.nets, each)
@@ -651,4 +667,6 @@ _APPLY: dict[int, Callable[..., None]] = {
     Code.CHAINED: CaseState._chained,
     Code.SKIPPED: CaseState._skipped,
     Code.MIGRATED: CaseState._migrated,
+    Code.STANDS_IN: CaseState._stands_in,
+    Code.WORKLET_CALLED: CaseState._called,
 }

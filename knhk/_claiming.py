@@ -127,6 +127,7 @@ class Claiming(PeopleLife):
             external = self.plan(item).kind is Kind.EXTERNAL
             state = ItemState.OFFERED if external else ItemState.STARTED
             self._record(Code.ITEM, number, state.value, "" if external else item.by, item.attempt)
+            self._call_again(item)
             if self.state.phase is Phase.FAILED:
                 self._record(Code.PHASE, Phase.RUNNING.value)
             self._drive()

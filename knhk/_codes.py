@@ -35,6 +35,7 @@ class Code(enum.IntEnum):
     ATTEMPTS_UNTIL = 22
     ATTEMPTS_SPARED = 23
     PROGRESSED = 24
+    STANDS_IN = 25
     REPLAYED = 26
     DISCARDED = 27
     RAISED = 30
@@ -43,6 +44,7 @@ class Code(enum.IntEnum):
     DEADLINE_PASSED = 33
     UNDOING = 34
     UNDONE = 35
+    WORKLET_CALLED = 36
     ROUTED = 37
     SAVED = 38
     ESCALATION_SET = 39

@@ -14,6 +14,7 @@ from knhk.case import Case
 from knhk.errors import JournalError
 from knhk.journal import encode_batch
 from knhk.ports import CaseHeader, Commit, Document, ItemRow, StoredCase
+from knhk.work.calls import worklet_id
 from knhk.work.failed_rows import failed_details, is_dead, may_have_row
 from knhk.workitem import ItemState
 
@@ -75,6 +76,13 @@ def commits_of(
     return [*earlier, last]
 
 
+def end_of(before: CaseHeader, batch: bytes, state: str) -> Commit:
+    """Return the commit with which a case ends that leaves nothing behind, as `commits_of` does one."""
+    version = before.version
+    header = CaseHeader(before.case_id, before.spec_id, before.spec_version, state, None, False, version + 1)
+    return Commit(header, version, batch)
+
+
 def check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:
     """Refuse a history that misses commits: a case that went back in time must not go on."""
     since = 0 if snapshot is None else snapshot.get("version")
@@ -93,7 +101,7 @@ def worklist_of(case_id: str, case: Case) -> tuple[tuple[ItemRow, ...], tuple[in
         item = case.state.items.get(number)
         if item is None:
             closed.append(number)
-        elif case.plan(item).kind is not Kind.HANDLER or is_dead(case, item):
+        elif case.plan(item).kind is not Kind.HANDLER or is_dead(case, item) or item.state is ItemState.REPLACED:
             rows.append(item_row(case_id, case, number))
         elif may_have_row(item):
             closed.append(number)
@@ -107,6 +115,8 @@ def item_row(case_id: str, case: Case, number: int) -> ItemRow:
     task = case.plan(item).task
     offered = item.state is ItemState.OFFERED
     details = {} if task.manual is None else details_of(case.state, item)
+    if item.state is ItemState.REPLACED and item.deputy is not None:
+        details = {**details, "worklet": {"spec_id": item.deputy.worklet, "case_id": worklet_id(case_id, item)}}
     return ItemRow(
         case_id=case_id,
         number=number,

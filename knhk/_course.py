@@ -28,6 +28,7 @@ LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
 """The phases in which things happen by themselves."""
 
 
+_AT_WORK: Final = (ItemState.STARTED, ItemState.SUSPENDED, ItemState.REPLACED)
 _WAITING: Final = (ItemState.UNOFFERED, ItemState.OFFERED, ItemState.ALLOCATED)
 
 
@@ -146,7 +147,7 @@ class Course:
     def running(self) -> list[str]:
         """Return the paths of the started atomic tasks and instances, sorted."""
         items = self.state.items.values()
-        return sorted(self.path(i) for i in items if i.state in (ItemState.STARTED, ItemState.SUSPENDED))
+        return sorted(self.path(i) for i in items if i.state in _AT_WORK)
 
     def item(self, number: int) -> ItemEntry:
         """Return an open work item; raises UnknownWorkItem."""
@@ -231,6 +232,8 @@ class Course:
         self._claim(net, task)
         if plan.shared_out:
             self._share_out(net, task)
+        elif plan.worklets:
+            self._call_worklets(net, task)
 
     def _share_out(self, net: NetInstance, task: int) -> None:
         """Say of the instances that have just come up whom each is offered to."""
@@ -238,6 +241,10 @@ class Course:
             if self.state.items[number].state is ItemState.OFFERED and number not in self.state.people.posts:
                 for record in first_offer(self.state, net, task, number, self._now):
                     self._record(*record)
+
+    @abstractmethod
+    def _call_worklets(self, net: NetInstance, task: int) -> None:
+        """Say of the instances that have just come up which worklet does the work of each; `knhk._calling` tells."""
 
     @abstractmethod
     def _stands_in_the_way(self, net: NetInstance, task: int, plan: TaskPlan) -> bool:
@@ -326,16 +333,20 @@ class Course:
             net = self.state.nets.get(number)
             if net is None or not net.is_offerable(task):
                 continue
-            self._steps += 1
-            if self._steps > self._limits.steps:
-                message = f"{net.path(task)}: the case goes on by itself for too many steps"
-                raise LimitExceeded(message, limit="steps", maximum=self._limits.steps)
+            self._count_step(net, task)
             self._begin(net, task, "")
             if net.plan.tables.table[task].detached:
                 # It stays ready without a flip that would bring it back here, as long as it has tokens.
                 agenda[number, task] = None
             return True
         return False
+
+    def _count_step(self, net: NetInstance, task: int) -> None:
+        """Refuse a command after which more happens by itself than may; whatever could go round for ever counts."""
+        self._steps += 1
+        if self._steps > self._limits.steps:
+            message = f"{net.path(task)}: the case goes on by itself for too many steps"
+            raise LimitExceeded(message, limit="steps", maximum=self._limits.steps)
 
     def _absorb(self, agenda: OrderedDict[tuple[int, int], None]) -> None:
         """Look at what the last record changed: timers, triggers, tasks that start by themselves, nets that ended."""

@@ -9,6 +9,7 @@ one command at a time, which says what is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import time_ns
 from typing import Any, Final, Protocol
 
 import attrs
@@ -16,18 +17,22 @@ import attrs
 from knhk import _hot, _kernel
 from knhk._case_state import CaseState
 from knhk._codes import Code, Phase, Record
+from knhk._commits import batches_of
 from knhk._kernel import Marking, Net
 from knhk._lower import Kind, NetPlan, TaskPlan
 from knhk._net_instance import NetInstance
 from knhk._tables import XOR
 from knhk.case import Case
 from knhk.errors import CommandError, DataError
+from knhk.journal import encode_text, json_bytes
+from knhk.ports import Clock
 from knhk.spec import Task
+from knhk.system import SystemClock
 from knhk.work.handlers import Work
 
-_CREATED: Final = (Code.CREATED,)
-_STARTED: Final = (Code.STARTED,)
-_COMPLETED: Final = (Code.PHASE, Phase.COMPLETED.value)
+_CREATED: Final = Code.CREATED
+_STARTED: Final = json_bytes((Code.STARTED,))
+_COMPLETED: Final = json_bytes((Code.PHASE, Phase.COMPLETED.value))
 # Made once: up to Python 3.11 a member of an enumeration costs more to look up than a record to write.
 
 ROOM: Final = 4_096
@@ -57,7 +62,7 @@ def _kind(plan: TaskPlan) -> int:
     hot = _hot.express
     if not plan.automatic:
         return int(hot.WAITING)
-    limited = plan.errors or plan.requires or plan.ensures or plan.compensation
+    limited = plan.errors or plan.requires or plan.ensures or plan.compensation or plan.exlets
     own = limited or plan.maps or plan.task.http is not None
     plain = plan.task.multiple is None and not own and not _is_bounded(plan.task)
     if plain and plan.kind in (Kind.ROUTING, Kind.HANDLER):
@@ -95,8 +100,9 @@ class Journey:
     Args:
         owner: of the case whose work it does.
         express: what plays.
-        begun_at: the length of the case's records before it.
-        log: the case's records, to which the express adds.
+        begun_at: how many of the case's records were stored before it.
+        remains: how many of them stay where it is taken back whole.
+        log: the case's records; those of the express come to it once somebody needs the case.
         moved: the items that the worklist had to be told of before it.
         alone: of a case that was only created, its marking and its data, which the express moves: nobody has needed a case
             so far, and where the express brings it to its end nobody ever does.
@@ -105,17 +111,27 @@ class Journey:
     owner: Owner
     express: Any
     begun_at: int
+    remains: int
     log: list[Record]
     moved: tuple[int, ...] = ()
     alone: tuple[Marking, dict[str, Any]] | None = None
 
     def end(self) -> dict[str, Any] | None:
         """Let the case end without ever having been one, and return its data; None where somebody has needed it."""
-        if self.alone is None or self.express.begun():
+        express = self.express
+        if self.alone is None or express.begun():
             return None
-        self.express.landed = True
-        self.log.append(_COMPLETED)
+        express.landed = True
+        express.note(_COMPLETED)
         return self.alone[1]
+
+    def batches(self, now: int) -> list[bytes]:
+        """Return what the records of a case that has ended so are in the journal."""
+        express = self.express
+        if not express.cuts:
+            return [encode_text(now, express.written())]
+        express.flush()
+        return batches_of(self.log[self.begun_at :], self.begun_at, express.cuts, now)
 
     def land(self) -> None:
         """Bring the case to where the records are, while the express's handler runs."""
@@ -157,9 +173,11 @@ class Journey:
     def _whole(self) -> tuple[Case, NetInstance]:
         """Return the case and its root net, as the express has moved them."""
         case = self.owner.case
+        self.express.flush()
         if self.alone is not None:
             case._record(Code.STARTED)
             case._log = self.log
+            case._taken = self.begun_at
             marking, case.state.data = self.alone
             self.alone = None
             case.state.nets[0].marking = marking
@@ -169,14 +187,14 @@ class Journey:
     def _take_back(self, case: Case) -> None:
         express = self.express
         express.landed = True
-        del case._log[self.begun_at if express.job is None else express.mark :]
+        del case._log[self.remains if express.job is None else express.mark :]
         case._rebuild()
         case.state.moved = dict.fromkeys(self.moved)
 
 
 def terms(
     functions: dict[str, Callable[[Work], Any]],
-    now: Callable[[], int],
+    clock: Clock,
     *,
     copy: Callable[[object], dict[str, Any]],
     forgetful: bool,
@@ -185,18 +203,34 @@ def terms(
     """Return what all expresses of an engine have in common; None where none can go."""
     if _hot.express is None:
         return None
+    # Of the machine's clock an express asks without a detour.
+    now, ticks = (time_ns, 1_000_000) if type(clock) is SystemClock else (clock.now, 1)
     return _hot.express.Terms(
-        functions=functions, work=Work, now=now, copy=copy, forgetful=forgetful, steps=steps, room=ROOM
+        functions=functions, work=Work, now=now, ticks=ticks, copy=copy, forgetful=forgetful, steps=steps, room=ROOM
     )
 
 
-def set_out(owner: Owner, data: Mapping[str, Any], of: Any, terms: Any, case_id: str, lock: Any) -> Journey:
-    """Send an express on its way on a case that was only created, and has these data; the caller holds its lock."""
+def set_out(
+    owner: Owner, data: Mapping[str, Any], of: Any, terms: Any, case_id: str, lock: Any, *, stored: bool
+) -> Journey:
+    """
+    Send an express on its way on a case that was only created; the caller holds its lock.
+
+    Args:
+        owner: has the case.
+        data: which the case was created with.
+        of, terms: its net, and the engine's terms.
+        case_id, lock: of the case.
+        stored: whether the store has been told of it.
+    """
     marking: Marking = of.net.marking()
-    log: list[Record] = [(*_CREATED, data), _STARTED]
+    log: list[Record] = [(_CREATED, data)] if stored else []
     own = dict(data)
     express = _hot.express.Express(of, terms, marking, log, own, 1, case_id, 0, lock)
-    return Journey(owner, express, 1, log, (), (marking, own))
+    if not stored:
+        express.note(json_bytes((_CREATED, data)))
+    express.note(_STARTED)
+    return Journey(owner, express, len(log), 1, log, (), (marking, own))
 
 
 def depart(owner: Owner, of: Any, terms: Any, *, case_id: str, lock: Any, forgetful: bool) -> Journey | None:
@@ -219,7 +253,7 @@ def depart(owner: Owner, of: Any, terms: Any, *, case_id: str, lock: Any, forget
     for number in state.work:
         item = state.items[number]
         express.begin(item.task, number, item.attempt)
-    return Journey(owner, express, begun_at, case._log, moved)
+    return Journey(owner, express, begun_at, begun_at, case._log, moved)
 
 
 def _may_go(state: CaseState, of: Any, *, forgetful: bool) -> bool:

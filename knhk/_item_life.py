@@ -158,6 +158,7 @@ class ItemLife(Raising):
                 self._record(Code.ITEM, number, state.value, item.by if by is None else by, item.attempt + again)
                 if item.undoes is None:
                     self._claim(self.state.nets[item.net], item.task)
+                    self._call_again(item)
             if command == "retry" and self.state.phase is Phase.FAILED and item.undoes is None:
                 self._record(Code.PHASE, Phase.RUNNING.value)
             self._drive()
@@ -173,7 +174,8 @@ class ItemLife(Raising):
             by: who says so; of external work, whoever has it, "" being anybody.
 
         Returns:
-            Whether it is taken care of: the task's retry policy gives it another attempt, or an error flow takes the error.
+            Whether it is taken care of: the task's retry policy gives it another attempt, a worklet takes its place, or an error
+            flow the error.
             Else the item has failed.
         """
         with self._on_item(number, at, Phase.RUNNING, Phase.FAILED):
@@ -184,7 +186,7 @@ class ItemLife(Raising):
                 raise self._refusal(self.path(item), "fail", f"it belongs to {item.by!r} now, not to {by!r}")
             self._fail(item, failure)
             self._drive()
-            return number in self.state.deadlines or number not in self.state.items
+            return number in self.state.deadlines or self._is_gone(number)
 
     def begin_attempt(self, number: int, *, at: int) -> int:
         """Note that the handler of a started item is about to run; returns which attempt this is, from 1."""
@@ -277,6 +279,16 @@ class ItemLife(Raising):
             return {"data": self.state.data}
         elements = net.activities[task].elements
         return {"data": self.state.data, "item": None if elements is None else elements[k - 1], "index": k - 1}
+
+    def _is_gone(self, number: int) -> bool:
+        """Whether an item is not there any more, or a worklet runs in its place."""
+        item = self.state.items.get(number)
+        return item is None or item.state is ItemState.REPLACED
+
+    def _call_again(self, item: ItemEntry) -> None:
+        """Begin work anew that a worklet does."""
+        if self.plan(item).worklets:
+            self._call_worklets(self.state.nets[item.net], item.task)
 
     def _fail(self, item: ItemEntry, failure: Failure) -> None:
         due, why_not = next_attempt(self.retry(item), item, failure, now=self._now)

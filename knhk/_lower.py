@@ -7,13 +7,14 @@ What the case needs beside them (predicates, counts, kinds of work) is compiled 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from knhk._tables import AND, OR, PARTIAL, XOR, Tables, TaskTable, build_tables
 from knhk.expr import Dialect, Expression, compile_expression, equation
 from knhk.spec import (
+    ANY_ERROR,
     END,
     START,
     Compensate,
@@ -28,6 +29,7 @@ from knhk.spec import (
     Split,
     Task,
     Termination,
+    WorkletRule,
 )
 from knhk.spec.model import mapping_variables
 from knhk.spec.repeats import is_moment, milliseconds_of
@@ -43,6 +45,7 @@ class Kind(enum.Enum):
     HANDLER = "handler"
     MANUAL = "manual"
     EXTERNAL = "external"
+    WORKLET = "worklet"
     SUBNET = "subnet"
 
 
@@ -77,6 +80,22 @@ class ErrorBranch:
 
 
 @attrs.frozen(kw_only=True)
+class Rule:
+    """
+    One choice of a worklet.
+
+    Args:
+        worklet: the id of the specification that runs.
+        predicate: what must hold; None: it always does.
+        errors: the names of the errors that it is for; empty: any.
+    """
+
+    worklet: str
+    predicate: Expression | None
+    errors: frozenset[str]
+
+
+@attrs.frozen(kw_only=True)
 class TaskPlan:
     """
     What the case needs to know of a task beside its table.
@@ -101,6 +120,7 @@ class TaskPlan:
         input, output: the task's mappings, each an expression by name; None: there is none.
         requires, ensures: the constraints on the data before and after.
         compensation: the work that undoes it, or None.
+        worklets, exlets: which specification runs as its work, and which when that has failed for good.
         guarded: whether they have a say when it starts; where it is offered `requires` has it before.
     """
 
@@ -128,6 +148,8 @@ class TaskPlan:
     ensures: Expression | None = None
     guarded: bool = False
     compensation: TaskPlan | None = None
+    worklets: tuple[Rule, ...] = ()
+    exlets: tuple[Rule, ...] = ()
 
     @property
     def maps(self) -> bool:
@@ -170,13 +192,15 @@ class Program:
     """
     A specification, compiled: net 0 is the root.
 
-    `conditional` is whether any net has such tasks, `keyed` whether any trigger finds its cases by a key.
+    `conditional` is whether any net has such tasks, `keyed` whether any trigger finds its cases by a key, `calls` whether any
+    task has worklets or exlets.
     """
 
     specification: Specification
     nets: tuple[NetPlan, ...]
     conditional: bool = False
     keyed: bool = False
+    calls: bool = False
 
 
 def lower(specification: Specification, *, dialect: Dialect = "subset") -> Program:
@@ -191,6 +215,7 @@ def lower(specification: Specification, *, dialect: Dialect = "subset") -> Progr
         nets=nets,
         conditional=any(net.conditional for net in nets),
         keyed=any(plan.key is not None for net in nets for plan in net.plans),
+        calls=any(plan.worklets or plan.exlets for net in nets for plan in net.plans),
     )
 
 
@@ -318,6 +343,8 @@ def _kind(task: Task) -> Kind:
         return Kind.HANDLER
     if task.manual is not None:
         return Kind.MANUAL
+    if task.worklet:
+        return Kind.WORKLET
     return Kind.EXTERNAL if task.external is not None else Kind.ROUTING
 
 
@@ -345,7 +372,8 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
     # What starts by its timer comes up then, and somebody has to take it up, too.
     comes_up_started = multiple is not None or task.timer is not None
     shared_out = comes_up_started and manual is not None and not manual.is_plain
-    automatic = (kind in (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET) or shared_out) and task.timer is None
+    by_itself = (Kind.ROUTING, Kind.HANDLER, Kind.SUBNET, Kind.WORKLET)
+    automatic = (kind in by_itself or shared_out) and task.timer is None
     given, gives = mapping_variables(task)
     meant = None if task.trigger is None else task.trigger.correlate
     correlate = None if meant is None else compile_expression(meant, variables=("data", "event"), dialect=dialect)
@@ -372,6 +400,8 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         requires=_constraint(task.requires, dialect),
         ensures=_constraint(task.ensures, dialect),
         compensation=None if task.compensate is None else _compensation(task.id, task.compensate),
+        worklets=_rules(task.worklet, ("data", *given[1:]), dialect),
+        exlets=_rules(task.exlet, ("data", "error", *given[1:]), dialect),
         guarded=(task.requires is not None and (automatic or task.timer is not None))
         or (task.ensures is not None and kind is Kind.ROUTING),
         moment=_moment(task, dialect),
@@ -379,6 +409,19 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         key=None if correlate is None else _key(correlate),
         input=_compiled(task.input, given, dialect),
         output=_compiled(task.output, gives, dialect),
+    )
+
+
+def _rules(rules: Sequence[WorkletRule], variables: tuple[str, ...], dialect: Dialect) -> tuple[Rule, ...]:
+    return tuple(
+        Rule(
+            worklet=rule.worklet,
+            predicate=None
+            if rule.when is None
+            else compile_expression(rule.when, variables=variables, dialect=dialect),
+            errors=frozenset() if ANY_ERROR in rule.on_error else frozenset(rule.on_error),
+        )
+        for rule in rules
     )
 
 

@@ -98,6 +98,7 @@ class _Move:
         dropped = tuple(number for number in self._items if number not in kept)
         deadlines = [each for each in self._tree.get("deadlines", ()) if each[0] in kept]
         attempts = [each for each in self._tree.get("attempts", ()) if each[0] in kept]
+        deputies = [each for each in self._tree.get("deputies", ()) if each[0] in kept]
         failures = [each for each in self._tree.get("failures", ()) if each[0] in kept]
         if self._tree.get("undoing") is not None:
             self._refuse("", "it undoes what it did; migrate it when that is over")
@@ -108,6 +109,7 @@ class _Move:
             "items": items,
             "attempts": attempts,
             "failures": failures,
+            "deputies": deputies,
             "deadlines": deadlines,
         }
         tree = {**self._tree, **moved, **self._people(kept)}
@@ -311,4 +313,5 @@ def _work(kind: Kind) -> str:
         Kind.MANUAL: "work for people",
         Kind.EXTERNAL: "external work",
         Kind.SUBNET: "a composite task",
+        Kind.WORKLET: "a worklet",
     }[kind]

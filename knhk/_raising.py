@@ -4,6 +4,7 @@ The work of a task has *failed for good* when no further attempt is made.
 Its error is then matched against the error flows of its task, then of the composite task that its net stands for, and so on
 outwards; the first that names it takes it: the task completes along that flow alone, and what it was about is withdrawn.
 What nobody catches is what it was: a failed item that waits for a person.
+Before all of them comes an exlet: a worklet that runs in the place of the work that failed (`knhk._calling`).
 
 An error flow is an ordinary output of an XOR-split that no predicate ever chooses (`knhk._lower`), so the token game knows
 nothing of failure.  The words are those of BPMN's interrupting error boundary events, and of Russell, van der Aalst & ter
@@ -12,6 +13,7 @@ Hofstede, "Workflow Exception Patterns" (CAiSE 2006).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import attrs
@@ -122,7 +124,13 @@ class Raising(Course):
         fault = Fault(kinds=kinds, message=message, task=self.path(item), attempts=item.attempt)
         return self._raise(self.state.nets[item.net], item.task, item.instance, fault)
 
+    @abstractmethod
+    def _call_exlet(self, net: NetInstance, task: int, k: int, fault: Fault) -> bool:
+        """Whether a worklet runs now in the place of what has failed; `knhk._calling` tells."""
+
     def _raise(self, net: NetInstance, task: int, k: int, fault: Fault) -> bool:
+        if net.plan.plans[task].exlets and self._call_exlet(net, task, k, fault):
+            return True
         catch = catcher(self.state, net, task, k, fault.kinds)
         if catch is None:
             return False
@@ -181,6 +189,7 @@ class Raising(Course):
                 raise
 
     def _raise_violation(self, net: NetInstance, task: int, k: int, error: ConstraintViolation) -> bool:
+        self._count_step(net, task)
         kinds = ("ConstraintViolation", "DataError")
         return self._raise(net, task, k, Fault(kinds=kinds, message=str(error), task=net.path(task, k)))
 

@@ -15,11 +15,14 @@ from knhk.case import Case
 from knhk.errors import InternalError
 from knhk.ports import CaseHeader, Document
 from knhk.work.attempt import Attempt
+from knhk.work.metrics import Observed
 from knhk.work.outbox import Told
 
 # Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
 _CREATED: Final = Phase.CREATED
 _OVER: Final = frozenset({Phase.COMPLETED.value, Phase.CANCELLED.value})
+_Lock: Final = type(threading.RLock())
+# Itself, not the function that asks each time which kind of lock there is.
 
 
 @attrs.define(eq=False)
@@ -43,6 +46,8 @@ class Resident:
         tenure: the document under which its automatic work that is not committed yet was done; None where nothing is shared.
         depth: how often whoever has its lock has taken it, where work is shared.
         bound: how many of them expect it to stay at a version.
+        worklets: the ids of the cases that ran in the place of its work at its last commit, by item.
+        observed: the case as it is counted, where it is.
     """
 
     _case: Case | None
@@ -52,7 +57,7 @@ class Resident:
     journey: Journey | None = attrs.field(default=None, init=False)
     in_flight: dict[int, Attempt] = attrs.field(factory=dict, init=False)
     doubtful: dict[int, None] = attrs.field(factory=dict)
-    lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+    lock: threading.RLock = attrs.field(factory=_Lock, init=False)
     since_snapshot: int = 0
     shared: int = 0
     stale: bool = attrs.field(default=False, init=False)
@@ -61,18 +66,23 @@ class Resident:
     tenure: Document | None = attrs.field(default=None, init=False)
     depth: int = attrs.field(default=0, init=False)
     bound: int = attrs.field(default=0, init=False)
+    worklets: dict[int, str] = attrs.field(factory=dict)
+    observed: Observed | None = attrs.field(default=None, init=False)
 
     @classmethod
     def at_rest(cls, still: Still) -> Self:
         """Return a case that stands still, of which nobody has needed more yet."""
-        return cls(None, still[2], still[0].arena.express, still, since_snapshot=still[3])
+        return cls(None, still[2], still[0].arena.express, still, {}, still[3])
 
     @property
     def case(self) -> Case:
         """The case, which is made where nobody has needed it before; the caller holds it."""
         if self._case is None:
-            outline, data, _, _ = self._still()
+            outline, data, _, since_snapshot = self._still()
             self._case = outline.case(data)
+            if not since_snapshot:
+                # Of a case that is only being created the store has nothing yet.
+                self._case._taken = 0
             # What came up in a case that was packed was looked at before it was.
             self.shared = self._case.state.next_item - 1
         return self._case
@@ -104,8 +114,8 @@ class Resident:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing can happen in the case any more."""
-        return self.state in _OVER
+        """Whether nothing can happen in the case any more, as far as that is committed."""
+        return self.header.state in _OVER
 
     @property
     def is_idle(self) -> bool:
@@ -119,7 +129,7 @@ class Resident:
         case = self._case
         if case is None or self.still is not None:
             return self.still
-        if not case.state.in_order:
+        if not case.state.in_order or self.worklets or case.state.principal is not None:
             return None
         header = self.header
         arena = arenas[header.spec_id, header.spec_version]

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Literal, Self, TypeVar
@@ -47,6 +48,7 @@ from knhk.work.failures import raise_first
 from knhk.work.outbound import Outbound
 from knhk.work.ownership import Ownership
 from knhk.work.runner import DRAIN, Runner
+from knhk.work.spans import Tracer
 from knhk.work.worklist import Page, Place
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -68,7 +70,9 @@ class _Threads:
         """Call a function in one of the threads; raises StoreUnavailable when they were closed."""
         if self._closed:
             raise StoreUnavailable("the engine is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *args, **named))
+        # In the context of the caller, as asyncio.to_thread does it.
+        run = partial(copy_context().run, function, *args, **named)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, run)
 
     def close(self) -> None:
         """Let the threads end when they have done what they were asked."""
@@ -83,6 +87,7 @@ class AsyncEngine:
     Attributes:
         engine: the synchronous engine underneath, for what is quick and needs no await.
         external, dead_letters: as those of `knhk.Engine`, with await.
+        metrics: that of `knhk.Engine`.
     """
 
     def __init__(
@@ -103,6 +108,8 @@ class AsyncEngine:
         outbound: Outbound | None = None,
         directory: Directory | None = None,
         instance: str | Ownership | None = None,
+        tracer: Tracer | None = None,
+        measured: bool = False,
     ) -> None:
         self.engine = Engine(
             target,
@@ -120,7 +127,10 @@ class AsyncEngine:
             outbound=outbound,
             directory=directory,
             instance=instance,
+            tracer=tracer,
+            measured=measured,
         )
+        self.metrics = self.engine.metrics
         self._threads = _Threads()
         self.external = AsyncExternalWork(self.engine.external, self.engine._cache.offers, self._threads.call)
         self.dead_letters = AsyncDeadLetters(self.engine.dead_letters, self._threads.call)
@@ -160,12 +170,26 @@ class AsyncEngine:
         *,
         version: str | None = None,
         idempotency_key: str | None = None,
+        start: bool = False,
     ) -> AsyncCase:
         """Create a case, as `Engine.create_case`."""
         case = await self._threads.call(
-            self.engine.create_case, spec_id, data, version=version, idempotency_key=idempotency_key
+            self.engine.create_case, spec_id, data, version=version, idempotency_key=idempotency_key, start=start
         )
         return AsyncCase(case, self._threads)
+
+    async def run_case(
+        self,
+        spec_id: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        version: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> AsyncCase:
+        """Create a case and run it, as `Engine.run_case`."""
+        case = await self.create_case(spec_id, data, version=version, idempotency_key=idempotency_key, start=True)
+        await case.run()
+        return case
 
     async def case(self, case_id: str) -> AsyncCase:
         """Return a case by its id; raises UnknownCase."""
@@ -378,26 +402,47 @@ class AsyncCase:
 
     async def _run_here(self, failures: list[KnhkError]) -> None:
         """Start the case if needed, and do its automatic work as far as it is to be done here."""
-        with self._case.kept():
-            found = await self._threads.call(self._case.hand_out, failures)
-            while found is not None:
-                if isinstance(found, Held):
-                    if found.by_breaker:
-                        break
-                    await self._freed(found)
-                    found = await self._threads.call(self._case.hand_out, failures)
-                    continue
+        with self._case.kept() as resident:
+            await self._do_work(failures)
+            if resident.worklets:
+                await self._do_worklets(failures)
+
+    async def _do_work(self, failures: list[KnhkError]) -> None:
+        found = await self._threads.call(self._case.hand_out, failures)
+        while found is not None:
+            if isinstance(found, Held):
+                if found.by_breaker:
+                    break
+                await self._freed(found)
+                found = await self._threads.call(self._case.hand_out, failures)
+                continue
+            try:
+                output = await self._call(found)
+            except asyncio.CancelledError:
+                # Whoever waited does not any more: the work is for the next that runs the case.
+                await self._threads.call(self._case.hand_back, found, "the run was cancelled")
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
+                record: Callable[[], HandlerError | None] = partial(self._case.fail, found, error)
+            else:
+                record = partial(self._case.finish, found, output)
+            found = await self._threads.call(self._record_and_next, record, failures)
+
+    async def _do_worklets(self, failures: list[KnhkError]) -> None:
+        """Do the work of the worklets that run in the place of the case's, as `RunningCase.run`."""
+        told: dict[str, KnhkError] = {}
+        news = True
+        while news:
+            found = await self._threads.call(self._case.settle, failures)
+            for child in await self._threads.call(lambda: self._case.worklets):
                 try:
-                    output = await self._call(found)
-                except asyncio.CancelledError:
-                    # Whoever waited does not any more: the work is for the next that runs the case.
-                    await self._threads.call(self._case.hand_back, found, "the run was cancelled")
-                    raise
-                except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
-                    record: Callable[[], HandlerError | None] = partial(self._case.fail, found, error)
-                else:
-                    record = partial(self._case.finish, found, output)
-                found = await self._threads.call(self._record_and_next, record, failures)
+                    await AsyncCase(self._case.sibling(child), self._threads).run()
+                except (CommandError, HandlerError) as error:
+                    told[child] = error
+            news = found + await self._threads.call(self._case.settle, failures) > 0
+            await self._do_work(failures)
+        # What ended a worklet is told by the failure of the work that it stood for.
+        failures += [told[child] for child in await self._threads.call(lambda: self._case.worklets) if child in told]
 
     async def cancel(self, *, compensate: bool = True) -> None:
         """Remove everything and end the case as cancelled, as `RunningCase.cancel`."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from knhk._claiming import Claiming
+from knhk._calling import Calling
 from knhk._codes import Code, Phase
 from knhk._course import LIVE, Undo
 from knhk._decisions import choose
@@ -29,7 +29,7 @@ from knhk.errors import InternalError
 from knhk.spec import Creation
 
 
-class Case(Claiming):
+class Case(Calling):
     """
     A case of one specification.
 
@@ -57,6 +57,11 @@ class Case(Claiming):
         if self._check is not None:
             self._check(first)
         self._record(Code.CREATED, first)
+
+    def stand_in(self, case_id: str, item: int, depth: int, *, at: int) -> None:
+        """Say in whose place the case runs as a worklet, and how deep that is: behind `create`."""
+        with self._command(at, Phase.CREATED):
+            self._record(Code.STANDS_IN, case_id, item, depth)
 
     def start(self, *, at: int) -> None:
         """Put the first token into the root net."""

@@ -33,6 +33,7 @@ from knhk.errors import (
     KnhkError,
     QuarantinedCase,
     SpecificationError,
+    UnknownCase,
 )
 from knhk.expr import Dialect
 from knhk.limits import Limits
@@ -52,14 +53,18 @@ from knhk.work.dead_letters import DeadLetters
 from knhk.work.delivery import Delivery
 from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
+from knhk.work.metrics import Metrics
 from knhk.work.outbound import Outbound
 from knhk.work.ownership import Ownership
 from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner, Sources
 from knhk.work.schedules import Schedules
 from knhk.work.services import Services
+from knhk.work.spans import TracedRequests, Tracer, Tracing
 from knhk.work.times import schedule_problems
+from knhk.work.traced import case_maker, traced_store
 from knhk.work.webhooks import Webhooks
+from knhk.work.worklets import settle
 from knhk.work.worklist import Worklist, who_is
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -97,6 +102,8 @@ class Engine:
         outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
         instance: where several engines share the store: a name that no other has, or a `knhk.work.ownership.Ownership`, which
             its maker starts and stops; None: this engine does all automatic work.
+        measured: whether the attempts of handlers are counted in `metrics` too; no case goes by express then.
+        tracer: is told of spans (`knhk.telemetry.OpenTelemetryTracer`); no case goes by express then.
 
     Attributes:
         ownership: which automatic work is this engine's; None: all.
@@ -104,6 +111,7 @@ class Engine:
         external: the work of external tasks (`knhk.work.claims.ExternalWork`).
         dead_letters: work that has failed for good (`knhk.work.dead_letters.DeadLetters`).
         schedules: which cases are launched by themselves (`knhk.work.schedules.Schedules`).
+        metrics: what is counted of the cases (`knhk.work.metrics.Metrics`).
     """
 
     def __init__(
@@ -124,6 +132,8 @@ class Engine:
         outbound: Outbound | None = None,
         directory: Directory | None = None,
         instance: str | Ownership | None = None,
+        tracer: Tracer | None = None,
+        measured: bool = False,
     ) -> None:
         self._store: Store = open_store(target, durability=durability) if isinstance(target, str) else target
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -135,10 +145,13 @@ class Engine:
         policy = None if retry is None else read_retry(retry)
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
         self._outbound = outbound if outbound is not None else Outbound()
-        services = Services(self._outbound, self._clock, dialect=expressions)
+        self._tracing = None if tracer is None else Tracing(tracer, ticks(self._clock))
+        requests = self._outbound if tracer is None else TracedRequests(self._outbound, tracer)
+        services = Services(requests, self._clock, dialect=expressions)
         self._handlers = Handlers(ticks(self._clock), draws, services=services, timeout=span)
+        self.metrics = Metrics(expressions, measured=measured)
         self._cache = CaseCache(
-            self._store,
+            self._store if self._tracing is None else traced_store(self._store, self._tracing),
             self._clock,
             limits=limits if limits is not None else Limits(),
             size=cache,
@@ -147,13 +160,21 @@ class Engine:
             kernel=choose_kernel(kernel),
             functions=self._handlers.plain,
             retry=policy,
-            timed=span is not None or (policy is not None and policy.deadline is not None),
+            # An express tells nobody of the attempts that it makes.
+            timed=measured
+            or tracer is not None
+            or span is not None
+            or (policy is not None and policy.deadline is not None),
             directory=directory,
             ownership=self.ownership,
+            metrics=self.metrics,
         )
         if self.ownership is not None:
             self.ownership.busy.append(self._cache.at_work)
-        self._delivery = Delivery(self._store, self._outbound, draw=draws.random, ownership=self.ownership)
+        self._running = case_maker(self._cache, self._handlers, self._tracing)
+        self._delivery = Delivery(self._store, requests, draw=draws.random, ownership=self.ownership, tracer=tracer)
+        if tracer is not None:
+            self._cache.outbox.carrier = tracer.carrier
         self.external = ExternalWork(self._cache, self._handlers)
         self.dead_letters = DeadLetters(self._cache, self._handlers)
         self._correspondence = Correspondence(self._cache)
@@ -276,15 +297,23 @@ class Engine:
         *,
         version: str | None = None,
         idempotency_key: str | None = None,
+        start: bool = False,
     ) -> RunningCase:
         """
         Create a case of a registered specification (the latest version, if none is named).
 
         With an idempotency key, the same request again returns the same case.
 
+        Args:
+            spec_id, version: of the specification.
+            data: the case's first data, a JSON object; None: an empty one.
+            idempotency_key: names the request.
+            start: whether to start it too, in the same commit.
+
         Raises:
             UnknownSpecification: it is not registered.
-            DataError: the data is not JSON, or not as the specification's schema says.
+            DataError: the data is not JSON, or not as the specification's schema says; with `start`, or what happens by itself
+                fails. There is no case then.
             IdempotencyConflict: the key was used with another request.
         """
         stored = self._store.specification(spec_id, version)
@@ -295,8 +324,12 @@ class Engine:
             if found is not None:
                 return self._running(found)
         header = self._new_header(stored)
+        named = None if idempotency_key is None else (idempotency_key, digest)
         try:
-            self._cache.create(header, plain, None if idempotency_key is None else (idempotency_key, digest))
+            if start:
+                self._cache.launch(header, plain, idempotency=named)
+            else:
+                self._cache.create(header, plain, named)
         except IdempotencyConflict:
             # Somebody with the same key was faster; if the request is the same, so is the case.
             found = self._known_request(idempotency_key or "", digest)
@@ -304,6 +337,36 @@ class Engine:
                 raise
             return self._running(found)
         return self._running(header.case_id)
+
+    def run_case(
+        self,
+        spec_id: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        version: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunningCase:
+        """
+        Create a case and run it, as `create_case` and `RunningCase.run`, with one commit fewer.
+
+        With an idempotency key, the same request again returns the same case, and goes on with it.
+        A case that cannot even be started is not created.
+
+        Raises:
+            UnknownSpecification, DataError, IdempotencyConflict: as `create_case` with ``start=True``.
+            HandlerError: as `RunningCase.run`.
+        """
+        if idempotency_key is None and self.ownership is None:
+            stored = self._store.specification(spec_id, version)
+            plain = self._cache.plain(data, "the case data")
+            resident = self._cache.embark(self._new_header(stored, version=0), plain)
+            try:
+                return self._running(resident.header.case_id)._run(resident)
+            finally:
+                if not resident.header.version:
+                    # Nothing came of it, so nobody has heard of it.
+                    self._cache.forget(resident)
+        return self.create_case(spec_id, data, version=version, idempotency_key=idempotency_key, start=True).run()
 
     def create_many(
         self, spec_id: str, rows: Iterable[Mapping[str, Any] | None], *, version: str | None = None, together: int = 500
@@ -402,7 +465,12 @@ class Engine:
 
     def case(self, case_id: str) -> RunningCase:
         """Return a case by its id; raises UnknownCase."""
-        self._store.header(case_id)
+        try:
+            self._store.header(case_id)
+        except UnknownCase:
+            # A handler may ask for its own case while that is created and run at once.
+            self._cache.land()
+            self._store.header(case_id)
         return self._running(case_id)
 
     def cases(self, *, spec_id: str | None = None, state: str | None = None, after: str = "") -> Iterator[CaseHeader]:
@@ -457,15 +525,19 @@ class Engine:
         """
         driven = 0
         failures: list[KnhkError] = []
-        for case_id in self.pending():
-            try:
-                self._running(case_id).run()
-            except (QuarantinedCase, ConcurrentUpdate):
-                # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
-                continue
-            except (CommandError, HandlerError, DirectoryError) as error:
-                failures.append(error)
-            driven += 1
+        while True:
+            for case_id in self.pending():
+                try:
+                    self._running(case_id).run()
+                except (QuarantinedCase, ConcurrentUpdate):
+                    # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
+                    continue
+                except (CommandError, HandlerError, DirectoryError) as error:
+                    failures.append(error)
+                driven += 1
+            # The end of a worklet gives work to the case above it, which may come before it in the line.
+            if not settle(self._cache, failures, at=self._clock.now()):
+                break
         raise_first(failures)
         return driven
 
@@ -496,11 +568,12 @@ class Engine:
         """
         Do what is due, in deadline order over all cases; returns how much that was.
 
-        Timers run, cases of schedules are launched, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
+        Timers run, cases of schedules and worklets are launched, results of worklets taken, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
         offered again.
 
         Raises:
-            DataError, CommandError: why the first case that failed could not go on, after all the others' timers ran.
+            DataError, CommandError, HandlerError: why the first case that failed could not go on, after all the others' timers
+                ran.
         """
         self._cache.land()
         at = self._clock.now() if now is None else now
@@ -526,6 +599,7 @@ class Engine:
                 if not count:
                     passed_over.add(case_id)
         ran += self.schedules.launch(at, failures)
+        ran += settle(self._cache, failures, at=at)
         raise_first(failures)
         return ran
 
@@ -595,20 +669,16 @@ class Engine:
             clock=self._clock,
             handlers=self._handlers,
             listeners=self._cache.listeners,
+            wakers=self._cache.wakers,
             loop=loop,
             sharing=self._cache.sharing,
             joins=self._joins,
         )
 
-    def _new_header(self, specification: StoredSpecification) -> CaseHeader:
+    def _new_header(self, specification: StoredSpecification, version: int = 1) -> CaseHeader:
         """Return a new case as its first commit makes it."""
-        return CaseHeader(
-            case_id=self._ids.next_id(),
-            spec_id=specification.spec_id,
-            spec_version=specification.version,
-            state="created",
-            version=1,
-        )
+        case_id = self._ids.next_id()
+        return CaseHeader(case_id, specification.spec_id, specification.version, "created", None, False, version)
 
     def _refuse_ill_formed(self, specification: Specification) -> None:
         found = [*specification.problems(dialect=self._expressions)]
@@ -638,9 +708,6 @@ class Engine:
             message = f"case {case_id} is of specification {header.spec_id!r}, not {spec_id!r}; nothing was migrated"
             raise CommandError(message)
         return header
-
-    def _running(self, case_id: str) -> RunningCase:
-        return RunningCase(self._cache, self._handlers, case_id)
 
     def _round(self) -> int:
         """Do everything that is due or waits; what failed is raised when the rest is done."""

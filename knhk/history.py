@@ -16,6 +16,7 @@ from knhk._lower import Program
 from knhk.errors import JournalError
 from knhk.events import Event, EventKind
 from knhk.journal import decode_batch
+from knhk.workitem import worklet_suffix
 
 Told = tuple[EventKind, str, dict[str, Any]]
 
@@ -82,7 +83,15 @@ def tell_of_case(batch: bytes) -> Iterator[tuple[int, EventKind, str, dict[str, 
             yield at, *teller(record)
 
 
-OF_CASE: Final = frozenset({EventKind.CASE_CREATED, EventKind.CASE_STARTED, EventKind.CASE_MIGRATED, *_PHASES.values()})
+OF_CASE: Final = frozenset(
+    {
+        EventKind.CASE_CREATED,
+        EventKind.CASE_STARTED,
+        EventKind.CASE_STANDS_IN,
+        EventKind.CASE_MIGRATED,
+        *_PHASES.values(),
+    }
+)
 """The kinds of event that `tell_of_case` tells of."""
 
 
@@ -275,6 +284,14 @@ def _raised(state: CaseState, record: Record) -> Told:
     return EventKind.ERROR_CAUGHT, _path(state, record, k), details
 
 
+def _called(state: CaseState, record: Record) -> Told:
+    _, number, worklet, given, error, _ = record
+    deputy = state.items[number].deputy
+    suffix = worklet_suffix(number, 1 if deputy is None else deputy.calls + 1)
+    details = _without_none(worklet=worklet, suffix=suffix, data=given, error=error)
+    return EventKind.WORKLET_CALLED, _item_path(state, number), details
+
+
 def _undoing(state: CaseState, record: Record) -> Told:
     then = record[1]
     if then is None:
@@ -297,6 +314,11 @@ def _phase(record: Record) -> Told:
     return _PHASES[Phase(record[1])], "", {}
 
 
+def _stands_in(record: Record) -> Told:
+    _, case_id, item, depth = record
+    return EventKind.CASE_STANDS_IN, "", {"case": case_id, "item": item, "depth": depth}
+
+
 def _moved(record: Record) -> Told:
     return EventKind.CASE_MIGRATED, "", {"source": record[1], "target": record[2]}
 
@@ -306,6 +328,7 @@ _OF_CASE: dict[int, Callable[[Record], Told]] = {
     Code.STARTED: _started,
     Code.PHASE: _phase,
     Code.MIGRATED: _moved,
+    Code.STANDS_IN: _stands_in,
 }
 
 
@@ -352,4 +375,5 @@ _TELL: dict[int, Callable[[CaseState, Record], Told]] = {
     Code.CHAINED: _chained,
     Code.SKIPPED: _skipped,
     Code.MIGRATED: _migrated,
+    Code.WORKLET_CALLED: _called,
 }

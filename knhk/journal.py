@@ -28,7 +28,17 @@ _SEED: Final = zlib.crc32(bytes([VERSION]))
 
 def encode_batch(at: int, records: Sequence[Record]) -> bytes:
     """Return the bytes of what one command wrote at this time."""
-    return _seal((at, records))
+    # As `_seal`, which takes as long to call as this to write.
+    body = dump_tree((at, records))
+    if body is None:
+        body = json_bytes((at, records))
+    return _HEAD.pack(VERSION, zlib.crc32(body, _SEED)) + body
+
+
+def encode_text(at: int, records: bytes) -> bytes:
+    """Return what `encode_batch` does, of records that are JSON already, without the brackets around them."""
+    body = b"[%d,[%b]]" % (at, records)
+    return _HEAD.pack(VERSION, zlib.crc32(body, _SEED)) + body
 
 
 def decode_batch(data: bytes) -> tuple[int, list[Record]]:
@@ -40,6 +50,12 @@ def decode_batch(data: bytes) -> tuple[int, list[Record]]:
     except (TypeError, ValueError, IndexError) as error:
         message = f"the journal batch has the wrong form: {error}"
         raise JournalError(message) from error
+
+
+def read_records(data: bytes) -> list[list[Any]]:
+    """Return the records of a batch as they are written, their codes as plain numbers: for whoever only counts them."""
+    records: list[list[Any]] = _open(data)[1]
+    return records
 
 
 def encode_snapshot(tree: Mapping[str, Any]) -> bytes:

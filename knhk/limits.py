@@ -20,6 +20,7 @@ class Limits:
             its item fails.  A retry policy has its own bound, `max_attempts`.
         or_join_budget: work units of an OR-join's exact search; beyond it the join waits and the case shows a problem.
             None: the kernel's own (`knhk._orjoin.DEFAULT_BUDGET`).
+        worklets: worklets inside one another: a case that runs in the place of work of a case that itself does, and so on.
         payload: bytes of one piece of data as JSON: what a case is created with, an event brings or work gives.
     """
 
@@ -28,4 +29,5 @@ class Limits:
     depth: int = 1_000
     crashes: int = 5
     or_join_budget: int | None = None
+    worklets: int = 8
     payload: int = MAX_PAYLOAD

@@ -17,18 +17,21 @@ from knhk._kernel import Net
 from knhk._lower import Program
 from knhk._migration import Renaming
 from knhk._plain import whole_copy
+from knhk._resident import Resident
 from knhk._sharing import TRIES, elsewhere, pauses
 from knhk.case import Case
-from knhk.errors import CommandError, ConcurrentUpdate, InternalError, KnhkError, MissingExtra
+from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, InternalError, KnhkError, MissingExtra
 from knhk.events import Event
 from knhk.history import narrate
 from knhk.migration import migrate_case, refuse
 from knhk.ports import ItemRow
 from knhk.spec.specification import PictureFormat
 from knhk.work.authority import Request
+from knhk.work.calls import open_worklets
 from knhk.work.case_work import CaseWork
 from knhk.work.failures import raise_first, shortened
 from knhk.work.people_item import PeopleItem
+from knhk.work.worklets import settle
 from knhk.workitem import ItemState
 
 _T = TypeVar("_T")
@@ -166,6 +169,21 @@ class RunningCase(CaseWork):
             finally:
                 resident.bound -= version is not None
 
+    @property
+    def worklets(self) -> list[str]:
+        """The ids of the cases that run as worklets in the place of its work, in the order of that work."""
+        return self._look(lambda case: [*open_worklets(self.id, case).values()])
+
+    @property
+    def principal(self) -> tuple[str, int] | None:
+        """The case id and number of the work in whose place it runs as a worklet; None: it is nobody's."""
+
+        def above(case: Case) -> tuple[str, int] | None:
+            found = case.state.principal
+            return None if found is None else (found.case_id, found.item)
+
+        return self._look(above)
+
     def work_items(self, *, state: str | None = None) -> list[WorkItem]:
         """Return the open work items of people and external workers, and failed ones of handlers, by number."""
 
@@ -237,15 +255,16 @@ class RunningCase(CaseWork):
 
     def start(self) -> None:
         """Put the first token into the root net, and let everything happen that happens by itself."""
-        self._do(lambda case, at: case.start(at=at))
+        self._do(lambda case, at: case.start(at=at), "start")
 
-    def run(self, *, wait: float | None = None) -> RunningCase:
+    def run(self, *, wait: float | None = None, until: Callable[[], bool] | None = None) -> RunningCase:
         """
         Start the case if needed, then do its automatic work until it waits or ends.
 
         A handler's attempt and the result of the one before it are committed before it starts; replayable tasks leave
         both to the commit of what follows.
         Work whose handler another thread runs at this moment is left to it.
+        Where worklets run in the place of its work, theirs is done too, and their results are taken.
         A handler that raised and is tried again by itself raises nothing here: `history` tells of the attempt, the other work
         is done, and the case waits (`next_due`); this, or `Engine.tick`, makes the next attempt when its wait is over.
         Where several instances share the store and another has the case's work, that one does it, and this waits for it; what
@@ -253,55 +272,97 @@ class RunningCase(CaseWork):
 
         Args:
             wait: for so many seconds at most another instance is waited for; None: as long as it takes.
+            until: is asked before each handler; once it is true, the rest of the work stays for the next `run`.
 
         Raises:
             HandlerError: a handler raised at its last attempt; its item has failed, the other work was done first.
             CommandError: the work is for another instance, and there is none.
         """
+        return self._run(self._cache.pin(self.id), wait, until)
+
+    def _run(
+        self, resident: Resident, wait: float | None = None, until: Callable[[], bool] | None = None
+    ) -> RunningCase:
+        """Run the case, which the caller has pinned, as `run`."""
         failures: list[KnhkError] = []
         sharing = self._cache.sharing
         if sharing is None:
-            self._run_here(failures)
+            self._run_here(resident, failures, until)
         else:
+            pinned: Resident | None = resident
             for pause in pauses(wait):
                 with elsewhere():
-                    self._run_here(failures)
+                    self._run_here(pinned or self._cache.pin(self.id), failures, until)
+                pinned = None
                 if not sharing.waits_for_others(self.id):
                     break
                 time.sleep(pause)
-        raise_first(failures)
+        if failures:
+            raise_first(failures)
         return self
 
-    def _run_here(self, failures: list[KnhkError]) -> None:
-        """Start the case if needed, and do its automatic work as far as it is to be done here."""
-        resident = self._cache.pin(self.id)
+    def _run_here(self, resident: Resident, failures: list[KnhkError], until: Callable[[], bool] | None = None) -> None:
+        """Start the case if needed, and do its automatic work as far as it is to be done here; the caller has pinned it."""
         try:
-            while True:
-                if resident.express is not None:
-                    ended, failure = self._go_by_express(resident)
-                    if failure is not None:
-                        failures.append(failure)
-                    if ended:
-                        break
-                job = self.next_job(failures)
-                if job is None:
-                    break
-                try:
-                    output = self.call(job)
-                except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
-                    failure = self.fail(job, error)
-                except KeyboardInterrupt:
-                    self.hand_back(job, "the run was interrupted")
-                    raise
-                except BaseException:
-                    self.abandon(job)
-                    raise
-                else:
-                    failure = self.finish(job, output)
-                if failure is not None:
-                    failures.append(failure)
+            self._do_work(resident, failures, until)
+            if resident.worklets:
+                self._do_worklets(resident, failures, until)
         finally:
             self._cache.unpin(resident)
+
+    def _do_work(self, resident: Resident, failures: list[KnhkError], until: Callable[[], bool] | None = None) -> None:
+        while True:
+            if resident.express is not None and until is None:
+                ended, failure = self._go_by_express(resident)
+                if failure is not None:
+                    failures.append(failure)
+                if ended:
+                    break
+            if until is not None and until():
+                break
+            job = self.next_job(failures)
+            if job is None:
+                break
+            try:
+                output = self.call(job)
+            except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its item
+                failure = self.fail(job, error)
+            except KeyboardInterrupt:
+                self.hand_back(job, "the run was interrupted")
+                raise
+            except BaseException:
+                self.abandon(job)
+                raise
+            else:
+                failure = self.finish(job, output)
+            if failure is not None:
+                failures.append(failure)
+
+    def _do_worklets(
+        self, resident: Resident, failures: list[KnhkError], until: Callable[[], bool] | None = None
+    ) -> None:
+        """Do the work of the worklets that run in the place of the case's, and what follows here from their ends."""
+        told: dict[str, KnhkError] = {}
+        news = True
+        while news and not (until is not None and until()):
+            found = self.settle(failures)
+            for child in self.worklets:
+                try:
+                    self.sibling(child).run(until=until)
+                except (CommandError, HandlerError) as error:
+                    told[child] = error
+            news = found + self.settle(failures) > 0
+            self._do_work(resident, failures, until)
+        # What ended a worklet is told by the failure of the work that it stood for.
+        failures += [told[child] for child in self.worklets if child in told]
+
+    def settle(self, failures: list[KnhkError]) -> int:
+        """Launch the worklets of the case that are asked for, take the results of those that ended; returns how many."""
+        return settle(self._cache, failures, at=self._cache.clock.now(), of=self.id)
+
+    def sibling(self, case_id: str) -> RunningCase:
+        """Return another case of the same engine."""
+        return RunningCase(self._cache, self._handlers, case_id)
 
     def cancel(self, *, compensate: bool = True) -> None:
         """
@@ -311,15 +372,15 @@ class RunningCase(CaseWork):
             compensate: whether what has completed is undone first, where its task says how (`compensate`).
                 Then the case is compensating until `run`, or a background runner, has done that work.
         """
-        self._do(lambda case, at: case.cancel(at=at, compensate=compensate))
+        self._do(lambda case, at: case.cancel(at=at, compensate=compensate), "cancel")
 
     def suspend(self) -> None:
         """Hold the case until `resume`."""
-        self._do(lambda case, at: case.suspend(at=at))
+        self._do(lambda case, at: case.suspend(at=at), "suspend")
 
     def resume(self) -> None:
         """Go on after `suspend`."""
-        self._do(lambda case, at: case.resume(at=at))
+        self._do(lambda case, at: case.resume(at=at), "resume")
 
     def migrate(
         self,
@@ -344,7 +405,7 @@ class RunningCase(CaseWork):
     def send_event(self, name: str, data: Mapping[str, Any] | None = None) -> int:
         """Deliver an event; returns how many running nets kept it."""
         plain = self._cache.plain(data, "the event's data")
-        return self._do(lambda case, at: case.send_event(name, plain, at=at))
+        return self._do(lambda case, at: case.send_event(name, plain, at=at), "event")
 
     def tick(self, now: int | None = None) -> int:
         """
@@ -372,7 +433,7 @@ class RunningCase(CaseWork):
             self._authorise(case, case.item_at(path), Request("start", by))
             case.start_task(path, at=at, by=by)
 
-        self._do(start)
+        self._do(start, "start task")
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete a started task or instance (an offered one is started first)."""
@@ -382,23 +443,23 @@ class RunningCase(CaseWork):
             self._authorise(case, case.item_at(path), Request("complete", by))
             case.complete_task(path, plain, at=at, by=by)
 
-        self._do(complete)
+        self._do(complete, "complete task")
 
     def cancel_task(self, path: str) -> None:
         """Abort a running task, or withdraw an enabled or waiting one."""
-        self._do(lambda case, at: case.cancel_task(path, at=at))
+        self._do(lambda case, at: case.cancel_task(path, at=at), "cancel task")
 
     def add_instance(self, path: str, element: Any = None) -> None:
         """Start one more instance of a running dynamic multiple-instance task."""
-        self._do(lambda case, at: case.add_instance(path, element, at=at))
+        self._do(lambda case, at: case.add_instance(path, element, at=at), "add instance")
 
     def close_instances(self, path: str) -> None:
         """Allow no further instances of a running dynamic multiple-instance task."""
-        self._do(lambda case, at: case.close_instances(path, at=at))
+        self._do(lambda case, at: case.close_instances(path, at=at), "close instances")
 
     def complete_instances(self, path: str) -> None:
         """Force a multiple-instance task to complete."""
-        self._do(lambda case, at: case.complete_instances(path, at=at))
+        self._do(lambda case, at: case.complete_instances(path, at=at), "complete instances")
 
     def retry_failed(self) -> int:
         """Give every failed item another attempt (made by the next `run`); returns how many there were."""
@@ -413,7 +474,7 @@ class RunningCase(CaseWork):
                 case.change_item(number, "retry", at=at)
             return len(failed)
 
-        return self._do(retry)
+        return self._do(retry, "retry")
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -436,7 +497,9 @@ class RunningCase(CaseWork):
         with self._cache.hold(self.id) as resident:
             return question(resident.case)
 
-    def _do(self, command: Callable[[Case, int], _T]) -> _T:
+    def _do(self, command: Callable[[Case, int], _T], name: str = "command") -> _T:
+        """Do a command; its name is for whoever traces it."""
+        del name
         cache = self._cache
         # Alone nobody else is expected, and who comes second is told; among several it is the rule, and costs a try.
         tries = 2 if cache.sharing is None else TRIES
@@ -567,14 +630,14 @@ class WorkItem(PeopleItem):
             self._case._authorise(case, self.number, request)
             command(case, at)
 
-        self._do(permitted, gone=gone)
+        self._do(permitted, gone=gone, name=f"{request.command} item")
 
-    def _do(self, command: Callable[[Case, int], None], *, gone: str = "completed") -> None:
+    def _do(self, command: Callable[[Case, int], None], *, gone: str, name: str) -> None:
         def then_look(case: Case, at: int) -> ItemRow | None:
             command(case, at)
             return item_row(self.case_id, case, self.number) if self.number in case.state.items else None
 
-        row = self._case._do(then_look)
+        row = self._case._do(then_look, name)
         if row is not None:
             self.state, self.by = row.state, row.by
         else:

@@ -2,6 +2,7 @@
 
 The life of an item is YAWL's: offered, allocated, started, suspended, and one of the ends.
 Work for people may wait before that, unoffered, for somebody to say whom it is for.
+Work in whose place a worklet runs is replaced: nobody can do anything with it until that worklet has ended.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class ItemState(enum.Enum):
     ALLOCATED = "allocated"
     STARTED = "started"
     SUSPENDED = "suspended"
+    REPLACED = "replaced"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -87,6 +89,26 @@ class Completion:
 
 
 @attrs.define
+class Deputy:
+    """
+    The worklet in an item's place: another case, which runs while the item is replaced.
+
+    Args:
+        worklet: the id of its specification.
+        calls: how many worklets were called in the item's place, this one included.
+        given: its first data; None: the data of the item's case.
+        error: of an exlet, what went wrong, as history and data have it; None: it is the item's own work.
+        kinds: the names of that error.
+    """
+
+    worklet: str
+    calls: int
+    given: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    kinds: tuple[str, ...] = ()
+
+
+@attrs.define
 class ItemEntry:
     """
     One piece of work of a case.
@@ -107,6 +129,7 @@ class ItemEntry:
             traceback; None of what has not, or did so when that was not kept yet.
         undoes: what it undoes, if it is a compensation; then it belongs to no net.
         progress: what the last heartbeat said that was kept, as JSON data.
+        deputy: the worklet in its place, or the last one that was.
     """
 
     number: int
@@ -122,6 +145,7 @@ class ItemEntry:
     failure: tuple[str, int, str, str, str] | None = None
     progress: Any = None
     undoes: Completion | None = None
+    deputy: Deputy | None = None
 
     @property
     def counted(self) -> int:
@@ -149,6 +173,11 @@ class Post:
     due: int | None = None
     priority: int = 0
     draft: dict[str, Any] | None = None
+
+
+def worklet_suffix(number: int, calls: int) -> str:
+    """Return what a worklet's case id has behind that of the case above it: the item's number, and of later calls theirs."""
+    return f".{number}" if calls < 2 else f".{number}-{calls}"
 
 
 def backoff(retry: Retry, attempt: int, draw: float = 0.0) -> int:

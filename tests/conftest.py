@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hypothesis import settings
-from servers import missing, own_postgresql, own_redis, postgresql, redis
+from servers import etcd, missing, own_etcd, own_postgresql, own_redis, postgresql, redis
 
-__all__ = ["own_postgresql", "own_redis", "postgresql", "redis"]
+__all__ = ["etcd", "own_etcd", "own_postgresql", "own_redis", "postgresql", "redis"]
 
 # How long an example takes says more of what else the machine does.
 settings.register_profile("knhk", deadline=None)

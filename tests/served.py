@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import falcon.testing
+import limits.storage.memory
+import pytest
 
 from knhk.ports import Store
 from knhk.server.configuration import Configuration
@@ -106,3 +108,21 @@ def problem(result: falcon.testing.Result, kind: str) -> bool:
         and result.headers["content-type"] == "application/problem+json"
         and "Traceback" not in result.text
     )
+
+
+class StoppedTime:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.at = 1_000_000.0
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return self.at
+
+
+def stop_rates(monkeypatch: pytest.MonkeyPatch) -> StoppedTime:
+    """Stop the clock by which requests are counted, so that it does not matter how fast they come."""
+    clock = StoppedTime()
+    monkeypatch.setattr(limits.storage.memory, "time", clock)
+    return clock

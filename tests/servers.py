@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, ClassVar
@@ -36,6 +37,12 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def _in_memory() -> str | None:
+    """A directory in memory where there is one with room: whether a disk keeps what it is told is not what is tested."""
+    shm = Path("/dev/shm")
+    return str(shm) if shm.is_dir() and shutil.disk_usage(shm).free > 2**30 else None
 
 
 class Server:
@@ -55,7 +62,7 @@ class Server:
     """How it is stopped where nobody says otherwise; nothing of its data is wanted any more."""
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix=f"knhk-{self.name}-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"knhk-{self.name}-", dir=_in_memory()))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._as: list[str] = []
@@ -218,7 +225,53 @@ class RedisServer(Server):
         return f"redis://127.0.0.1:{self.port}/0"
 
 
-KINDS: dict[str, type[Server]] = {each.name: each for each in (PostgresqlServer, RedisServer)}
+class EtcdServer(Server):
+    """One member of etcd, which is a cluster."""
+
+    name = "etcd"
+
+    def __init__(self, *options: str) -> None:
+        super().__init__()
+        self.options = options
+        self.peer = free_port()
+
+    @classmethod
+    def program(cls) -> str | None:
+        """The server, or the command that is called so."""
+        return shutil.which("etcd")
+
+    def command(self) -> Sequence[str]:
+        """The server in the foreground."""
+        here, peer = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.peer}"
+        return [
+            *(
+                str(self.program()),
+                "--data-dir",
+                str(self.directory / "data"),
+                "--log-level",
+                "error",
+                "--logger",
+                "zap",
+            ),
+            *("--listen-client-urls", here, "--advertise-client-urls", here, "--listen-peer-urls", peer),
+            *("--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}", *self.options),
+        ]
+
+    def ready(self) -> bool:
+        """It has a leader."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=30) as answer:
+                return b'"true"' in answer.read()
+        except OSError:
+            return False
+
+    @property
+    def url(self) -> str:
+        """Its URL."""
+        return f"etcd://127.0.0.1:{self.port}"
+
+
+KINDS: dict[str, type[Server]] = {each.name: each for each in (PostgresqlServer, RedisServer, EtcdServer)}
 
 
 def missing() -> list[str]:
@@ -325,6 +378,23 @@ def own_redis() -> Iterator[RedisServer]:
     require("redis")
     with running(RedisServer()) as server:
         assert isinstance(server, RedisServer)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the etcd server that the whole run shares; use a namespace of your own."""
+    require("etcd")
+    with shared("etcd", _common(tmp_path_factory)) as url:
+        yield url
+
+
+@pytest.fixture
+def own_etcd() -> Iterator[EtcdServer]:
+    """An etcd server that the test may stop, break and start."""
+    require("etcd")
+    with running(EtcdServer()) as server:
+        assert isinstance(server, EtcdServer)
         yield server
 
 

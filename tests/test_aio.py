@@ -38,6 +38,7 @@ def test_asynchronous_and_plain_handlers_run(tmp_path: Path) -> None:
             assert "completed" == await case.state()
             assert {"n": 1, "a": 2, "b": 3} == await case.data()
             assert case.id == (await engine.create_case("h", {"n": 1}, idempotency_key="k")).id
+            assert case.id == (await engine.run_case("h", {"n": 1}, idempotency_key="k")).id
             assert "case_completed" == (await case.history())[-1].kind.value
             assert case.id in repr(case)
 

@@ -895,7 +895,7 @@ def test_every_command_has_a_help_text(command: str) -> None:
 
     assert len(text.splitlines()) > 5
     # A picture is no JSON.
-    assert command in ("work", "dead-letters", "draw", "serve", "token", "audit") or "--json" in text
+    assert command in ("work", "dead-letters", "draw", "serve", "token", "audit", "store") or "--json" in text
 
 
 # --- terminals and processes ----------------------------------------------------------------------------------------------

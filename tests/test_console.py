@@ -19,7 +19,7 @@ from knhk.server.console.sessions import FORM_COOKIE, TOKEN_COOKIE
 from knhk.server.problems import Problem
 from knhk.server.rights import ROLES, may
 from knhk.server.shapes import CompleteItem
-from tests.served import ORDER, Served, served, token
+from tests.served import ORDER, Served, served, stop_rates, token
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 SCHEMA = {
@@ -317,6 +317,10 @@ def test_buttons_act_on_what_was_seen(service: Served) -> None:
     """A button of a page that is not true any more does nothing, and says so."""
     browser, where = Browser(service), address("/cases/{case_id}", service)
 
+    for action in ("suspend", "resume"):
+        assert (
+            303 == browser.post(f"{where}/{action}", {"version_read": "1" if action == "suspend" else "2"}).status_code
+        )
     result = browser.post(f"{where}/suspend", {"version_read": "1"})
 
     assert 412 == result.status_code
@@ -373,8 +377,9 @@ def test_pages_of_cases(service: Served) -> None:
     assert case not in browser.get("/cases", params={"state": "completed"}).text
 
 
-def test_limits_are_those_of_the_api() -> None:
+def test_limits_are_those_of_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has asked too much over the API has asked too much here, too."""
+    stop_rates(monkeypatch)
     with served(rate_limit=2.0) as service:
         browser = Browser(service)
         statuses = [service.ask("GET", "/cases").status_code, *(browser.get("/cases").status_code for _ in range(3))]

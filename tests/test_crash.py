@@ -122,10 +122,14 @@ def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, scheme: str) ->
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("kind", ["redis"])
-def test_nothing_acknowledged_is_lost_on_a_server(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(
+    ("kind", "option"), [("redis", "namespace=crash-"), ("etcd", "namespace=crash-"), ("postgresql", "schema=crash_")]
+)
+def test_nothing_acknowledged_is_lost_on_a_server(
+    tmp_path: Path, kind: str, option: str, request: pytest.FixtureRequest
+) -> None:
     """The same with twelve kills on a server."""
-    path, log = f"{request.getfixturevalue(kind)}?namespace=crash-{os.getpid()}", tmp_path / "acknowledged"
+    path, log = f"{request.getfixturevalue(kind)}?{option}{os.getpid()}", tmp_path / "acknowledged"
     kill_workers(path, log, kills=12)
 
     check_turns(path, log, kills=12)

@@ -887,6 +887,96 @@ def one(**work: Any) -> Specification:
     return net.specification()
 
 
+STORES = pytest.mark.parametrize("target", ["memory:", "cases.db"])
+
+
+def opened(target: str, folder: Path) -> Engine:
+    """An engine in memory, or on a file."""
+    return Engine(target if target == "memory:" else str(folder / target))
+
+
+@STORES
+def test_a_case_is_created_and_run_at_once(target: str, tmp_path: Path) -> None:
+    """Creating and running in one call tells the same story in one commit fewer."""
+    with with_handlers(opened(target, tmp_path)) as engine:
+        both = engine.create_case("order", {"amount": 10}).run()
+        once = engine.run_case("order", {"amount": 10})
+
+        assert [(each.kind, each.path) for each in both.history()] == [
+            (each.kind, each.path) for each in once.history()
+        ]
+        assert (both.state, both.data, both.version - 1) == (once.state, once.data, once.version)
+
+
+@STORES
+@pytest.mark.parametrize("ask", ["run", "start"])
+def test_a_case_that_cannot_start_is_not_created(target: str, ask: str, tmp_path: Path) -> None:
+    """Where what happens by itself at the start fails, nothing is left of the case."""
+    net = build("choice")
+    fork = net.task("fork", split="xor")
+    net.start.to(fork)
+    fork.to(net.task("a", handler="check"), when="data.missing > 1").to(net.end)
+    fork.to(net.task("b", handler="check"), default=True).to(net.end)
+    with with_handlers(opened(target, tmp_path)) as engine:
+        engine.register(net.specification())
+
+        with pytest.raises(DataError, match="missing"):
+            engine.run_case("choice") if ask == "run" else engine.create_case("choice", start=True)
+        assert [] == list(engine.cases())
+
+
+@STORES
+def test_a_case_is_created_and_started_in_one_commit(target: str, tmp_path: Path) -> None:
+    """A case that is created started is there with its first work, at its first version."""
+    with opened(target, tmp_path) as engine:
+        engine.register(manual("a", "b"))
+        case = engine.create_case("manual", start=True)
+
+        assert ("running", ["a"], 1) == (case.state, case.enabled, case.version)
+        assert [case.id] == [row.case_id for row in engine.work_items()]
+
+
+@STORES
+def test_a_handler_sees_the_case_that_is_created_and_run_at_once(target: str, tmp_path: Path) -> None:
+    """A handler finds its own case in the store's lists although the call that creates it has not returned."""
+    with opened(target, tmp_path) as engine:
+        engine.register(order())
+        seen: list[Any] = []
+        engine.handler("check")(lambda work: seen.append((engine.case(work.case_id).state, len(list(engine.cases())))))
+        engine.handler("ship")(lambda work: None)
+
+        case = engine.run_case("order", {"amount": 1})
+
+    assert [("running", 1)] == seen
+    assert "completed" == case.state
+
+
+@STORES
+def test_a_case_that_fails_at_once_is_there(target: str, tmp_path: Path) -> None:
+    """A handler's failure is raised by the call that creates and runs, and its case can be found and tried again."""
+    with opened(target, tmp_path) as engine:
+        engine.register(order())
+        engine.handler("check")(lambda work: 1 / 0)
+
+        with pytest.raises(HandlerError, match="division"):
+            engine.run_case("order", {"amount": 1})
+        (header,) = engine.cases()
+        assert ["failed"] == [item.state for item in engine.case(header.case_id).work_items()]
+
+
+@STORES
+def test_the_same_key_runs_the_same_case(target: str, tmp_path: Path) -> None:
+    """With an idempotency key the second call goes on with the first one's case, and its work is done once."""
+    log: list[Work] = []
+    with with_handlers(opened(target, tmp_path), log) as engine:
+        first = engine.run_case("order", {"amount": 1}, idempotency_key="k")
+        again = engine.run_case("order", {"amount": 1}, idempotency_key="k")
+
+        assert (first.id, 2) == (again.id, len(log))
+        with pytest.raises(IdempotencyConflict):
+            engine.run_case("order", {"amount": 2}, idempotency_key="k")
+
+
 def test_many_cases_are_created_in_few_commits() -> None:
     """A case for each row, in order, hundreds of them in one commit."""
 

@@ -26,7 +26,7 @@ def test_the_version_comes_from_the_installed_package() -> None:
 
 def test_importing_brings_no_optional_library() -> None:
     """`import knhk` loads neither extras nor slow libraries."""
-    code = "import sys, knhk; print([m for m in ('click', 'rich', 'yaml', 'sqlite_utils', 'cel_expr_python', 'jsonschema_rs', 'urllib3', 'cronsim') if m in sys.modules])"
+    code = "import sys, knhk; print([m for m in ('click', 'rich', 'yaml', 'sqlite_utils', 'cel_expr_python', 'jsonschema_rs', 'urllib3', 'cronsim', 'opentelemetry', 'prometheus_client') if m in sys.modules])"
 
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

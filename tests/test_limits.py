@@ -13,7 +13,7 @@ from knhk._lower import lower
 from knhk.case import Case
 from knhk.limits import Limits
 from knhk.errors import LimitExceeded
-from knhk.spec import build
+from knhk.spec import Specification, build
 
 
 def case_of(net: Any, data: dict[str, Any] | None = None, limits: Limits | None = None) -> Case:
@@ -74,6 +74,32 @@ def test_the_limit_of_steps_is_exact(steps: int, fits: bool) -> None:
     assert (caught.value.limit, caught.value.maximum) == ("steps", steps)
     assert case.state.dump() == before
     assert case.take_records() == []
+
+
+@pytest.mark.parametrize("who", [{"manual": True}, {}])
+def test_a_violation_that_leads_back_to_itself_is_refused(who: dict[str, bool]) -> None:
+    """Where what a task requires never holds, and its error leads back to it, the limit of steps ends the round."""
+    tree = {
+        "id": "round",
+        "conditions": ["again"],
+        "tasks": [{"id": "first", "join": "xor"}, {"id": "check", "requires": "data.ok", **who}],
+        "flows": [
+            {"from": "start", "to": "first"},
+            {"from": "first", "to": "again"},
+            {"from": "again", "to": "check"},
+            {"from": "check", "to": "end"},
+            {"from": "check", "to": "again", "on_error": "*"},
+        ],
+    }
+    program = lower(Specification.from_dict(tree))
+    case = Case(program, tuple(Net(each.tables) for each in program.nets), limits=Limits(steps=50))
+    case.create({"ok": False})
+    case.take_records()
+
+    with pytest.raises(LimitExceeded, match="check: the case goes on by itself for too many steps"):
+        case.start(at=0)
+    assert case.state.phase is Phase.CREATED
+    assert [] == case.take_records()
 
 
 def nested(depth: int, limits: Limits | None = None) -> Case:

@@ -167,7 +167,7 @@ def test_an_empty_output_keeps_results_out() -> None:
         (
             {"output": {"a": "1"}},
             "tasks.A.output",
-            "only a task with a handler, a request, manual or external work has one",
+            "only a task with a handler, a request, manual or external work, or a worklet has one",
         ),
         (
             {"handler": "h", "input": {f"n{n}": "1" for n in range(1_001)}},

@@ -125,7 +125,7 @@ def test_origin_of_every_value() -> None:
         ({"WORKFLOW_API_HOST": "0.0.0.0", "WORKFLOW_INSECURE": "true"}, False),
         ({"WORKFLOW_API_HOST": "0.0.0.0", "WORKFLOW_AUTH_ENABLED": "false", "WORKFLOW_INSECURE": "true"}, True),
         ({"WORKFLOW_API_HOST": "127.0.0.1"}, False),
-        ({"WORKFLOW_OTEL_ENDPOINT": "http://collector:4317"}, True),
+        ({"WORKFLOW_OTEL_ENDPOINT": "http://collector:4317"}, False),
         ({"WORKFLOW_AUDIT_ENABLED": "false"}, True),
         ({"WORKFLOW_RATE_LIMIT_ENABLED": "no"}, True),
     ],

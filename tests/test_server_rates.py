@@ -5,32 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-import limits.storage.memory
 import limits.strategies
 import pytest
 
 from knhk.server.problems import Problem
 from knhk.server.rates import Rates
-from tests.served import Served, problem, served, token
-
-
-class Time:
-    """A clock that stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.at = 1_000_000.0
-
-    def time(self) -> float:
-        """Seconds since the epoch."""
-        return self.at
+from tests.served import Served, StoppedTime, problem, served, stop_rates, token
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """The clock that the library looks at."""
-    made = Time()
-    monkeypatch.setattr(limits.storage.memory.time, "time", made.time)
-    return made
+def clock(monkeypatch: pytest.MonkeyPatch) -> StoppedTime:
+    """The clock by which requests are counted."""
+    return stop_rates(monkeypatch)
 
 
 def admitted(rates: Rates, client: str, count: int) -> int:
@@ -45,7 +31,7 @@ def admitted(rates: Rates, client: str, count: int) -> int:
     return passed
 
 
-def test_burst_of_four_times_the_limit(clock: Time) -> None:
+def test_burst_of_four_times_the_limit(clock: StoppedTime) -> None:
     """Of four times the limit, for five seconds, the limit and one burst pass, within a tenth."""
     rates = Rates(100, {})
     passed = 0
@@ -56,7 +42,7 @@ def test_burst_of_four_times_the_limit(clock: Time) -> None:
     assert 0.8 * 500 <= passed <= 1.1 * 600
 
 
-def test_neighbour_is_not_refused(clock: Time) -> None:
+def test_neighbour_is_not_refused(clock: StoppedTime) -> None:
     """Whoever sends ten a second beside somebody who sends four hundred is never refused."""
     rates = Rates(100, {})
     for _ in range(300):
@@ -66,7 +52,7 @@ def test_neighbour_is_not_refused(clock: Time) -> None:
         clock.at += 0.01
 
 
-def test_polite_client_is_never_refused(clock: Time) -> None:
+def test_polite_client_is_never_refused(clock: StoppedTime) -> None:
     """Nine tenths of the limit, evenly, always pass."""
     rates = Rates(100, {})
     for _ in range(900):
@@ -74,7 +60,7 @@ def test_polite_client_is_never_refused(clock: Time) -> None:
         clock.at += 1 / 90
 
 
-def test_own_rate(clock: Time) -> None:
+def test_own_rate(clock: StoppedTime) -> None:
     """A client may have a rate of his own, also one below one a second."""
     rates = Rates(100, {"default/slow": 2.0, "acme/rare": 0.5})
 
@@ -92,6 +78,7 @@ def flood(service: Served, count: int, **headers: str) -> Counter[int]:
     return Counter(service.ask("GET", "/cases", headers=headers).status_code for _ in range(count))
 
 
+@pytest.mark.usefixtures("clock")
 def test_headers_tell_what_is_left() -> None:
     """Answers tell the limit and what is left of it, refusals when to come again."""
     with served(rate_limit=5.0) as service:
@@ -104,6 +91,7 @@ def test_headers_tell_what_is_left() -> None:
     assert all(problem(each, "rate-limited") and each.headers["retry-after"] == "1" for each in refused)
 
 
+@pytest.mark.usefixtures("clock")
 def test_forged_headers_change_nothing() -> None:
     """Neither other headers nor fresh tokens make another client of somebody; another name does."""
     with served(rate_limit=5.0) as service:
@@ -116,28 +104,30 @@ def test_forged_headers_change_nothing() -> None:
             ).status_code
             for number in range(20)
         )
-        assert 5 <= statuses[200] <= 10
+        assert 5 == statuses[200]
         assert 200 == service.ask("GET", "/cases", sub="bob").status_code
         assert 200 == service.ask("GET", "/cases", tenant="acme").status_code
 
 
+@pytest.mark.usefixtures("clock")
 def test_flood_without_tokens() -> None:
     """Whoever floods with bad tokens is refused by his address, and whoever has a good one there is not."""
     with served(rate_limit=5.0) as service:
         statuses = Counter(service.ask("GET", "/cases", bearer="a.b.c").status_code for _ in range(50))
 
-        assert statuses[401] + statuses[429] == 50
-        assert statuses[429] >= 40
+        assert {401: 5, 429: 45} == statuses
         assert 200 == service.ask("GET", "/cases").status_code
         assert [200] * 20 == [service.client.simulate_get("/health/live").status_code for _ in range(20)]
 
 
+@pytest.mark.usefixtures("clock")
 def test_overrides_are_configured() -> None:
     """Other rates come from the configuration."""
     with served(rate_limit=1.0, rate_limit_overrides="default/ann=50,acme/bob=2.5") as service:
         assert {200: 20} == flood(service, 20)
 
 
+@pytest.mark.usefixtures("clock")
 def test_no_limit() -> None:
     """Where limits are switched off nobody is refused, and nothing is said of them."""
     with served(rate_limit=1.0, rate_limit_enabled=False) as service:
@@ -145,7 +135,7 @@ def test_no_limit() -> None:
         assert "ratelimit" not in service.ask("GET", "/cases").headers
 
 
-def test_many_clients_need_little_memory(clock: Time) -> None:
+def test_many_clients_need_little_memory(clock: StoppedTime) -> None:
     """Clients that are gone are forgotten."""
     rates = Rates(100, {})
     for number in range(3_000):

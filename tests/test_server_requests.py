@@ -670,33 +670,6 @@ def test_a_bug_says_nothing(shared: Served, monkeypatch: pytest.MonkeyPatch, cap
     assert 'knhk_requests_total{operation="case.list",status="500"}' in shared.client.simulate_get("/metrics").text
 
 
-def test_loop_that_never_ends(service: Served) -> None:
-    """A workflow that loops for ever stops at its budget of steps, and the service goes on."""
-    loop = {
-        "id": "loop",
-        "conditions": ["c"],
-        "tasks": {"a": {}, "b": {"split": "xor"}},
-        "flows": [
-            {"from": "start", "to": "a"},
-            {"from": "a", "to": "c"},
-            {"from": "c", "to": "b"},
-            {"from": "b", "to": "c", "when": "1 == 1"},
-            {"from": "b", "to": "end", "default": True},
-        ],
-    }
-    registered = service.ask("POST", "/workflows", body={"spec": loop})
-    if registered.status_code == 422:
-        loop["tasks"]["a"]["join"] = "xor"  # type: ignore[index]
-    case = service.case(spec_id="loop", start=False)
-
-    answer = service.ask("POST", f"/cases/{case}/execute")
-
-    assert answer.status_code in (200, 409, 422)
-    assert json.dumps(answer.json)
-    assert {"alive": True} == service.ask("GET", "/health/live").json
-    assert "cancelled" == service.ask("POST", f"/cases/{case}/cancel").json["state"]
-
-
 def test_operations_have_summaries() -> None:
     """Every operation says what it does."""
     assert all(each.summary and not each.summary.endswith(".") for each in OPERATIONS)

@@ -23,7 +23,7 @@ import pytest
 from waitress.adjustments import Adjustments
 
 from knhk.server import framing
-from knhk.server.audit import verify
+from knhk.server.chain import verify
 from knhk.server.configuration import Configuration
 from knhk.server.framing import Parser
 from knhk.server.serving import AUDIT_KEY_FILE, make
@@ -325,7 +325,7 @@ def test_record_and_history_agree_after_kills(tmp_path: Path) -> None:
         audit = made_again.audit
         assert audit is not None
         audit.seal()
-        entries = [link["entry"] for _, link in audit.links()]
+        entries = [link["entry"] for _, _, link in audit.record.links()]
         told = Counter((each["operation"], each["resource"]) for each in entries if each["outcome"] in (200, 201))
         happened: Counter[tuple[str, str]] = Counter()
         engine = made_again.tenants.engine("default")
@@ -338,7 +338,7 @@ def test_record_and_history_agree_after_kills(tmp_path: Path) -> None:
 
         assert sum(happened.values()) > 50
         assert happened == told
-        assert [] == verify(audit.export(), (state / AUDIT_KEY_FILE).read_bytes().strip())
+        assert [] == verify(audit.record.export(), (state / AUDIT_KEY_FILE).read_bytes().strip())
     finally:
         made_again.close()
 

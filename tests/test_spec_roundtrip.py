@@ -24,7 +24,10 @@ from knhk.spec import (
     Http,
     Initiator,
     Join,
+    Label,
     Manual,
+    Metric,
+    MetricKind,
     Moment,
     Multiple,
     Net,
@@ -42,6 +45,7 @@ from knhk.spec import (
     Trigger,
     TriggerMode,
     Unless,
+    WorkletRule,
     dump_json,
     dump_yaml,
     from_document,
@@ -106,6 +110,7 @@ def identifiers(forbidden: str) -> st.SearchStrategy[str]:
 NAMES = identifiers("")
 CONDITION_IDS = identifiers(" /#")
 TASK_IDS = identifiers(" /#>")
+SPECIFICATION_IDS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,12}\Z")
 INTEGERS = st.integers(1, 2**31 - 1)
 DURATIONS = st.integers(0, MAX_DURATION) | st.integers(0, 400).map(lambda each: each * 21_600_000)
 NAME_LISTS = st.lists(NAMES, max_size=3, unique=True).map(tuple)
@@ -183,6 +188,10 @@ TASKS = st.builds(
     ),
     manual=optional(MANUAL),
     external=optional(st.builds(External, topic=NAMES, timeout=optional(DURATIONS))),
+    worklet=st.lists(st.builds(WorkletRule, worklet=SPECIFICATION_IDS, when=optional(TEXTS)), max_size=2).map(tuple),
+    exlet=st.lists(
+        st.builds(WorkletRule, worklet=SPECIFICATION_IDS, when=optional(TEXTS), on_error=NAME_LISTS), max_size=2
+    ).map(tuple),
     retry=optional(
         st.builds(
             Retry,
@@ -241,9 +250,27 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=8,
 )
+METRIC_NAMES = st.from_regex(r"\A[a-z][a-z0-9_]{0,12}\Z")
+METRICS = st.builds(
+    Metric,
+    name=METRIC_NAMES,
+    kind=st.sampled_from(MetricKind),
+    on=st.sampled_from(["case_created", "task_completed"]),
+    help=TEXTS,
+    task=optional(NAMES),
+    value=optional(TEXTS),
+    buckets=optional(
+        st.lists(st.floats(-1e15, 1e15), min_size=1, max_size=3, unique=True).map(lambda each: tuple(sorted(each)))
+    ),
+    labels=optional(
+        st.dictionaries(
+            METRIC_NAMES, st.builds(Label, value=TEXTS, maximum=st.integers(1, 1_000)), min_size=1, max_size=2
+        )
+    ),
+)
 SPECIFICATIONS = st.builds(
     Specification,
-    id=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,12}\Z"),
+    id=SPECIFICATION_IDS,
     version=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._+-]{0,12}\Z")
     | st.sampled_from(["1", "1.0", "1.10", "0x1", "1e3", "on"]),
     name=TEXTS,
@@ -262,6 +289,7 @@ SPECIFICATIONS = st.builds(
             catch_up=st.sampled_from(CatchUp),
         )
     ),
+    metrics=st.lists(METRICS, max_size=2).map(tuple),
 )
 
 

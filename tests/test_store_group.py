@@ -60,7 +60,7 @@ class Waiting:
 
     def call(self, *commits: Commit) -> None:
         queued = len(self.groups._queue)
-        led = self.groups._led
+        led = not self.groups._free
 
         def run() -> None:
             try:
@@ -74,7 +74,7 @@ class Waiting:
         thread = threading.Thread(target=run, daemon=True)
         self.threads.append(thread)
         thread.start()
-        until(lambda: len(self.groups._queue) > queued if led else self.groups._led)
+        until(lambda: len(self.groups._queue) > queued if led else not self.groups._free)
 
     def end(self) -> dict[str, Outcome]:
         for thread in self.threads:
@@ -255,7 +255,7 @@ def test_interrupt_of_a_caller_that_is_called_to_lead(press: Press) -> None:
                 raise KeyboardInterrupt
 
     groups = GroupCommit(press.write)
-    groups._led = True
+    groups._free = 0
     waiting = Waiting(groups, groups.commit)
     waiting.call(step("next"))
     press.go.release()
@@ -264,7 +264,7 @@ def test_interrupt_of_a_caller_that_is_called_to_lead(press: Press) -> None:
         groups._wait(Caller([step("a")], wake=Interrupted()))  # type: ignore[arg-type]
 
     assert {"next": None} == waiting.end()
-    assert not groups._led
+    assert 1 == groups._free
 
 
 # --- on SQLite --------------------------------------------------------------------------------------------------------
@@ -517,3 +517,32 @@ def test_interrupt_of_a_caller_that_was_just_woken(press: Press) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         groups._wait(caller)
+
+
+def test_several_lead_at_the_same_time() -> None:
+    """With two leaders two groups are written at the same time; who comes meanwhile waits, and is taken along."""
+    sizes: list[int] = []
+    both = threading.Barrier(3)
+    go_on = threading.Event()
+
+    def write(group: Sequence[Caller]) -> None:
+        sizes.append(len(group))
+        if len(sizes) <= 2:
+            both.wait()
+            go_on.wait()
+
+    groups = GroupCommit(write, leaders=2)
+    threads = [threading.Thread(target=groups.commit, args=((),)) for _ in range(5)]
+    for each in threads[:2]:
+        each.start()
+    both.wait()
+    for number, each in enumerate(threads[2:], 1):
+        each.start()
+        until(lambda number=number: len(groups._queue) == number)
+    go_on.set()
+    for each in threads:
+        each.join()
+
+    assert [1, 1] == sizes[:2]
+    assert 5 == sum(sizes)
+    assert 2 == groups._free

@@ -27,6 +27,7 @@ from knhk.server.configuration import load
 from knhk.ports import Document, Durability, Store
 from knhk.stores import open_store, without_password
 from knhk.stores import _redis_scripts as scripts
+from knhk.stores._group import Caller
 from knhk.stores._redis_link import read_address, refuse_weaker
 from knhk.stores.redis import RedisStore, _add_step
 from knhk.testing import scenarios
@@ -155,6 +156,28 @@ def test_interrupt_while_waiting_for_the_answer(store: RedisStore, monkeypatch: 
     store.commit([step("a", 2)])
 
     assert [b"a/1", b"a/2", b"a/3"] == list(store.history("a"))
+
+
+def test_leader_is_interrupted(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is interrupted when the server has the group already, sees to it that the others are told, refusals included."""
+    tell, calls = store._link.tell_script, []
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(tell(*arguments))
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return calls[-1]
+
+    monkeypatch.setattr(store._link, "tell_script", interrupted)
+    callers = [Caller((), []) for _ in range(2)]
+    for each in callers:
+        _add_step(each.prepared, step("a", 1))
+    with pytest.raises(KeyboardInterrupt):
+        store._write(callers)
+
+    assert [True, True] == [each.settled for each in callers]
+    assert [None, ConcurrentUpdate] == [each.error and type(each.error) for each in callers]
+    assert [b"a/1", b"a/2"] == list(store.history("a"))
 
 
 def test_answer_that_never_comes(lossy: Relay) -> None:

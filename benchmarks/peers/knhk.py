@@ -88,7 +88,7 @@ def _runs(specification: Specification, data: dict[str, Any] | None = None, targ
     engine.register(specification)
 
     def run() -> None:
-        expect(engine.create_case(specification.id, data).run().state == "completed")
+        expect(engine.run_case(specification.id, data).state == "completed")
 
     return run
 

@@ -59,6 +59,7 @@ class Terms:
         functions: dict[str, Any],
         work: type[WorkFields],
         now: Callable[[], int],
+        ticks: int,
         copy: Callable[[Any], dict[str, Any]],
         forgetful: bool,
         steps: int,
@@ -67,6 +68,7 @@ class Terms:
 
 class Express:
     landed: bool
+    length: int
     next_item: int
     cuts: list[tuple[int, int]]
     job: tuple[int, int, int, Any] | None
@@ -90,3 +92,6 @@ class Express:
     def begun(self) -> list[tuple[int, int, int]]: ...
     def left(self) -> list[int]: ...
     def go(self) -> int: ...
+    def note(self, record: bytes) -> None: ...
+    def written(self) -> bytes: ...
+    def flush(self) -> None: ...

@@ -11,26 +11,24 @@ It is never in the way of others: it holds the case's lock while it moves the ca
 Who comes in between calls `land`, through its owner, and finds the case as if the driver had brought it there.
 """
 
+import json
+
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from knhk._hot.kernel cimport Marking, Net
 from knhk._hot.layout cimport CANCELS, DETACHED, IDLE, JOIN_CANCELS, ONE, lowest
+from knhk._hot.plain cimport DEEPEST, Foreign, put_tree
+from knhk._hot.text cimport Text, put, put_integer, put_one
 from knhk._hot.words cimport fire_noting, pass_word, refresh
 
 from knhk.errors import LimitExceeded
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object o)
-
-cdef enum:  # of journal records: `knhk._codes.Code`
-    R_FIRED = 3
-    R_BEGUN = 4
-    R_FINISHED = 5
-    R_ITEM = 17
-
-cdef enum:
-    END_COMPLETES = 1  # `knhk._case_state.End`
+    bytes PyBytes_FromStringAndSize(const char* text, Py_ssize_t size)
+    ctypedef struct PyTypeObject:
+        object (*tp_new)(type cls, tuple args, void* named)
 
 cdef enum:  # the kinds and outcomes below, as numbers in C
     WAITING_ = 0
@@ -59,9 +57,6 @@ REFUSED = 4
 """What follows from the result of `Express.job` cannot be: the records are as they were before it."""
 OVERTAKEN = 5
 """Somebody landed the case while the handler of `Express.job` ran; its result is for the driver."""
-
-STARTED = "started"
-
 
 cdef class ExpressNet:
     """
@@ -162,7 +157,8 @@ cdef class Terms:
     Args:
         functions: the plain functions by handler name.
         work: the class of what a handler is given, which extends `WorkFields`.
-        now: tells the time in milliseconds.
+        now: tells the time.
+        ticks: of `now` in a millisecond.
         copy: returns a certain copy of a handler's result, or raises ValueError.
         forgetful: whether the store forgets with the process, so that no handler need wait for a commit.
         steps: how many tasks may start by themselves between two handlers.
@@ -173,23 +169,29 @@ cdef class Terms:
     cdef object now, copy
     cdef type work
     cdef bint forgetful
-    cdef int64_t steps
+    cdef int64_t steps, ticks
     cdef Py_ssize_t room
 
-    def __init__(self, *, functions, work, now, copy, forgetful, steps, room):
-        self.functions, self.work, self.now, self.copy = functions, work, now, copy
+    def __init__(self, *, functions, work, now, ticks, copy, forgetful, steps, room):
+        self.functions, self.work, self.now, self.ticks, self.copy = functions, work, now, ticks, copy
         self.forgetful, self.steps, self.room = forgetful, steps, room
+
+    cdef inline int64_t milliseconds(self) except? -1:
+        cdef int64_t at = self.now()
+        return at // self.ticks
 
 
 cdef class Express:
     """
     One run of a case's plain automatic work.
 
+    What it records it writes as the text that the journal keeps; nobody needs a record before somebody else has the case.
+
     Args:
         of: its net.
         terms: of its engine.
         marking: of the case's root net.
-        log: the case's records; this appends to it.
+        log: the case's records; `flush` appends what this has recorded.
         data: the case's data; results are merged into it.
         next_item: the number of the next work item.
         case_id: for the handlers.
@@ -198,11 +200,12 @@ cdef class Express:
 
     Attributes:
         landed: whether the case is the driver's again.
+        length: how many records the case has, those included that are text.
         next_item: as it is now.
-        cuts: pairs of a length of the log and the time at which it had that length.
+        cuts: pairs of a number of records and the time at which there were so many.
         job: (task, item number, attempt, work) of the handler that runs or ran last.
         output, error: what came of it.
-        mark: the length of the log before what came of it.
+        mark: how many records there were before what came of it.
     """
 
     cdef ExpressNet of
@@ -212,15 +215,17 @@ cdef class Express:
     cdef dict data
     cdef object case_id, acquire, release
     cdef Py_ssize_t room
-    cdef object number
+    cdef int64_t number
     cdef void* block
     cdef Ring agenda  # ready tasks that have to be started, each once
     cdef Ring handlers  # that are begun, by task
     cdef uint8_t* queued  # by task, whether it is on the agenda
     cdef int64_t* items  # by task
     cdef int64_t* attempts  # by task
-    cdef object at
+    cdef int64_t at
+    cdef Text text  # the records that `log` does not have yet, with a comma behind each
     cdef public bint landed
+    cdef readonly Py_ssize_t length
     cdef readonly int64_t next_item
     cdef readonly list cuts
     cdef readonly object job
@@ -229,16 +234,25 @@ cdef class Express:
     cdef readonly Py_ssize_t mark
 
     def __init__(
-        self, ExpressNet of, Terms terms, Marking marking, list log, dict data, int64_t next_item, case_id, number, lock
+        self,
+        ExpressNet of,
+        Terms terms,
+        Marking marking,
+        list log,
+        dict data,
+        int64_t next_item,
+        case_id,
+        int64_t number,
+        lock,
     ):
         cdef uint32_t count = of.net.c.task_count
         self.of, self.terms, self.marking, self.log, self.data = of, terms, marking, log, data
         self.next_item, self.case_id, self.number = next_item, case_id, number
         self.acquire, self.release = lock.acquire, lock.release
-        self.room = len(log) + terms.room
+        self.length = self.mark = len(log)
+        self.room = self.length + terms.room
         self.cuts = []
-        self.mark = len(log)
-        self.at = terms.now()
+        self.at = terms.milliseconds()
         self.block = PyMem_Calloc(count + 1, 2 * sizeof(int64_t) + 2 * sizeof(uint32_t) + 1)
         if self.block == NULL:
             raise MemoryError
@@ -251,6 +265,22 @@ cdef class Express:
 
     def __dealloc__(self):
         PyMem_Free(self.block)
+        PyMem_Free(self.text.at)
+
+    def note(self, bytes record):
+        """Record what the driver would have recorded, as JSON."""
+        put(&self.text, record, len(record))
+        self._close()
+
+    def written(self):
+        """Return the records that are text, as JSON without the brackets around them."""
+        return PyBytes_FromStringAndSize(self.text.at, max(self.text.length - 1, 0))
+
+    def flush(self):
+        """Make the records that are text such as everybody has them."""
+        if self.text.length:
+            self.log += map(tuple, json.loads(b"[" + self.written() + b"]"))
+            self.text.length = 0
 
     @property
     def handler(self):
@@ -287,6 +317,42 @@ cdef class Express:
             if outcome < 0:
                 outcome = self._drain()
         return outcome
+
+    cdef inline int _close(self) except -1:
+        """A record is written."""
+        self.length += 1
+        return put_one(&self.text, 44)
+
+    cdef int _write(self, const char* code, Py_ssize_t width, int64_t first, uint32_t second) except -1:
+        """Begin a record: its code, and two numbers."""
+        put(&self.text, code, width)
+        put_integer(&self.text, first)
+        put_one(&self.text, 44)
+        return put_integer(&self.text, second)
+
+    cdef int _write_positions(self, tuple chosen) except -1:
+        """End a record: the chosen outputs."""
+        cdef bint behind = False
+        put(&self.text, b",[", 2)
+        for position in chosen:
+            if behind:
+                put_one(&self.text, 44)
+            behind = True
+            put_integer(&self.text, position)
+        put(&self.text, b"]]", 2)
+        return self._close()
+
+    cdef int _write_data(self, object data) except -1:
+        """Go on with a record: JSON data."""
+        cdef Py_ssize_t begun = self.text.length
+        cdef bytes written
+        try:
+            put_tree(&self.text, data, DEEPEST)
+        except Foreign:
+            self.text.length = begun
+            written = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+            put(&self.text, written, len(written))
+        return 0
 
     cdef inline int _queue(self, uint32_t task, int64_t number, int64_t attempts) except -1:
         self.items[task], self.attempts[task] = number, attempts
@@ -353,7 +419,7 @@ cdef class Express:
         cdef Marking m = self.marking
         cdef uint32_t task
         cdef int64_t steps = 0
-        cdef bint stop = len(self.log) > self.room
+        cdef bint stop = self.length > self.room
         while True:
             if not m.of.implicit and (m.c.counts[1] != 0 if m.counted else m.word & 2 != 0):
                 return OVER
@@ -377,7 +443,9 @@ cdef class Express:
                     return NO
             else:
                 m._start(task)
-                self.log.append((R_BEGUN, self.number, m.net._on[task], 0, None, "", None))
+                self._write(b"[4,", 3, self.number, task)  # BEGUN: no instance, no reason, nobody, no data
+                put(&self.text, b',0,null,"",null]', 16)
+                self._close()
                 self._queue(task, self.next_item, 0)
                 self.next_item += 1
         return STOP if stop else -1
@@ -387,7 +455,8 @@ cdef class Express:
         cdef tuple chosen = self._choose(task)
         if chosen is None:
             return NO
-        self.log.append((R_FIRED, self.number, m.net._on[task], chosen))
+        self._write(b"[3,", 3, self.number, task)  # FIRED
+        self._write_positions(chosen)
         if not m.counted and self.of.branches[task] is None:
             if fire_noting(m.of, &m.word, &m.sight, task, m.of.words[task].outputs):
                 return -1
@@ -430,20 +499,26 @@ cdef class Express:
         cdef ExpressNet of = self.of
         cdef uint32_t task = self.handlers.at[self.handlers.head]
         cdef int64_t attempt = self.attempts[task] + 1
+        cdef int64_t at
         cdef tuple chosen
         cdef object number = self.items[task]
         cdef WorkFields work
         cdef object function = self.terms.functions.get(of.handlers[task])
         if function is None or not (self.terms.forgetful or of.replayable[task]):
             return STOP
-        self.log.append((R_ITEM, number, STARTED, "", attempt))
+        put(&self.text, b"[17,", 4)  # ITEM
+        put_integer(&self.text, self.items[task])
+        put(&self.text, b',"started","",', 14)
+        put_integer(&self.text, attempt)
+        put_one(&self.text, 93)
+        self._close()
         self.attempts[task] = attempt
-        work = <WorkFields>self.terms.work.__new__(self.terms.work)
+        work = <WorkFields>(<PyTypeObject*>self.terms.work).tp_new(self.terms.work, (), NULL)
         work.case_id, work.task, work._number, work.attempt = self.case_id, of.names[task], number, attempt
         work._source = self.data
         self.job = (task, number, attempt, work)
         self.output = self.error = None
-        self.mark = len(self.log)
+        self.mark = self.length
         self.release()
         try:
             self.output = function(work)
@@ -453,7 +528,7 @@ cdef class Express:
             self.acquire()
         if self.landed:
             return OVERTAKEN
-        at = self.terms.now()
+        at = self.terms.milliseconds()
         if at != self.at:
             self.cuts.append((self.mark, self.at))
             self.at = at
@@ -472,6 +547,10 @@ cdef class Express:
         chosen = self._choose(task)
         if chosen is None:
             return NO
-        self.log.append((R_FINISHED, self.number, task, 0, output, END_COMPLETES, chosen))
+        self._write(b"[5,", 3, self.number, task)  # FINISHED: no instance, what came of it, `knhk._codes.End.COMPLETES`
+        put(&self.text, b",0,", 3)
+        self._write_data(output)
+        put(&self.text, b",1", 2)
+        self._write_positions(chosen)
         pop(&self.handlers)
         return self._pass(task, chosen)

@@ -9,12 +9,13 @@ return None, and the caller asks ``json``, which knows what to do or to say.
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact
 from cpython.long cimport PyLong_Check, PyLong_CheckExact
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.mem cimport PyMem_Free
 from cpython.tuple cimport PyTuple_CheckExact
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.math cimport isfinite
-from libc.stdint cimport uint64_t
-from libc.string cimport memcpy, strlen
+from libc.string cimport strlen
+
+from knhk._hot.text cimport Text, need, put, put_integer, put_one
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
@@ -25,15 +26,12 @@ cdef extern from "Python.h":
     bytes PyBytes_FromStringAndSize(const char* text, Py_ssize_t size)
     int Py_DTSF_ADD_DOT_0
 
-cdef enum:
-    DEEPEST = 100  # levels; what is nested deeper is the caller's, who has Python's own limit
 
-
-cdef class _Foreign(Exception):
+cdef class Foreign(Exception):
     """An object that is not ours to handle."""
 
 
-cdef object FOREIGN = _Foreign()
+cdef object FOREIGN = Foreign()
 
 
 cdef object copied(object tree, int depth, Py_ssize_t* left):
@@ -98,65 +96,19 @@ def copy(tree, Py_ssize_t size):
     """
     try:
         made = copied(tree, DEEPEST, &size)
-    except _Foreign:
+    except Foreign:
         return None
     return made if size >= 0 else None
-
-
-cdef struct Text:
-    char* at
-    Py_ssize_t length
-    Py_ssize_t room
-
-
-cdef inline int need(Text* text, Py_ssize_t more) except -1:
-    cdef Py_ssize_t room
-    cdef char* larger
-    if text.length + more <= text.room:
-        return 0
-    room = 2 * text.room + more + 256
-    larger = <char*>PyMem_Realloc(text.at, room)
-    if larger == NULL:
-        raise MemoryError
-    text.at, text.room = larger, room
-    return 0
-
-
-cdef inline int put(Text* text, const char* what, Py_ssize_t length) except -1:
-    need(text, length)
-    memcpy(text.at + text.length, what, length)
-    text.length += length
-    return 0
-
-
-cdef inline int put_one(Text* text, char what) except -1:
-    need(text, 1)
-    text.at[text.length] = what
-    text.length += 1
-    return 0
 
 
 cdef int put_number(Text* text, object number) except -1:
     cdef int overflow = 0
     cdef long long value = PyLong_AsLongLongAndOverflow(number, &overflow)
-    cdef char digits[24]
-    cdef int at = 24
-    cdef uint64_t left
     cdef bytes written
     if overflow:
         written = int.__repr__(number).encode()
         return put(text, written, len(written))
-    left = <uint64_t>value if value >= 0 else 0 - <uint64_t>value
-    while True:
-        at -= 1
-        digits[at] = <char>(48 + left % 10)
-        left //= 10
-        if left == 0:
-            break
-    if value < 0:
-        at -= 1
-        digits[at] = 45
-    return put(text, &digits[at], 24 - at)
+    return put_integer(text, value)
 
 
 cdef int put_text(Text* text, object word) except -1:
@@ -254,7 +206,7 @@ def dump(tree):
     try:
         put_tree(&text, tree, DEEPEST)
         return PyBytes_FromStringAndSize(text.at, text.length)
-    except _Foreign:
+    except Foreign:
         return None
     finally:
         PyMem_Free(text.at)

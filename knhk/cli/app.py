@@ -18,6 +18,7 @@ from knhk.cli.commands_replay import replay_log
 from knhk.cli.commands_run import run
 from knhk.cli.commands_serve import audit, config, serve, token
 from knhk.cli.commands_simulate import simulate
+from knhk.cli.commands_store import store
 from knhk.cli.commands_verify import verify
 from knhk.cli.commands_work import work
 from knhk.cli.failures import EXIT_CODES, translated
@@ -67,6 +68,7 @@ for _command in (
     suspend,
     cancel,
     migrate,
+    store,
     serve,
     instances,
     doctor,

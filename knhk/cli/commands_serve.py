@@ -54,11 +54,16 @@ def serve(*, workers: int, listener: tuple[int, int] | None) -> None:
     loaded = configured()
     serving, observing = _server("serving"), _server("observing")
     settings = loaded.settings
-    observing.log_as_json(settings.log_level, instance=settings.instance_id, region=settings.region)
+    configuration = _server("configuration")
+    observing.log_as_json(
+        settings.log_level,
+        instance=settings.instance_id,
+        region=settings.region,
+        secrets=[configuration.secret_of(settings).decode(errors="replace")],
+    )
     if listener is None:
         for warning in loaded.warnings:
             serving.LOG.warning(warning)
-    configuration = _server("configuration")
     secure = bool(settings.tls_cert)
     try:
         if workers > 1:
@@ -175,10 +180,10 @@ def audit() -> None:
 def export_record() -> None:
     """Print the record of the configured store as lines of JSON."""
     loaded = configured()
-    record, stores = _server("audit"), importlib.import_module("knhk.stores")
+    record, stores = _server("record"), importlib.import_module("knhk.stores")
     store = stores.open_store(loaded.settings.store)
     try:
-        for line in record.AuditLog(store, "export", b"", now=lambda: 0).export():
+        for line in record.Record(store, b"").export():
             click.echo(line)
     finally:
         store.close()
@@ -194,7 +199,7 @@ def export_record() -> None:
 )
 def verify_record(*, file: str, key_file: str | None, heads: tuple[str, ...]) -> None:
     """Look for edits, deletions, moves and cut-off ends in an exported record."""
-    record, serving = _server("audit"), _server("serving")
+    chain, serving = _server("chain"), _server("serving")
     path = Path(key_file) if key_file else Path(configured().settings.state_path) / serving.AUDIT_KEY_FILE
     with reading(str(path)):
         key = path.read_bytes().strip()
@@ -207,7 +212,7 @@ def verify_record(*, file: str, key_file: str | None, heads: tuple[str, ...]) ->
         kept[writer] = (int(number), hash_)
     with reading(file):
         lines = sys.stdin.readlines() if file == "-" else Path(file).read_text(encoding="utf-8").splitlines()
-    wrong = record.verify(lines, key, kept=kept)
+    wrong = chain.verify(lines, key, kept=kept)
     for each in wrong:
         say(clean(each))
     if wrong:

@@ -19,7 +19,7 @@ from knhk.running import RunningCase, WorkItem
 from knhk.workitem import ItemState
 
 _QUEUES = [each.value for each in (ItemState.OFFERED, ItemState.ALLOCATED, ItemState.STARTED, ItemState.SUSPENDED)]
-_OPEN = [ItemState.UNOFFERED.value, *_QUEUES, ItemState.FAILED.value]
+_OPEN = [ItemState.UNOFFERED.value, *_QUEUES, ItemState.REPLACED.value, ItemState.FAILED.value]
 
 
 @click.group(cls=InOrder)

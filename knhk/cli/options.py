@@ -45,7 +45,7 @@ def db_option(command: _C) -> _C:
         metavar="PATH",
         envvar="KNHK_DB",
         show_envvar=True,
-        help="The SQLite file with the cases.",
+        help="The store with the cases: a path, or a URL.",
     )(org_option(command))
 
 

@@ -148,6 +148,8 @@ def case_document(session: Session, case: RunningCase) -> dict[str, Any]:
         "running": case.running,
         "work_items": [{**item_document(item), "handler": handler} for item, handler in items],
         "problems": case.problems,
+        "worklets": case.worklets,
+        "stands_in_for": None if case.principal is None else dict(zip(("case", "item"), case.principal, strict=True)),
     }
 
 
@@ -212,7 +214,9 @@ def _hints(session: Session, case: RunningCase, header: CaseHeader, items: Seque
         hints.append(f"knhk resume {name} {db}{handlers}")
     elif any(item.state == "failed" for item, _ in items):
         hints.append(f"knhk resume {name} {db}{handlers}   (another attempt at what failed)")
-    hints += [f"{_item_command(i)} {name}/{i.number} {db}{handlers}" for i, handler in items if not handler][:3]
+    workable = [item for item, handler in items if not handler and item.state != "replaced"]
+    hints += [f"{_item_command(item)} {name}/{item.number} {db}{handlers}" for item in workable][:3]
+    hints += [f"knhk show {shlex.quote(each)} {db}   (the worklet)" for each in case.worklets][:3]
     if header.due is not None:
         hints.append(f"knhk tick {db}{handlers}   (when the timer is due)")
     events = sorted(_awaited(specification, case.marking))
@@ -255,7 +259,10 @@ def say_whole(session: Session, case: RunningCase, events: Sequence[Event], *, l
         if names:
             tokens.append(clean(f"{net}: {names}" if net else names))
     enabled, running = clean(", ".join(case.enabled)), clean(", ".join(case.running))
-    say_standing(session, case, more=[("enabled", enabled), ("running", running), ("tokens", "\n".join(tokens))])
+    above = "" if case.principal is None else "work item {1} of case {0}".format(*case.principal)
+    fields = [("enabled", enabled), ("running", running), ("tokens", "\n".join(tokens))]
+    more = [*fields, ("worklets", "\n".join(map(clean, case.worklets))), ("stands for", clean(above))]
+    say_standing(session, case, more=more)
     say()
     if left_out:
         say(f"{counted(left_out, 'earlier event')} left out")

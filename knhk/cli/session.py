@@ -108,7 +108,7 @@ def opened(target: str, *, as_json: bool, handlers: Handlers | None = None, crea
     given = Handlers() if handlers is None else handlers
     if not create:
         check_there(target)
-    store = open_store(target)
+    store = open_store(target, create=create)
     try:
         with Slow("reading the store", aside=as_json) as progress:
             session = Session(store, target, given.names, progress)
@@ -123,7 +123,7 @@ def check_there(target: str) -> None:
     if "://" in target and not target.startswith("sqlite:///"):
         # No file: that it is refused, and why, is the store's to say.
         return
-    path = Path(target.removeprefix("sqlite:///"))
+    path = Path(target.removeprefix("sqlite:///").removeprefix("log:"))
     if target == MEMORY:
         raise Failure("a store in memory has no cases that another command made: give --db PATH", NOT_FOUND)
     if not path.exists():

@@ -89,6 +89,11 @@ class Background:
         """How many handlers run now."""
         return sum(each.runner.busy for each in list(self._places.values()))
 
+    @property
+    def waiting(self) -> int:
+        """How many cases wait for a worker."""
+        return sum(each.runner.waiting for each in list(self._places.values()))
+
     def start(self) -> None:
         """Begin."""
         self._thread.start()

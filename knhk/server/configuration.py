@@ -13,6 +13,7 @@ import attrs
 
 from knhk.errors import KnhkError
 from knhk.ports import Durability
+from knhk.server.endpoint import read_endpoint
 from knhk.stores import without_password
 from knhk.work.instances import instance_name
 from knhk.work.ownership import LEASE
@@ -65,6 +66,19 @@ def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> Non
         raise ValueError(f"{attribute.name} must be more than 0, not {value}")
 
 
+def _not_negative(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if value < 0:
+        raise ValueError(f"{attribute.name} must be 0 or more, not {value}")
+
+
+def _collector(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if value:
+        try:
+            read_endpoint(value)
+        except ValueError as error:
+            raise ValueError(f"{attribute.name} {error}") from None
+
+
 @attrs.frozen(kw_only=True)
 class Configuration:
     """
@@ -74,9 +88,10 @@ class Configuration:
         state_path: a directory for the embedded store, or the address of a store.
         api_host, api_port: where REST is served; port 0 picks one and prints it.
         fortune5_enabled: the enterprise profile: auth, audit and rate limit must be on, or off by name.
-        otel_endpoint: where spans are to go; not built, and warned of.
+        otel_endpoint: the collector that spans are sent to; see `knhk.server.endpoint`.
         audit_enabled, rate_limit_enabled, auth_enabled: false is a warning.
         audit_key_file: the key that signs the record, where there is no state directory to keep one in.
+        audit_retention: days after which calls go from the store into the archive; 0 for never.
         spiffe_enabled, multi_region: not built; true refuses the start.
         trust_domain: checked and shown; used by nothing yet.
         region: stamped on logs and metrics.
@@ -101,9 +116,10 @@ class Configuration:
     api_host: str = "127.0.0.1"
     api_port: int = attrs.field(default=8080, validator=_port)
     fortune5_enabled: bool = False
-    otel_endpoint: str = ""
+    otel_endpoint: str = attrs.field(default="", validator=_collector)
     audit_enabled: bool = True
     audit_key_file: str = ""
+    audit_retention: float = attrs.field(default=0.0, validator=_not_negative)
     rate_limit_enabled: bool = True
     auth_enabled: bool = True
     spiffe_enabled: bool = False
@@ -164,6 +180,7 @@ _TRUTHS: Final = {
 _SECRET: Final = frozenset({"jwt_secret"})
 _RATES: Final = re.compile(r"(\s*[^=,\s]+/[^=,\s]+=[0-9]+(\.[0-9]+)?\s*(,|$))*")
 _TRUST_DOMAIN: Final = re.compile(r"spiffe://[a-z0-9][a-z0-9._-]{0,254}")
+_INSTANCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -268,6 +285,10 @@ def _contradictions(settings: Configuration, given: Mapping[str, str]) -> list[s
             for each in off
             if each not in given
         ]
+    if not _INSTANCE.fullmatch(settings.instance_id):
+        found.append(f"{variable('instance_id')}={settings.instance_id!r}: must be letters, digits and . _ : - alone")
+    if settings.audit_retention and settings.store == settings.state_path:
+        found.append(f"{variable('audit_retention')}: the archive is in the state directory, and there is none")
     if settings.log_level.lower() not in _LEVELS:
         found.append(f"{variable('log_level')}={settings.log_level!r}: must be one of {', '.join(_LEVELS)}")
     if bool(settings.tls_cert) != bool(settings.tls_key):
@@ -353,8 +374,6 @@ def secret_of(settings: Configuration) -> bytes:
 def _warnings(settings: Configuration) -> list[str]:
     off = [each for each in ("auth_enabled", "audit_enabled", "rate_limit_enabled") if not getattr(settings, each)]
     warnings = [f"{variable(each)}=false: anybody can do what it would stop" for each in off]
-    if settings.otel_endpoint:
-        warnings.append(f"{variable('otel_endpoint')}: spans are not sent yet; it has no effect")
     local = settings.api_host in {"127.0.0.1", "::1", "localhost"}
     if settings.auth_enabled and not settings.tls_cert and not local and not settings.insecure:
         warnings.append(

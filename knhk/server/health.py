@@ -37,6 +37,7 @@ class Health:
         told: what else is said of this instance: its name, its region.
         seconds: a monotonic clock.
         ownership: which automatic work is this instance's; None: all.
+        more: further components, each by what says how it is.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Health:
         told: Mapping[str, str] | None = None,
         seconds: Callable[[], float],
         ownership: Ownership | None = None,
+        more: Mapping[str, Callable[[], Mapping[str, Any]]] | None = None,
     ) -> None:
         self._ownership = ownership
         self._store = store
@@ -59,6 +61,7 @@ class Health:
         self._switched_off = dict(switched_off)
         self._told = dict(told or {})
         self._seconds = seconds
+        self._more = dict(more or {})
         self._looker = ThreadPoolExecutor(1, thread_name_prefix="knhk-health")
         self._lock = threading.Lock()
         self._last: tuple[float, str] = (-1e9, "not asked yet")
@@ -104,6 +107,7 @@ class Health:
                 "status": "down" if failure else "up",
                 "detail": f"{len(self._ownership.partitions)} partitions are this instance's",
             }
+        parts |= {name: dict(status()) for name, status in self._more.items()}
         for name, why in self._switched_off.items():
             parts[name] = {"status": "off", "detail": why}
         bad = any(each["status"] == "down" for each in parts.values())

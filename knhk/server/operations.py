@@ -7,7 +7,7 @@ API (`knhk.server.openapi`) are all read from here, so none of them can say some
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -103,9 +103,14 @@ class Operation:
     resource: str = ""
 
     @property
-    def changes(self) -> bool:
-        """Whether it may change a case: then its entry in the record is stored with the change."""
-        return self.method == "POST" and self.name.partition(".")[0] in ("case", "item", "work", "letter")
+    def changes(self) -> Literal["", "case", "documents"]:
+        """What it may change: with that its entry in the record is stored; "" for nothing."""
+        kind, _, verb = self.name.partition(".")
+        if self.method == "GET" or verb == "verify":
+            return ""
+        if kind in ("case", "item", "work", "letter"):
+            return "case"
+        return "documents" if kind in ("workflow", "webhook") else ""
 
 
 def _case(body: shapes.Case, status: int = 200, location: str = "") -> Reply:
@@ -570,13 +575,18 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
                 call.caller,
                 subject=call.asked("subject"),
                 operation=call.asked("operation"),
+                since=call.asked("since"),
                 limit=call.limit,
                 after=call.after,
             )
         ),
         gives=shapes.Page,
         item=shapes.AuditEntry,
-        query={"subject": "only calls of this subject", "operation": "only calls of this operation"},
+        query={
+            "subject": "only calls of this subject",
+            "operation": "only calls of this operation",
+            "since": "only calls not before this time (RFC 3339)",
+        },
         paged=True,
     ),
     _operation(
@@ -584,7 +594,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "GET",
         "/audit/verify",
         "Say whether the record is as it was written",
-        lambda call: Reply(body=call.service.audit_verify()),
+        lambda call: Reply(body=call.service.audit_verify(whole=call.asked("whole") == "true")),
         gives=shapes.AuditVerdict,
+        query={"whole": "true: from the first link on, and not from where the last look ended"},
     ),
 )

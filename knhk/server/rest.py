@@ -11,6 +11,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Final
 
 import falcon
@@ -19,25 +20,31 @@ import msgspec
 from knhk.errors import KnhkError
 from knhk.errors import Problem as Finding
 from knhk.server import shapes
-from knhk.server.audit import AuditLog, Entry, Pending, announced
+from knhk.server.audit import AuditLog, Pending, announced
+from knhk.server.figures import Figures
 from knhk.server.health import Health
 from knhk.server.identity import ANONYMOUS, DEFAULT_TENANT, Caller, Unauthenticated, Verifier
-from knhk.server.observing import LOG, Figures, Stopwatch, log_call
+from knhk.server.observing import LOG, Stopwatch, in_trace, log_call
 from knhk.server.openapi import PREFIX, description
 from knhk.server.operations import OPERATIONS, Call, Operation, Reply
 from knhk.server.problems import Problem, problem_of
 from knhk.server.rates import Rates, Standing
+from knhk.server.record import Entry
 from knhk.server.rights import may
 from knhk.server.service import LONGEST_PAGE, Service
 from knhk.spec import Specification
 from knhk.spec.json_text import read_json
 from knhk.spec.yaml_text import read_yaml
+from knhk.work.spans import Span, Tracer, spanned
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Bytes that a request's body has at the most."""
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _PROBLEM: Final = "application/problem+json"
+TRACE_HEADER: Final = "Trace-Id"
+"""The header of an answer under which its request is found in traces, logs and the record."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PARTS: Final = {
     "number": re.compile(r"[1-9][0-9]?"),
@@ -64,6 +71,7 @@ class Gate:
         figures: where it is counted.
         now: milliseconds since the epoch.
         region: of this instance, for the record.
+        tracer: is told of each request; None: nobody is.
     """
 
     def __init__(
@@ -76,7 +84,9 @@ class Gate:
         now: Callable[[], int],
         *,
         region: str = "",
+        tracer: Tracer | None = None,
     ) -> None:
+        self.tracer = tracer
         self.region = region
         self.service = service
         self.verifier = verifier
@@ -102,29 +112,54 @@ class Gate:
             path: the parts of the address.
             allowed: the methods that the address has; "" where there is no such address.
         """
+        with ExitStack() as inside:
+            span = None
+            if self.tracer is not None:
+                span = inside.enter_context(_span(self.tracer, req, operation))
+            trace = _trace(req, self.tracer)
+            inside.enter_context(in_trace(trace))
+            resp.set_header(TRACE_HEADER, trace)
+            self._handle(req, resp, operation, path, allowed, trace, span)
+            if span is not None:
+                span.describe({"http.response.status_code": falcon.http_status_to_code(resp.status)})
+
+    def _handle(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        operation: Operation | None,
+        path: Mapping[str, str],
+        allowed: str,
+        trace: str,
+        span: Span | None,
+    ) -> None:
         watch = Stopwatch()
-        trace = _trace(req)
+        names = dict(path)
         name = operation.name if operation is not None else "none"
         caller: Caller | None = None
         pending: Pending | None = None
         try:
             caller = self._caller(req)
-            standing = None if self.rates is None else self.rates.admit(caller.client)
+            standing = self._admitted(caller)
             asked = self._permitted(operation, caller, allowed)
             call = self._call(req, asked, caller, path)
             if self.audit is not None and asked.changes:
-                pending = Pending(self.audit, self._entry(asked, caller, path, asked.status, trace))
+                entry = self._entry(asked, caller, path, asked.status, trace)
+                pending = Pending(self.audit, entry, in_documents=asked.changes == "documents")
             with announced(pending):
                 reply = asked.run(call)
+            names = {**_named(reply.body), **path}
             self.answer(req, resp, reply, standing, caller)
         except Exception as error:  # noqa: BLE001 - what nobody foresaw is counted and recorded like the rest
             problem = problem_of(error) if isinstance(error, KnhkError) else Problem(kind="internal")
             if problem.kind == "internal":
-                LOG.error("a call failed", exc_info=error, extra={"trace_id": trace, "operation": name})
+                LOG.error("a call failed", exc_info=error, extra={"operation": name})
+                if span is not None:
+                    span.fail(error)
             self.refuse(req, resp, problem, caller)
         seconds = watch.seconds()
         status = falcon.http_status_to_code(resp.status)
-        self._note(operation, caller, path, status, seconds, trace)
+        self._note(operation, caller, names, status, seconds, trace)
         if self.audit is not None:
             self._record(self.audit, pending, self._entry(operation, caller, path, status, trace))
 
@@ -141,8 +176,8 @@ class Gate:
         _write_problem(resp, problem)
 
     def _record(self, audit: AuditLog, pending: Pending | None, entry: Entry) -> None:
-        """Record a call, unless the commit of its change has done so, and rightly."""
-        if pending is None or pending.take() is not None or pending.outcome != entry.outcome:
+        """Record a call, unless the transaction of its change has done so, and rightly."""
+        if pending is None or not pending.taken or pending.outcome != entry.outcome:
             audit.add(entry)
 
     def _entry(
@@ -175,6 +210,13 @@ class Gate:
             self.figures.refused.labels("unauthenticated").inc()
             LOG.info("no valid token", extra={"reason": str(error)[:200]})
             raise Problem(kind="unauthenticated", headers={"WWW-Authenticate": "Bearer"}) from None
+
+    def _admitted(self, caller: Caller) -> Standing | None:
+        try:
+            return None if self.rates is None else self.rates.admit(caller.client)
+        except Problem:
+            self.figures.refused.labels("rate-limited").inc()
+            raise
 
     def _permitted(self, operation: Operation | None, caller: Caller, allowed: str) -> Operation:
         if operation is None:
@@ -370,7 +412,28 @@ def _key(req: falcon.Request, operation: Operation) -> str | None:
     return written
 
 
-def _trace(req: falcon.Request) -> str:
+def _span(tracer: Tracer, req: falcon.Request, operation: Operation | None) -> AbstractContextManager[Span]:
+    """Return the span of a request, in the trace that its caller has named."""
+    about = {"http.request.method": req.method, "url.scheme": req.scheme}
+    name = str(req.method)
+    if operation is not None:
+        route = req.uri_template or operation.path
+        about |= {"http.route": route, "knhk.operation": operation.name}
+        name = f"{name} {route}"
+    carrier = {each: req.get_header(each, default="") for each in ("traceparent", "tracestate")}
+    return spanned(tracer, name, about, kind="server", parent=carrier)
+
+
+def _named(body: Any) -> dict[str, str]:
+    """Return of which workflow and case an answer speaks, where its request has not said it."""
+    found = {name: getattr(body, name, None) for name in ("spec_id", "case_id")}
+    return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def _trace(req: falcon.Request, tracer: Tracer | None) -> str:
+    ids = None if tracer is None else tracer.ids()
+    if ids is not None:
+        return ids[0]
     match = _TRACE.fullmatch(req.get_header("traceparent", default=""))
     return match[1] if match is not None and set(match[1]) != {"0"} else secrets.token_hex(16)
 

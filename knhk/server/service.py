@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from itertools import islice
 from typing import Any, Final
 
 import attrs
 
 from knhk._people_rules import ANYONE
+from knhk.analysis.soundness import AT_REGISTRATION
 from knhk.engine import Engine
 from knhk.errors import (
     CommandError,
@@ -29,24 +32,30 @@ from knhk.errors import (
     UnknownSpecification,
     UnknownWorkItem,
 )
+from knhk.errors import Problem as Finding
 from knhk.events import EventKind
 from knhk.patterns import patterns
-from knhk.ports import CaseHeader, Document, ItemRow, Store
+from knhk.ports import CaseHeader, Document, ItemRow, Store, StoredSpecification
 from knhk.running import RunningCase, WorkItem
 from knhk.server import shapes
-from knhk.server.audit import AuditLog, announced, unrecorded, verify
+from knhk.server.audit import AuditLog, announced, expecting, unrecorded
 from knhk.server.identity import Caller
 from knhk.server.problems import Problem
+from knhk.server.record import Verification, Wanted
 from knhk.server.rights import ADMIN, DESIGNER, OPERATOR, VIEWER
 from knhk.server.tenants import Tenants, another_was_faster
-from knhk.server.working import Polls, claim_work, extend_work, fail_work, list_letters
+from knhk.server.working import MOST_JUDGED, MOST_RUNS, Places, Polls, claim_work, extend_work, fail_work, list_letters
 from knhk.spec import ROOT, Specification
-from knhk.spec.verdict import Verdict
+from knhk.spec.verdict import Budget, Verdict
 from knhk.work.outbox import Subscription
 
 CASE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LONGEST_PAGE: Final = 1_000
 RETIRED: Final = "retired"
+VERIFIED_WITHIN: Final = Budget(seconds=5.0)
+"""What the verification of a workflow that is not registered may spend."""
+
+_MOST_VERDICTS: Final = 1_024
 _OPEN: Final = ("created", "running", "suspended", "failed", "deadlocked")
 
 
@@ -73,27 +82,28 @@ class Service:
     Args:
         tenants: the engines.
         audit: the record, for those who may read it.
-        audit_key: with which its heads are signed.
-        deadline: seconds that `case_execute` takes at most.
+        deadline: seconds that a call takes at most, about.
 
     Attributes:
+        deadline: as it was given.
         polls: the calls that wait for work.
     """
 
-    def __init__(
-        self, tenants: Tenants, audit: AuditLog | None = None, audit_key: bytes = b"", *, deadline: float = 25.0
-    ) -> None:
+    def __init__(self, tenants: Tenants, audit: AuditLog | None = None, *, deadline: float = 25.0) -> None:
         self._tenants = tenants
         self._audit = audit
-        self._audit_key = audit_key
-        self._deadline = deadline
+        self._verification = None if audit is None else Verification(audit.record)
+        self._soundness: dict[str, shapes.Soundness] = {}
+        self._judging = Places(MOST_JUDGED)
+        self._runs = Places(MOST_RUNS)
+        self.deadline = deadline
         self.polls = Polls()
-        self._runs = ThreadPoolExecutor(16, thread_name_prefix="knhk-execute")
+        self._runners = ThreadPoolExecutor(MOST_RUNS, thread_name_prefix="knhk-execute")
 
     def close(self) -> None:
         """Let what runs end, and nobody wait for work."""
         self.polls.end()
-        self._runs.shutdown(wait=True, cancel_futures=True)
+        self._runners.shutdown(wait=True, cancel_futures=True)
 
     def _engine(self, caller: Caller) -> Engine:
         return self._tenants.engine(caller.tenant)
@@ -103,17 +113,23 @@ class Service:
     def workflow_register(self, caller: Caller, specification: Specification) -> tuple[bool, shapes.Registered]:
         """Register a specification; returns whether it is new, and its verdict."""
         engine = self._engine(caller)
-        done = engine.register(specification)
         store = engine.store
-        retired = store.document(RETIRED, _retired_key(done.spec_id, done.version))
+        key = (specification.id, specification.version)
+        retired = store.document(RETIRED, _retired_key(*key))
+        new = retired is not None or key not in {(each.spec_id, each.version) for each in store.specifications()}
+        expecting(HTTPStatus.CREATED if new else HTTPStatus.OK)
+        done = engine.register(specification)
         if retired is not None:
-            store.write([], [retired])
-        answer = shapes.Registered(spec_id=done.spec_id, version=done.version, soundness=_soundness(done.soundness))
-        return done.new or retired is not None, answer
+            with another_was_faster():
+                store.write([], [retired])
+        soundness = _soundness(done.soundness)
+        self._remember(done.content_hash, soundness)
+        return new, shapes.Registered(spec_id=done.spec_id, version=done.version, soundness=soundness)
 
     def workflow_verify(self, caller: Caller, specification: Specification) -> shapes.Soundness:  # noqa: ARG002
         """Judge a specification; nothing is registered."""
-        return _soundness(specification.verify())
+        with self._judging.one():
+            return _soundness(specification.verify(budget=VERIFIED_WITHIN))
 
     def workflow_list(self, caller: Caller, *, limit: int, after: str) -> shapes.Page:
         """List the registered workflows."""
@@ -141,8 +157,21 @@ class Service:
             name=str(spec.get("name", "")),
             content_hash=stored.content_hash,
             spec=spec,
-            soundness=_soundness(Specification.from_json(stored.text).verify()),
+            soundness=self._judged(stored),
         )
+
+    def _judged(self, stored: StoredSpecification) -> shapes.Soundness:
+        """Return what was found when a workflow was registered, or find it again; it is the same for the same content."""
+        found = self._soundness.get(stored.content_hash)
+        if found is None:
+            found = _soundness(Specification.from_json(stored.text).verify(budget=AT_REGISTRATION))
+            self._remember(stored.content_hash, found)
+        return found
+
+    def _remember(self, content_hash: str, found: shapes.Soundness) -> None:
+        while len(self._soundness) >= _MOST_VERDICTS:
+            self._soundness.pop(next(iter(self._soundness)), None)
+        self._soundness[content_hash] = found
 
     def workflow_remove(self, caller: Caller, spec_id: str, version: str | None) -> None:
         """Let nobody create cases of a workflow any more; refused while cases are open."""
@@ -183,6 +212,7 @@ class Service:
             body.data,
             version=stored.version,
             idempotency_key=None if key is None else f"{caller.subject}\n{key}",
+            start=body.start,
         )
         if body.start and case.state == "created":
             case.start()
@@ -241,13 +271,19 @@ class Service:
         with _expecting(case, expected):
             if case.state not in ("created", "running"):
                 raise Problem(kind="conflict", detail=f"the case is {case.state}", more={"state": case.state})
-        # In the context of the call, whose entry goes with the first commit.
-        run = self._runs.submit(copy_context().run, partial(case.run, wait=self._deadline))
-        done, _ = wait([run], timeout=self._deadline)
-        if done:
-            # What a handler failed of is in the case's state and history, which is what was asked for.
-            with suppress(HandlerError):
-                run.result()
+            if case.state == "created":
+                case.start()
+        end = time.monotonic() + self.deadline
+        if self._runs.take():
+            # In the context of the call, whose entry goes with the first commit; what is left then, the background does.
+            work = partial(case.run, wait=self.deadline, until=lambda: time.monotonic() > end)
+            run = self._runners.submit(copy_context().run, work)
+            run.add_done_callback(lambda _: self._runs.give())
+            done, _ = wait([run], timeout=self.deadline)
+            if done:
+                # What a handler failed of is in the case's state and history, which is what was asked for.
+                with suppress(HandlerError):
+                    run.result()
         return self._case(engine, case)
 
     def case_event(
@@ -471,46 +507,48 @@ class Service:
     # --- the record ---------------------------------------------------------------------------------------------------
 
     def audit_read(
-        self, caller: Caller, *, subject: str | None, operation: str | None, limit: int, after: str
+        self,
+        caller: Caller,
+        *,
+        subject: str | None,
+        operation: str | None,
+        since: str | None,
+        limit: int,
+        after: str,
     ) -> shapes.Page:
-        """Return the tenant's part of the record, by writer and number."""
-        items: list[shapes.AuditEntry] = []
-        for key, link in self._record().links(after=after):
-            entry = link["entry"]
-            mine = entry["tenant"] == caller.tenant
-            if (
-                not mine
-                or entry["subject"] != (subject or entry["subject"])
-                or entry["operation"] != (operation or entry["operation"])
-            ):
-                continue
-            if len(items) == limit:
-                return shapes.Page(items=items, next=f"{items[-1].writer}/{items[-1].sequence:016d}")
-            writer, _, sequence = key.rpartition("/")
-            items.append(
-                shapes.AuditEntry(
-                    writer=writer,
-                    sequence=int(sequence),
-                    hash=link["hash"],
-                    at=_time(entry["at"]) or "",
-                    subject=entry["subject"],
-                    operation=entry["operation"],
-                    resource=entry["resource"],
-                    outcome=entry["outcome"],
-                    trace=entry["trace"],
-                    region=entry["region"],
-                )
+        """Return the tenant's part of the record, about as it went on in time; the last half second may be missing."""
+        wanted = Wanted(tenant=caller.tenant, subject=subject, operation=operation, since=_milliseconds(since))
+        found, following = self._record().record.page(wanted, limit=limit, after=after)
+        items = [
+            shapes.AuditEntry(
+                writer=each.writer,
+                sequence=each.sequence,
+                hash=each.hash,
+                at=_time(each.entry.at) or "",
+                subject=each.entry.subject,
+                operation=each.entry.operation,
+                resource=each.entry.resource,
+                outcome=each.entry.outcome,
+                trace=each.entry.trace,
+                region=each.entry.region,
             )
-        return shapes.Page(items=items, next=None)
+            for each in found
+        ]
+        return shapes.Page(items=items, next=following)
 
-    def audit_verify(self) -> shapes.AuditVerdict:
-        """Say whether the record is as it was written."""
-        record = self._record()
-        record.seal()
-        lines = list(record.export())
-        wrong = verify(lines, self._audit_key)
-        heads = record.heads()
-        return shapes.AuditVerdict(intact=not wrong, links=len(lines) - len(heads), problems=wrong[:100], heads=heads)
+    def audit_verify(self, *, whole: bool) -> shapes.AuditVerdict:
+        """Say whether the record is as it was written: what has come since the last look, or all of it, for a while."""
+        self._record().seal()
+        assert self._verification is not None
+        with self._judging.one():
+            found = self._verification.go_on(within=self.deadline / 2, whole=whole)
+        return shapes.AuditVerdict(
+            intact=found.intact,
+            complete=found.complete,
+            links=found.links,
+            problems=found.problems[:100],
+            heads=found.heads,
+        )
 
     def _record(self) -> AuditLog:
         if self._audit is None:
@@ -568,6 +606,20 @@ def _time(at: int | None) -> str | None:
     if at is None:
         return None
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _milliseconds(written: str | None) -> int:
+    """Return a time of a query in milliseconds since the epoch; raises Problem."""
+    if written is None:
+        return 0
+    try:
+        at = datetime.fromisoformat(written)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or at.timestamp() < 0:
+        finding = Finding("query.since", "must be a time with its offset, as 2026-07-01T08:00:00Z")
+        raise Problem(kind="invalid", detail="the query is not right", findings=(finding,))
+    return int(at.timestamp() * 1000)
 
 
 def _details(kind: EventKind, details: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -19,16 +19,22 @@ from typing import Any, Final
 import attrs
 from waitress.server import BaseWSGIServer, create_server
 
-from knhk.errors import StoreError
+from knhk.errors import MissingExtra, StoreError
 from knhk.ports import Clock, Store
+from knhk.server.archive import DAY, Archive
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
+from knhk.server.census import Census
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
 from knhk.server.console.mounting import mount
+from knhk.server.endpoint import read_endpoint
+from knhk.server.figures import Figures
 from knhk.server.framing import Channel
-from knhk.server.health import Health
+from knhk.server.gauges import Gauges
+from knhk.server.health import NAME, Health
 from knhk.server.identity import verifier_of
-from knhk.server.observing import Figures
+from knhk.server.metering import metered
+from knhk.server.observing import log_traces
 from knhk.server.rates import Rates
 from knhk.server.rest import MOST_BYTES, Gate, application
 from knhk.server.service import Service
@@ -40,6 +46,7 @@ from knhk.work.ownership import Ownership
 LOG: Final = logging.getLogger("knhk.server")
 KEY_FILE: Final = "jwt-secret"
 AUDIT_KEY_FILE: Final = "audit-key"
+ARCHIVE: Final = "audit-archive"
 _THREADS: Final = 16
 _CONNECTIONS: Final = 1_000
 _IDLE: Final = 30
@@ -53,6 +60,7 @@ class Application:
     Attributes:
         wsgi: the application.
         made_key: the file of a key that was made just now, or None.
+        exporting: sends spans (`knhk.server.exporting.Exporting`); None where no collector is configured.
     """
 
     settings: Configuration
@@ -60,12 +68,15 @@ class Application:
     service: Service
     tenants: Tenants
     audit: AuditLog | None
+    archive: Archive | None
     health: Health
     figures: Figures
     background: Background
     ownership: Ownership | None
     wsgi: Any
     made_key: Path | None
+    census: Census
+    exporting: Any = None
 
     def start(self) -> None:
         """
@@ -76,14 +87,21 @@ class Application:
         """
         if self.ownership is not None:
             self.ownership.start()
+        if self.exporting is not None:
+            self.exporting.start()
+            log_traces(self.exporting.tracer.ids)
         if self.audit is not None:
             self.audit.start()
+        if self.archive is not None:
+            self.archive.start()
         self.background.start()
+        self.census.start()
 
     def close(self, patience: float = 30.0) -> None:
         """End in order: nothing new, what runs ends, the record is sealed, the store is given back."""
         self.health.draining = True
         end = time.monotonic() + patience
+        self.census.stop()
         if self.ownership is not None:
             self.ownership.drain()
         self.background.stop(patience)
@@ -94,9 +112,13 @@ class Application:
         closing = threading.Thread(target=self.service.close, daemon=True)
         closing.start()
         closing.join(max(end - time.monotonic(), 0.0))
+        if self.archive is not None:
+            self.archive.stop()
         if self.audit is not None:
             self.audit.stop()
         self.health.close()
+        if self.exporting is not None:
+            self.exporting.close(max(end - time.monotonic(), 0.1))
         self.store.close()
 
 
@@ -124,32 +146,39 @@ def make(settings: Configuration, *, store: Store | None = None) -> Application:
 
 def _made(settings: Configuration, store: Store, directory: Path | None) -> Application:
     clock = SystemClock()
+    told = {"instance": settings.instance_id, "region": settings.region}
+    figures = Figures(**told)
+    store = metered(store, figures)
     secret, made = _secret(settings, directory)
     if settings.audit_key_file:
         audit_key = Path(settings.audit_key_file).read_bytes().strip()
     else:
         audit_key = _own_key(directory, AUDIT_KEY_FILE)[0]
     audit = AuditLog(store, settings.instance_id, audit_key, now=clock.now) if settings.audit_enabled else None
+    exporting = _exporting(settings)
+    tracer = None if exporting is None else exporting.tracer
     ownership = _ownership(settings, store, clock)
+    modules = [each.strip() for each in settings.handlers.split(",") if each.strip()]
     try:
-        modules = [each.strip() for each in settings.handlers.split(",") if each.strip()]
-        tenants = Tenants(store, modules, clock=clock, instance=ownership)
+        tenants = Tenants(store, modules, clock=clock, instance=ownership, tracer=tracer, measured=True)
     except ImportError as error:
         raise ConfigurationError([f"{variable('handlers')}={settings.handlers!r}: {error}"]) from error
     try:
         verifier = verifier_of(settings, secret) if settings.auth_enabled else None
     except (ValueError, OSError) as error:
         raise ConfigurationError([f"{variable('jwt_public_key_file')}: {error}"]) from error
-    told = {"instance": settings.instance_id, "region": settings.region}
-    figures = Figures(**told)
+    if exporting is not None:
+        figures.ask(exporting.figures)
     off = {
         "auth": variable("auth_enabled"),
         "audit": variable("audit_enabled"),
         "rate-limit": variable("rate_limit_enabled"),
     }
     switched = (settings.auth_enabled, settings.audit_enabled, settings.rate_limit_enabled)
-    service = Service(tenants, audit, audit_key)
+    service = Service(tenants, audit)
     background = Background(tenants, clock)
+    census = Census(store, lambda: [each.store for each in tenants.engines()], time.monotonic)
+    figures.ask(Gauges(tenants, background, audit, census))
     health = Health(
         store,
         audit,
@@ -166,9 +195,10 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         told={name: value for name, value in told.items() if value},
         seconds=time.monotonic,
         ownership=ownership,
+        more={} if exporting is None else {"exporter": exporting.health},
     )
     rates = Rates(settings.rate_limit, settings.rates) if settings.rate_limit_enabled else None
-    gate = Gate(service, verifier, rates, audit, figures, clock.now, region=settings.region)
+    gate = Gate(service, verifier, rates, audit, figures, clock.now, region=settings.region, tracer=tracer)
     wsgi = application(gate, health, version=package_version())
     mount(wsgi, gate)
     return Application(
@@ -177,12 +207,15 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         service=service,
         tenants=tenants,
         audit=audit,
+        archive=_archive(settings, store, directory, audit_key, clock),
         health=health,
         figures=figures,
         background=background,
         ownership=ownership,
         wsgi=wsgi,
         made_key=made,
+        census=census,
+        exporting=exporting,
     )
 
 
@@ -198,6 +231,24 @@ def _ownership(settings: Configuration, store: Store, clock: Clock) -> Ownership
 def _address(settings: Configuration, port: int) -> str:
     host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
     return f"{host}:{port}"
+
+
+def _exporting(settings: Configuration) -> Any:
+    """Return what sends spans to the collector; None where none is configured."""
+    if not settings.otel_endpoint:
+        return None
+    try:
+        library = import_module("knhk.server.exporting")
+    except MissingExtra as error:
+        raise ConfigurationError([f"{variable('otel_endpoint')}: {error}"]) from error
+    resource = {
+        "service.name": NAME,
+        "service.version": package_version(),
+        "service.instance.id": settings.instance_id,
+        "cloud.region": settings.region,
+    }
+    about = {name: value for name, value in resource.items() if value}
+    return library.Exporting(read_endpoint(settings.otel_endpoint), about, time.monotonic)
 
 
 def _state_directory(settings: Configuration) -> Path | None:
@@ -222,6 +273,14 @@ def _secret(settings: Configuration, directory: Path | None) -> tuple[bytes, Pat
         return b"", None
     configured = secret_of(settings)
     return (configured, None) if configured else _own_key(directory, KEY_FILE)
+
+
+def _archive(
+    settings: Configuration, store: Store, directory: Path | None, key: bytes, clock: SystemClock
+) -> Archive | None:
+    if not settings.audit_enabled or not settings.audit_retention or directory is None:
+        return None
+    return Archive(store, key, directory / ARCHIVE, int(settings.audit_retention * DAY), clock.now)
 
 
 def _own_key(directory: Path | None, name: str) -> tuple[bytes, Path | None]:

@@ -338,9 +338,10 @@ class AuditEntry(Answer):
 
 
 class AuditVerdict(Answer):
-    """Whether the record is as it was written."""
+    """Whether the record is as it was written, as far as it was looked at: to the end where that is complete."""
 
     intact: bool
+    complete: bool
     links: int
     problems: list[str]
     heads: dict[str, Data]

@@ -20,6 +20,7 @@ import attrs
 
 from knhk.engine import Engine
 from knhk.errors import ConcurrentUpdate, UnknownCase, UnknownSpecification
+from knhk.limits import Limits
 from knhk.ports import (
     CaseHeader,
     Clock,
@@ -32,7 +33,7 @@ from knhk.ports import (
     StoredSpecification,
     WholeCase,
 )
-from knhk.server.audit import committing
+from knhk.server.audit import committing, registering, writing
 from knhk.server.identity import DEFAULT_TENANT
 from knhk.system import SystemClock
 from knhk.work.instances import PARTITIONS, Instance, list_instances
@@ -41,6 +42,8 @@ _MARK: Final = "~"
 TENANTS: Final = "tenants"
 """The collection of the names of all tenants that have called."""
 
+LIMITS: Final = Limits(steps=100_000, instances=10_000, depth=64)
+"""What one case may do: less than in a program of one's own, as here others wait for the same processor."""
 
 _T = TypeVar("_T")
 
@@ -154,9 +157,9 @@ class TenantStore:
     def write(
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
     ) -> None:
-        """Write and remove documents in one transaction, or none and raise."""
+        """Write and remove documents in one transaction, with the entry of the call that does, or none and raise."""
         written, gone = ([self._document(each) for each in group] for group in (documents, removed))
-        self._store.write(written, gone, [self._held(each) for each in held])
+        writing(self._store, written, gone, [self._held(each) for each in held])
 
     def document(self, collection: str, key: str) -> Document | None:
         """Read a document, or None where there is none."""
@@ -180,8 +183,9 @@ class TenantStore:
         self._store.quarantine(self._key(case_id), reason)
 
     def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration."""
-        self._store.put_specification(attrs.evolve(specification, spec_id=self._prefix + specification.spec_id))
+        """Store a registration, with the entry of the call that makes it."""
+        inward = attrs.evolve(specification, spec_id=self._prefix + specification.spec_id)
+        registering(self._store, inward, specification.spec_id)
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one; raises UnknownSpecification, also for those of others."""
@@ -269,7 +273,7 @@ class Tenants:
         self._store = store
         self._modules = [importlib.import_module(each) for each in handlers]
         self._clock = clock if clock is not None else SystemClock()
-        self._options = options
+        self._options = {"limits": LIMITS, **options}
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
 
@@ -290,6 +294,10 @@ class Tenants:
     def instances(self) -> list[Instance]:
         """Return the instances that share the store."""
         return list_instances(self._store, self._clock.now())
+
+    def engines(self) -> list[Engine]:
+        """Return the engines that were asked for so far."""
+        return list(self._engines.values())
 
     def known(self) -> list[str]:
         """Return every tenant that has ever called, the default one included."""

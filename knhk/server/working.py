@@ -4,19 +4,62 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from knhk.engine import Engine
 from knhk.server import shapes
+from knhk.server.problems import Problem
 from knhk.work.claims import LEASE, Claim
 from knhk.work.dead_letters import DeadLetter
+
+MOST_RUNS: Final = 5
+"""Cases whose work calls do at once; for further ones the background does it."""
+
+MOST_JUDGED: Final = 3
+"""Verifications at once; further ones are refused for now."""
+
+PLACE_WITHIN: Final = 1.0
+"""Seconds that a call waits for a place among these."""
 
 MOST_POLLS: Final = 6
 """Calls that wait for work at once, each with a thread; further ones are answered at once."""
 
 _LOOK: Final = 1.0
+
+
+class Places:
+    """
+    Lets a bounded number of calls take long, so that threads are left for all others, probes above all.
+
+    Args:
+        count: so many at once.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._free = threading.BoundedSemaphore(count)
+
+    def take(self) -> bool:
+        """Take a place; False where none became free in time."""
+        return self._free.acquire(timeout=PLACE_WITHIN)
+
+    def give(self) -> None:
+        """Give a place back."""
+        self._free.release()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Have a place for as long as this lasts; raises Problem where none became free in time."""
+        if not self.take():
+            detail = f"{self._count} calls of this kind, which take long, are under way"
+            raise Problem(kind="rate-limited", detail=detail, headers={"Retry-After": "1"})
+        try:
+            yield
+        finally:
+            self.give()
 
 
 class Polls:

@@ -2,7 +2,7 @@
 
 The map, from below:
 
-* `model`, `resourcing`: frozen data; `places`, `durations`, `values`: findings, and strict readers of single values
+* `model`, `resourcing`, `measuring`: frozen data; `places`, `durations`, `values`: findings, and strict readers of single values
 * `document`: the tree format, read and written; `json_text`, `yaml_text`, `files`: texts to trees
 * `wellformed`: every problem with its place; `content`: the hash that names a content
 * `specification`: `Specification` with its class methods; `text`: reading by form alone; `builder`: written in Python
@@ -12,6 +12,7 @@ from knhk.spec.builder import Element, NetBuilder, SpecificationBuilder, build
 from knhk.spec.content import content_hash
 from knhk.spec.document import to_document
 from knhk.spec.durations import format_duration, parse_duration
+from knhk.spec.measuring import Label, Metric, MetricKind
 from knhk.spec.model import (
     ANY_ERROR,
     END,
@@ -40,6 +41,7 @@ from knhk.spec.model import (
     Termination,
     Trigger,
     TriggerMode,
+    WorkletRule,
 )
 from knhk.spec.resourcing import (
     Allocation,
@@ -74,7 +76,10 @@ __all__ = (
     "Http",
     "Initiator",
     "Join",
+    "Label",
     "Manual",
+    "Metric",
+    "MetricKind",
     "Moment",
     "Multiple",
     "Net",
@@ -95,6 +100,7 @@ __all__ = (
     "Trigger",
     "TriggerMode",
     "Unless",
+    "WorkletRule",
     "build",
     "content_hash",
     "dump_json",

@@ -34,6 +34,7 @@ import attrs
 from knhk.expr import Dialect
 from knhk.spec.document import write_members
 from knhk.spec.durations import format_duration, milliseconds
+from knhk.spec.measuring import Metric
 from knhk.spec.model import (
     END,
     START,
@@ -50,6 +51,7 @@ from knhk.spec.model import (
     Split,
     Termination,
     Trigger,
+    WorkletRule,
 )
 from knhk.spec.resourcing import Manual
 from knhk.spec.specification import Specification
@@ -158,10 +160,38 @@ class ScheduleDocument(TypedDict, total=False):
     catch_up: Literal["one", "all", "none"]
 
 
+class LabelDocument(TypedDict, total=False):
+    """What tells the series of a metric apart; `value` is needed."""
+
+    value: str
+    maximum: int
+
+
+class MetricDocument(TypedDict, total=False):
+    """What is counted of the cases; `name`, `kind` and `on` are needed."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    on: str
+    help: str
+    task: str
+    value: str
+    buckets: Sequence[float]
+    labels: Mapping[str, str | LabelDocument]
+
+
 DeadlineDocument = TypedDict(
     "DeadlineDocument", {"after": Duration, "from": Literal["enablement", "start"]}, total=False
 )
 """By when a task must be complete: how long, counted from what."""
+
+
+class WorkletDocument(TypedDict, total=False):
+    """One choice of a worklet: the specification, when it is taken, and for an exlet on which errors."""
+
+    worklet: str
+    when: str
+    on_error: str | Sequence[str]
 
 
 class CompensateDocument(TypedDict, total=False):
@@ -228,6 +258,9 @@ class Element:
 Reference = Element | str
 """An element, or its id."""
 
+Worklets = WorkletRule | WorkletDocument | Sequence[WorkletRule | WorkletDocument]
+"""A choice of a worklet, or several in the order in which they are looked at."""
+
 
 class NetBuilder:
     """
@@ -264,6 +297,8 @@ class NetBuilder:
         http: str | HttpDocument | Http | None = None,
         manual: bool | str | Sequence[str] | Manual | ManualDocument = False,
         external: str | External | ExternalDocument | None = None,
+        worklet: str | Worklets = (),
+        exlet: str | Worklets = (),
         retry: Retry | RetryDocument | None = None,
         timeout: Duration | None = None,
         heartbeat: Duration | None = None,
@@ -294,6 +329,8 @@ class NetBuilder:
             http: the request that does the work, or only its URL.
             manual: work for people: True, the role or roles it is offered to, or all there is to say of it.
             external: work for a program elsewhere: the topic.
+            worklet: the specification that runs as its work, or rules of which the first that holds names it.
+            exlet: the same for when its work has failed for good.
             retry: what follows when the handler raises.
             timeout: how long one attempt of the handler may take.
             heartbeat: how long the handler may be silent.
@@ -322,6 +359,8 @@ class NetBuilder:
             "http": http,
             "manual": _manual(manual),
             "external": external,
+            "worklet": worklet or None,
+            "exlet": exlet or None,
             "retry": retry,
             "timeout": timeout,
             "heartbeat": heartbeat,
@@ -392,6 +431,7 @@ class SpecificationBuilder(NetBuilder):
         name: str = "",
         data: Mapping[str, Any] | None = None,
         schedule: str | ScheduleDocument | Schedule | None = None,
+        metrics: Sequence[MetricDocument | Metric] = (),
         termination: Literal["explicit", "implicit"] | Termination = "explicit",
     ) -> None:
         super().__init__(termination=termination)
@@ -400,6 +440,8 @@ class SpecificationBuilder(NetBuilder):
             self._head["data"] = data
         if schedule is not None:
             self._head["schedule"] = _written(schedule)
+        if metrics:
+            self._head["metrics"] = _written(metrics)
         self._subnets: dict[str, NetBuilder] = {}
 
     def subnet(
@@ -436,6 +478,7 @@ def build(
     name: str = "",
     data: Mapping[str, Any] | None = None,
     schedule: str | ScheduleDocument | Schedule | None = None,
+    metrics: Sequence[MetricDocument | Metric] = (),
     termination: Literal["explicit", "implicit"] | Termination = "explicit",
 ) -> SpecificationBuilder:
     """
@@ -446,9 +489,12 @@ def build(
         name: what people read.
         data: a JSON Schema for the case data.
         schedule: when cases are launched by themselves; a text is a cron expression.
+        metrics: what is counted of the cases, each as the format has it, or a `knhk.spec.Metric`.
         termination: of the root net: at the first token in ``end``, or when no work is left.
     """
-    return SpecificationBuilder(id, version=version, name=name, data=data, schedule=schedule, termination=termination)
+    return SpecificationBuilder(
+        id, version=version, name=name, data=data, schedule=schedule, metrics=metrics, termination=termination
+    )
 
 
 def _manual(manual: bool | str | Sequence[str] | Manual | ManualDocument) -> Any:

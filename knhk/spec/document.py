@@ -18,6 +18,8 @@ import attrs
 from knhk.errors import Problem
 from knhk.spec._manual import make as _make
 from knhk.spec._manual import manual as _manual
+from knhk.spec._metrics import read_metrics
+from knhk.spec._worklets import exlet, worklet
 from knhk.spec.durations import format_duration
 from knhk.spec.model import (
     CatchUp,
@@ -242,6 +244,8 @@ _TASK: Members = _same(
     http=_http,
     manual=_manual,
     external=_external,
+    worklet=worklet,
+    exlet=exlet,
     retry=_retry,
     timeout=duration,
     heartbeat=duration,
@@ -423,6 +427,10 @@ class Draft:
     incomplete: frozenset[str]
 
 
+_BESIDE = frozenset({"id", "name", "version", "data", "schedule", "metrics"})
+"""The members that are no part of the root net, and whose faults say nothing of it."""
+
+
 def read_document(tree: object) -> Draft:
     """
     Read a document tree as far as it can be read.
@@ -439,12 +447,13 @@ def read_document(tree: object) -> Draft:
             subnets=_subnets,
             data=_data,
             schedule=_schedule,
+            metrics=read_metrics,
         ),
         **_NetReading(reading, "").table(),
     }
     values = reading.members(tree, "", table, required=("id",))
     values = {} if values is BAD else values
-    if isinstance(tree, Mapping) and not tree.keys() <= values.keys() | {"id", "name", "version", "data", "schedule"}:
+    if isinstance(tree, Mapping) and not tree.keys() <= values.keys() | _BESIDE:
         reading.incomplete.add("")
     net = {each: values.pop(each) for each in _NET_ATTRIBUTES if each in values}
     return Draft(
@@ -478,6 +487,8 @@ def _write(value: Any, *, is_duration: bool = False) -> Any:
         return [_write(each) for each in value]
     if attrs.has(type(value)):
         return write_members(value)
+    if isinstance(value, Mapping) and any(attrs.has(type(each)) for each in value.values()):
+        return {name: _write(each) for name, each in value.items()}
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return format_duration(value) if is_duration else value
@@ -497,6 +508,8 @@ def to_document(specification: SpecificationData) -> dict[str, Any]:
         written["data"] = _copied(specification.data)
     if specification.schedule is not None:
         written["schedule"] = _copied(write_members(specification.schedule))
+    if specification.metrics:
+        written["metrics"] = [write_members(each) for each in specification.metrics]
     return written
 
 

@@ -80,4 +80,6 @@ def can_fail(task: Task) -> bool:
 
 
 def _works(task: Task) -> bool:
-    return any(each is not None for each in (task.handler, task.manual, task.external, task.http, task.subnet))
+    return bool(task.worklet) or any(
+        each is not None for each in (task.handler, task.manual, task.external, task.http, task.subnet)
+    )

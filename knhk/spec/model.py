@@ -18,6 +18,7 @@ from typing import Any
 
 import attrs
 
+from knhk.spec.measuring import Metric
 from knhk.spec.resourcing import Manual
 
 START = "start"
@@ -146,6 +147,22 @@ class External:
 
     topic: str
     timeout: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class WorkletRule:
+    """
+    One choice of a worklet.
+
+    Args:
+        worklet: the id of a specification; the version that was registered last runs.
+        when: a predicate over ``data`` (and ``item``, ``index``; in an exlet also ``error``). None: it always holds.
+        on_error: of an exlet, the names of the errors that it is for; none, or ``*``: any.
+    """
+
+    worklet: str
+    when: str | None = None
+    on_error: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -294,7 +311,7 @@ class Task:
     """
     A task: atomic, composite (`subnet`) or with multiple instances (`multiple`).
 
-    An atomic task does one kind of work at the most: a `handler`, an `http` request, `manual` work or `external` work.
+    An atomic task does one kind of work at the most: a `handler`, an `http` request, `manual` work, `external` work or a `worklet`.
     With none of these, and neither subnet, timer nor trigger, it is a routing task and completes by itself.
 
     Args:
@@ -310,6 +327,8 @@ class Task:
         handler: the name under which the engine finds the Python function.
         http: the request that does the work.
         manual, external: work done by people, or by a program elsewhere.
+        worklet: which registered specification runs as its work: the first rule that holds says so.
+        exlet: which one runs in its place when its work has failed for good.
         retry: what follows when the handler raises.
         timeout: how many milliseconds one attempt of the handler may take.
         heartbeat: how many milliseconds a handler may be silent (`Work.heartbeat`) before its attempt counts as failed.
@@ -339,6 +358,8 @@ class Task:
     http: Http | None = None
     manual: Manual | None = None
     external: External | None = None
+    worklet: tuple[WorkletRule, ...] = ()
+    exlet: tuple[WorkletRule, ...] = ()
     retry: Retry | None = None
     timeout: int | None = None
     heartbeat: int | None = None
@@ -423,6 +444,7 @@ class SpecificationData:
         subnets: nets by name, shared by all nets (recursion included).
         data: an optional JSON Schema for the case data.
         schedule: when cases are launched by themselves. None: never.
+        metrics: what is counted of the cases.
     """
 
     id: str
@@ -432,6 +454,7 @@ class SpecificationData:
     subnets: Mapping[str, Net] = attrs.field(factory=dict)
     data: Mapping[str, Any] | None = None
     schedule: Schedule | None = None
+    metrics: tuple[Metric, ...] = ()
 
     def nets(self) -> dict[str, Net]:
         """All nets by name, the root net first under the name ``""``."""

@@ -25,6 +25,8 @@ from functools import cached_property
 from knhk.errors import ParseError, Problem
 from knhk.expr import Dialect, compile_expression
 from knhk.spec._manual import problems as people_problems
+from knhk.spec._metrics import metric_problems
+from knhk.spec._worklets import worklet_faults
 from knhk.spec.document import Draft, read_document, to_document
 from knhk.spec.durations import format_duration
 from knhk.spec.failing import (
@@ -106,6 +108,10 @@ def draft_problems(
                 check.check_people(_manual_tasks(specification, draft.damaged))
     if specification.schedule is not None:
         _check_schedule(specification.schedule, report)
+    tasks = {task.id for net in specification.nets().values() for task in net.tasks}
+    if not draft.incomplete:
+        for place, message in metric_problems(specification.metrics, tasks, expressions.faults):
+            report.add(place, message)
     return draft.problems + report.problems()
 
 
@@ -368,6 +374,9 @@ class _NetCheck:
         if task.multiple is not None:
             self._check_multiple(task.id, task.multiple)
         self._check_mappings(task)
+        place = inside(inside(self.place, "tasks"), task.id)
+        for where, message in worklet_faults(task, self.expressions.faults):
+            self.report.add(f"{place}.{where}", message)
         if task.http is not None:
             self._check_http(task, task.http)
         if task.trigger is not None:
@@ -410,9 +419,8 @@ class _NetCheck:
             yield "subnet", f"there is no subnet {shown(task.subnet)}{hint}"
 
     def _work(self, task: Task) -> Iterator[tuple[str, str]]:
-        kinds = [
-            each for each in ("handler", "http", "manual", "external", "subnet") if getattr(task, each) is not None
-        ]
+        known = ("handler", "http", "manual", "external", "worklet", "subnet")
+        kinds = [each for each in known if getattr(task, each) not in (None, ())]
         if len(kinds) > 1:
             yield "", f"has {len(kinds)} kinds of work ({', '.join(kinds)}), and may have one"
         if task.retry is not None:
@@ -422,6 +430,8 @@ class _NetCheck:
         yield from self._attempts(task)
         yield from deadline_faults(task)
         yield from compensation_faults(task)
+        if task.exlet and (not kinds or task.subnet is not None):
+            yield "exlet", "only a task with a handler, a request, manual or external work, or a worklet has one"
         if task.replayable and task.handler is None:
             yield "replayable", "is a promise about a handler, and there is none"
         if task.external is not None and task.external.timeout is not None and task.external.timeout <= 0:
@@ -433,13 +443,15 @@ class _NetCheck:
 
     def _check_mappings(self, task: Task) -> None:
         given, gives = mapping_variables(task)
-        works = any(each is not None for each in (task.handler, task.http, task.manual, task.external))
+        kinds = (task.handler, task.http, task.manual, task.external, task.worklet or None)
+        works = any(each is not None for each in kinds)
         for member, mapping, variables in (("input", task.input, given), ("output", task.output, gives)):
             if mapping is None:
                 continue
             if not works:
                 self._add(
-                    ("tasks", task.id, member), "only a task with a handler, a request, manual or external work has one"
+                    ("tasks", task.id, member),
+                    "only a task with a handler, a request, manual or external work, or a worklet has one",
                 )
             for name, text in mapping.items():
                 self._check_expression(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -42,7 +42,7 @@ class Caller:
     """
 
     commits: Sequence[Commit]
-    prepared: Sequence[bytes] = ()
+    prepared: Any = None
     error: BaseException | None = None
     settled: bool = False
     wake: threading.Lock = attrs.field(factory=threading.Lock)
@@ -68,6 +68,7 @@ class GroupCommit:
         write: stores a group and returns when it is durable; whom it refuses it gives an `error`.
             When it raises, nothing of the group is stored, unless it has settled it before.
         max_callers, max_bytes: where a group ends although more are waiting.
+        leaders: how many groups may be written at the same time; with several, `write` is called by several threads.
     """
 
     def __init__(
@@ -76,21 +77,22 @@ class GroupCommit:
         *,
         max_callers: int = MAX_CALLERS,
         max_bytes: int = MAX_BYTES,
+        leaders: int = 1,
     ) -> None:
         self._write = write
         self._max_callers = max_callers
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._queue: deque[Caller] = deque()
-        self._led = False
+        self._free = leaders
 
-    def commit(self, commits: Sequence[Commit], prepared: Sequence[bytes] = ()) -> None:
+    def commit(self, commits: Sequence[Commit], prepared: Any = None) -> None:
         """Return when the steps are durable; raises what `write` refused them with, or what it raised."""
         caller = Caller(commits, prepared)
         with self._lock:
-            leads = not self._led
+            leads = self._free > 0
             if leads:
-                self._led = True
+                self._free -= 1
             else:
                 caller.wake.acquire()
                 self._queue.append(caller)
@@ -130,7 +132,7 @@ class GroupCommit:
         except BaseException as error:
             for each in group:
                 if not each.settled:
-                    each.error = error if each is caller else _another(error)
+                    each.error = error if each is caller else another(error)
                     each.settled = True
             raise
         finally:
@@ -151,13 +153,13 @@ class GroupCommit:
         """Let the first in the queue lead, or nobody where nobody waits."""
         with self._lock:
             heir = self._queue.popleft() if self._queue else None
-            self._led = heir is not None
+            self._free += heir is None
         if heir is not None:
             heir.woken = True
             heir.wake.release()
 
 
-def _another(error: BaseException) -> BaseException:
+def another(error: BaseException) -> BaseException:
     """Return an exception of its own for each caller: a traceback and notes are not for several threads."""
     if isinstance(error, KnhkError):
         own: BaseException = type(error)(*error.args)

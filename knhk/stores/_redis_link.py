@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -13,6 +12,7 @@ import attrs
 
 from knhk.errors import MissingExtra, StoreError, StoreFull, StoreUnavailable
 from knhk.ports import Durability
+from knhk.stores._lost import Lost
 from knhk.stores._redis_scripts import FORMAT, Script
 
 try:
@@ -29,7 +29,6 @@ _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _PORT: Final = 6379
 _OLDEST: Final = (6, 2)
 _CONNECTIONS: Final = 32
-_PAUSE: Final = 0.02
 _EVICTING: Final = "noeviction"
 _WRITTEN: Final = "nothing was written"
 _LOST: Final = (exceptions.ConnectionError, exceptions.TimeoutError)
@@ -51,10 +50,6 @@ _UNAVAILABLE_CODES: Final = (
     "TRYAGAIN",
     "NOREPLICAS",
 )
-
-
-class Lost(StoreUnavailable):
-    """No answer came: the server may have done what it was asked, or may still do it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -333,34 +328,6 @@ class Link:
 
 class _Unknown(StoreError):
     """The server does not know this script."""
-
-
-def until_answered(send: Callable[[], Any], *, timeout: float) -> Any:
-    """
-    Return the answer to what the server does only once however often it is sent.
-
-    Sent again until an answer comes, because nobody knows what became of one that was lost.
-
-    Raises:
-        StoreUnavailable: no answer came in time: what was asked may have been done.
-    """
-    deadline = None
-    while True:
-        try:
-            return send()
-        except Lost as error:
-            deadline = time.monotonic() + timeout if deadline is None else deadline
-            if time.monotonic() >= deadline:
-                raise StoreUnavailable(f"{error}; whether it was written is not known, read it again") from error
-        except StoreUnavailable as error:
-            # Known not to have been done now; of the time before that nothing is known.
-            if deadline is None:
-                raise
-            if time.monotonic() >= deadline:
-                raise StoreUnavailable(
-                    f"{error}, and whether it was written before is not known, read it again"
-                ) from error
-        time.sleep(_PAUSE)
 
 
 def _usable(connection: Any) -> bool:

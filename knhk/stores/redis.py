@@ -34,8 +34,9 @@ from knhk.errors import (
 from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification, WholeCase
 from knhk.stores import _redis_scripts as scripts
 from knhk.stores._group import Caller, GroupCommit, settle
+from knhk.stores._lost import until_answered
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, read_text, storable, text_key
-from knhk.stores._redis_link import Link, read_address, until_answered
+from knhk.stores._redis_link import Link, read_address
 from knhk.stores.memory import WORKING, overtaken, refuse_malformed, taken_over
 
 _MOST: Final = 2**31

@@ -171,6 +171,11 @@ class SqliteStore:
             raise
 
     @property
+    def path(self) -> str:
+        """Where the file is."""
+        return self._path
+
+    @property
     def durability(self) -> Durability:
         """What an acknowledged commit survives."""
         return self._durability

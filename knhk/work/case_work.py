@@ -88,11 +88,11 @@ class CaseWork:
         self.id = case_id
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> Iterator[Resident]:
         """Keep the case in memory meanwhile: results of replayable tasks may wait there for the commit of what follows."""
         resident = self._cache.pin(self.id)
         try:
-            yield
+            yield resident
         finally:
             self._cache.unpin(resident)
 
@@ -208,6 +208,7 @@ class CaseWork:
                     plain = self._cache.plain(output, f"the result of {job.worker}")
                     resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
                 self._settle(resident, job)
+                self._count(job, "completed")
 
     def fail(self, job: Job, error: BaseException, *, answered: bool = False) -> HandlerError | None:
         """
@@ -253,6 +254,7 @@ class CaseWork:
                     followed = case.fail_attempt(job.number, failure, at=self._cache.clock.now())
             self._cache.commit(resident)
             self._settle(resident, job)
+            self._count(job, "retried" if followed else "failed")
             return not followed, blameless
 
     def flush(self) -> None:
@@ -284,6 +286,7 @@ class CaseWork:
             if job.number in resident.case.state.items:
                 resident.case.hand_back(job.number, at=self._cache.clock.now())
             self._cache.commit(resident)
+            self._count(job, "handed_back")
 
     def keep(self, job: Job) -> None:
         """Put on record what the handler said of its progress, while it runs."""
@@ -301,6 +304,11 @@ class CaseWork:
         job.release(None)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _count(self, job: Job, outcome: str) -> None:
+        metrics = self._cache.metrics
+        if metrics.measured:
+            metrics.attempt(job.handler if isinstance(job.handler, str) else "http", outcome)
 
     def _breakers_due(self, case: Case) -> list[int]:
         """When the breakers that hold back waiting work let probes through."""
@@ -346,8 +354,8 @@ class CaseWork:
             attempt = Attempt(self._handlers.ticks, timeout=self._timeout(task, item, now), heartbeat=task.heartbeat)
             attempt.number, attempt.tenure = made, tenure
             resident.in_flight[number] = attempt
-            # What a process began and did not end without a record would never be counted.
-            if not task.replayable or number in resident.doubtful:
+            # What a process began and did not end without a record would never be counted; and a handler finds its own case.
+            if not task.replayable or number in resident.doubtful or not resident.header.version:
                 resident.doubtful.pop(number, None)
                 self._cache.commit(resident)
             index = item.instance - 1 if item.instance else None

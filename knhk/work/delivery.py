@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Final
 
@@ -22,10 +22,10 @@ import attrs
 from knhk.errors import ConcurrentUpdate, OutboundError, ResponseRefused
 from knhk.ports import Document, Store
 from knhk.work.answers import retry_after
-from knhk.work.outbound import Outbound
 from knhk.work.outbox import OUTBOX, SUBSCRIPTIONS, Subscription, read_subscription
 from knhk.work.ownership import Ownership
 from knhk.work.signature import HEADER, sign
+from knhk.work.spans import Requests, Tracer, spanned
 from knhk.workitem import backoff
 
 DEAD: Final = "webhook-dead"
@@ -52,22 +52,25 @@ class Delivery:
 
     Args:
         store: where the outbox is.
-        outbound: how requests are made.
+        outbound: makes the requests.
         draw: a number from 0 up to but not 1, by chance, for the waits.
         streams: how many streams are sent at a time.
         ownership: which streams are sent here, by their names; None: all.
+        tracer: is told of each attempt; None: nobody is.
     """
 
     def __init__(
         self,
         store: Store,
-        outbound: Outbound,
+        outbound: Requests,
         *,
         draw: Callable[[], float],
         streams: int = 8,
         ownership: Ownership | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._ownership = ownership
+        self._tracer = tracer
         self._store = store
         self._outbound = outbound
         self._draw = draw
@@ -219,10 +222,30 @@ class Delivery:
         return None
 
     def _send(self, document: Document, subscription: Subscription, time: Time) -> OutboundError | None:
-        message = json.loads(document.value)["message"]
+        tree = json.loads(document.value)
+        message, carrier = tree["message"], tree.get("trace", {})
+        if self._tracer is None:
+            return self._post(message, subscription, carrier, time)
+        about = {
+            "knhk.case_id": message["case_id"],
+            "knhk.workflow_id": message["spec_id"],
+            "knhk.event": message["type"],
+            "knhk.attempt": tree["attempts"],
+        }
+        # Of an event that nobody was traced for there is a trace of its own.
+        with spanned(self._tracer, "webhook", about, parent=carrier) as span:
+            error = self._post(message, subscription, {}, time)
+            if error is not None:
+                span.fail(error)
+            return error
+
+    def _post(
+        self, message: Mapping[str, Any], subscription: Subscription, carrier: Mapping[str, str], time: Time
+    ) -> OutboundError | None:
         body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
         now = time()
         headers = {
+            **carrier,
             "Content-Type": "application/json",
             "User-Agent": "knhk",
             "Knhk-Message-Id": message["id"],

@@ -11,7 +11,7 @@ While there are none, a commit costs one comparison of numbers more.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -114,10 +114,12 @@ class Outbox:
 
     Attributes:
         look_at: before this time, in milliseconds since the epoch, commits need not ask for messages.
+        carrier: tells in whose trace a commit is made (`knhk.work.spans.Tracer.carrier`); None: in nobody's.
     """
 
     def __init__(self, store: Store) -> None:
         self.look_at = 0
+        self.carrier: Callable[[], Mapping[str, str]] | None = None
         self._store = store
         self._refresh_at = 0
         self._subscriptions: tuple[Subscription, ...] = ()
@@ -166,16 +168,17 @@ class Outbox:
             told = None
         else:
             if told is None or told.version != before.version:
-                told = Told(before.version, _state_before(program, kernels, case, fresh))
+                told = Told(before.version, state_before(program, kernels, case, fresh))
             events = [list(tell(told.state, batch)) for batch in batches]
             told.version = before.version + len(batches)
+        trace = {} if self.carrier is None else self.carrier()
         documents: list[Document] = []
         for version, each in enumerate(events, before.version + 1):
-            documents += _documents(wanted, before, version, each, now)
+            documents += _documents(wanted, before, version, each, now, trace)
         return tuple(documents), told
 
 
-def _state_before(program: Program, kernels: Sequence[Net], case: Case, fresh: int) -> CaseState:
+def state_before(program: Program, kernels: Sequence[Net], case: Case, fresh: int) -> CaseState:
     """Rebuild the case as it was before its fresh records."""
     state = CaseState(program, kernels)
     if case._base is not None:
@@ -192,8 +195,10 @@ def _documents(
     version: int,
     events: Iterable[tuple[int, EventKind, str, Mapping[str, Any]]],
     now: int,
+    trace: Mapping[str, str],
 ) -> Iterable[Document]:
     number = 0
+    carried = {"trace": trace} if trace else {}
     for at, kind, path, details in events:
         for name in _types(kind, details):
             number += 1
@@ -216,7 +221,7 @@ def _documents(
                 yield Document(
                     collection=OUTBOX,
                     key=f"{stream_of(each.id, header.case_id)}{version:012d}.{number:06d}",
-                    value=json.dumps({"attempts": 0, "error": "", "message": shown}, ensure_ascii=False),
+                    value=json.dumps({"attempts": 0, "error": "", **carried, "message": shown}, ensure_ascii=False),
                     due=now,
                 )
 

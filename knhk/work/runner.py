@@ -64,6 +64,7 @@ class Sources:
         case: returns a case by its id.
         store, clock, handlers: of the engine.
         listeners: whom the engine tells of its commits.
+        wakers: whom it calls when there is something to do that no case has for itself.
         loop: where asynchronous handlers run, or None.
         sharing: which of it is this engine's; None: all.
         joins: whether the engine is one of the instances on the store while the runner runs, and not for longer.
@@ -77,6 +78,7 @@ class Sources:
     clock: Clock
     handlers: Handlers
     listeners: list[Listens]
+    wakers: list[Callable[[], object]]
     loop: asyncio.AbstractEventLoop | None = None
     sharing: Sharing | None = None
     joins: bool = False
@@ -137,6 +139,11 @@ class Runner:
         return len(self._running)
 
     @property
+    def waiting(self) -> int:
+        """How many cases wait for a worker."""
+        return len(self._agenda)
+
+    @property
     def stuck(self) -> int:
         """How many threads of this engine are stuck in handlers that ran out of time; none of them is a worker."""
         return self._sources.handlers.watch.stuck
@@ -152,6 +159,7 @@ class Runner:
             self._sources.sharing.ownership.start()
         self._sources.handlers.watch.many = max(self.workers, 2)
         self._sources.listeners.append(self._heard)
+        self._sources.wakers.append(self.wake)
         for thread in (self._dispatcher, *self._threads):
             thread.start()
 
@@ -174,6 +182,7 @@ class Runner:
             instance.drain()
         if self._heard in self._sources.listeners:
             self._sources.listeners.remove(self._heard)
+            self._sources.wakers.remove(self.wake)
         self._agenda.close()
         self._wake.set()
         if self._dispatcher.ident is None:

@@ -24,7 +24,8 @@ from knhk.spec import Http
 from knhk.spec.templates import WITHOUT_BODY, Hole, holes
 from knhk.work.answers import retry_after
 from knhk.work.handlers import Work
-from knhk.work.outbound import Outbound, Response
+from knhk.work.outbound import Response
+from knhk.work.spans import Requests
 
 _ASKS: Final = ("data", "item", "index")
 _ANSWERS: Final = (*_ASKS, "status", "headers", "body")
@@ -41,12 +42,12 @@ class Services:
     Makes the functions that do the work of tasks with ``http``.
 
     Args:
-        outbound: how requests are made.
+        outbound: makes the requests.
         clock: for answers that name a time.
         dialect: the language of expressions.
     """
 
-    def __init__(self, outbound: Outbound, clock: Clock, *, dialect: Dialect) -> None:
+    def __init__(self, outbound: Requests, clock: Clock, *, dialect: Dialect) -> None:
         self._outbound = outbound
         self._clock = clock
         self._dialect: Dialect = dialect
@@ -65,7 +66,7 @@ class Services:
 class _Service:
     """One request, compiled."""
 
-    def __init__(self, http: Http, outbound: Outbound, clock: Clock, dialect: Dialect) -> None:
+    def __init__(self, http: Http, outbound: Requests, clock: Clock, dialect: Dialect) -> None:
         def compiled(text: str | None, variables: Sequence[str]) -> Expression | None:
             return None if text is None else compile_expression(text, variables=variables, dialect=dialect)
 

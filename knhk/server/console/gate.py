@@ -59,7 +59,14 @@ class ConsoleGate(Gate):
 
     def __init__(self, gate: Gate) -> None:
         super().__init__(
-            gate.service, gate.verifier, gate.rates, gate.audit, gate.figures, gate.now, region=gate.region
+            gate.service,
+            gate.verifier,
+            gate.rates,
+            gate.audit,
+            gate.figures,
+            gate.now,
+            region=gate.region,
+            tracer=gate.tracer,
         )
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("knhk.server.console"),

@@ -1,0 +1,193 @@
+"""
+How plans are written to etcd: those of callers that wait at the same time in one request, and each whole or not at all.
+
+A request is a transaction whose guard is the key of this writer, which each of its requests changes.
+So one whose answer was lost may be sent again: either it is made now, or the writer's key says that it was made, and of several
+plans each has left its mark; and a request from before the last is made no more, whatever still travels to the server.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from knhk.errors import KnhkError, StoreError
+from knhk.stores import _etcd_link as link
+from knhk.stores._etcd_layout import Keys, behind
+from knhk.stores._etcd_link import LeaseForgotten, Link
+from knhk.stores._etcd_plan import Plan
+from knhk.stores._group import Caller, settle
+from knhk.stores._lost import until_answered
+
+KEPT: Final = 24 * 60 * 60
+"""Seconds for which a writer's last request is known."""
+
+MOST_BYTES: Final = 1_200_000
+"""Bytes of a request; etcd takes 1.5 MiB unless its ``--max-request-bytes`` says otherwise."""
+
+_SHARED_BYTES: Final = 600_000
+
+
+class Overtaken(StoreError):
+    """A guard of a plan does not hold any more: it has to be made again."""
+
+
+class Writer:
+    """
+    Writes plans, one request at a time.
+
+    Args:
+        connection: to the cluster.
+        keys: of the namespace.
+    """
+
+    def __init__(self, connection: Link, keys: Keys) -> None:
+        self._link = connection
+        self._keys = keys
+        self._name = secrets.token_hex(8)
+        self._key = keys.key("w", self._name)
+        self._number = 0
+        self._revision = 0
+        self._lease = ""
+        self._leased = 0.0
+        most = connection.address.operations
+        # So many plans beside the writer's own mark leave each of them two thirds of the operations.
+        self._together = max(1, most // 3 - 1)
+        self._small = most - self._together - 1
+
+    def write(self, group: Sequence[Caller]) -> None:
+        """Write the plans of a group; who is overtaken has it as his error."""
+        waiting = list(group)
+        while waiting:
+            first, waiting = self._take(waiting)
+            self._write(first)
+
+    def _take(self, waiting: Sequence[Caller]) -> tuple[list[Caller], list[Caller]]:
+        """Return callers whose plans have nothing to do with each other and fit in one request, and the others."""
+        taken: list[Caller] = []
+        left: list[Caller] = []
+        seen: set[bytes] = set()
+        changed: set[bytes] = set()
+        size = 0
+        for caller in waiting:
+            plan: Plan = caller.prepared
+            small = max(len(plan.guards) + len(plan.loose), len(plan.changes) + len(plan.loose) + 1) <= self._small
+            apart = (
+                changed.isdisjoint(plan.guards) and changed.isdisjoint(plan.changes) and seen.isdisjoint(plan.changes)
+            )
+            fits = small and apart and len(taken) < self._together and size + plan.size < _SHARED_BYTES
+            if fits or not taken:
+                taken.append(caller)
+                seen |= plan.guards.keys()
+                changed |= plan.changes.keys()
+                # Whoever is too large for company is alone.
+                size += plan.size if small else _SHARED_BYTES
+            else:
+                left.append(caller)
+        return taken, left
+
+    def _write(self, callers: Sequence[Caller]) -> None:
+        plans: list[Plan] = [each.prepared for each in callers]
+        self._number += 1
+        try:
+            stored = until_answered(lambda: self._send(plans), timeout=self._link.timeout)
+        except KnhkError:
+            raise
+        except BaseException:
+            # Interrupted: what became of it has to be known all the same.
+            self._tell(callers, until_answered(lambda: self._send(plans), timeout=self._link.timeout))
+            raise
+        self._tell(callers, stored)
+
+    def _tell(self, callers: Sequence[Caller], stored: Sequence[bool]) -> None:
+        for caller, done in zip(callers, stored, strict=True):
+            if not done:
+                caller.error = Overtaken("what a step depends on has changed meanwhile")
+            else:
+                caller.prepared.revision = self._revision
+        settle(callers)
+
+    def _send(self, plans: Sequence[Plan]) -> list[bool]:
+        """Send a request until it was made or refused; returns of each plan whether it was made."""
+        while True:
+            self._renew()
+            try:
+                answer = self._link.tell("/kv/txn", self._alone(plans[0]) if len(plans) == 1 else self._shared(plans))
+            except LeaseForgotten:
+                self._lease = ""
+                continue
+            if answer.get("succeeded"):
+                self._revision = int(answer["header"]["revision"])
+                if len(plans) == 1:
+                    return [True]
+                return [bool(each["response_txn"].get("succeeded")) for each in answer["responses"][1:]]
+            marks = [pair for each in answer["responses"] for pair in link.pairs(each["response_range"].get("kvs", ()))]
+            revisions = {pair.key: pair.revision for pair in marks if pair.value == self._mark}
+            actual = next((pair.revision for pair in marks if pair.key == self._key), 0)
+            if self._key in revisions:
+                # It was made before, and the answer was lost.
+                self._revision = actual
+                return [len(plans) == 1 or self._place(number) in revisions for number in range(len(plans))]
+            if actual == self._revision:
+                return [False] * len(plans)
+            # One before this was made after all, or the key is gone with its lease.
+            self._revision = actual
+
+    @property
+    def _mark(self) -> bytes:
+        return b"%d" % self._number
+
+    def _place(self, number: int) -> bytes:
+        return self._keys.key("w", self._name, str(number))
+
+    def _alone(self, plan: Plan) -> dict[str, object]:
+        """Return the request of one plan, however many operations it has."""
+        if plan.size > MOST_BYTES:
+            raise StoreError(
+                f"a step of {plan.size:,} bytes beside its large values is too large for {self._link.address.shown}, "
+                f"which takes {MOST_BYTES:,} at a time: commit fewer cases together"
+            )
+        most = self._link.address.operations
+        changes, mark = _changes(plan), link.put(self._key, self._mark, self._lease)
+        flat = len(changes) < most
+        guards = [link.unchanged(self._key, self._revision), *self._guards(plan, most - 1 if flat else most // 2 - 1)]
+        if flat:
+            return link.transaction(guards, [mark, *changes], [link.read(self._key)])
+        wide = max(len(guards), most // 2)
+        operations = [mark, *link.folded(changes, wide - 1, most - wide)]
+        return link.transaction(guards, operations, [link.read(self._key)])
+
+    def _guards(self, plan: Plan, most: int) -> list[dict[str, object]]:
+        """Return the conditions of a plan; where there are more than fit, each stands for a range of keys."""
+        loose = [link.unchanged(key, revision) for key, revision in plan.loose.items()]
+        most -= len(loose)
+        if len(plan.guards) <= most or plan.revision is None or most < 1:
+            return [*loose, *(link.unchanged(key, revision) for key, revision in plan.guards.items())]
+        keys = sorted(plan.guards)
+        size = -(-len(keys) // most)
+        runs = (keys[at : at + size] for at in range(0, len(keys), size))
+        return [*loose, *(link.unchanged_since(run[0], run[-1] + b"\0", plan.revision) for run in runs)]
+
+    def _shared(self, plans: Sequence[Plan]) -> dict[str, object]:
+        operations = [link.put(self._key, self._mark, self._lease)]
+        for number, plan in enumerate(plans):
+            guards = [link.unchanged(key, revision) for key, revision in (*plan.guards.items(), *plan.loose.items())]
+            made = link.put(self._place(number), self._mark, self._lease)
+            operations.append(link.nested(link.transaction(guards, [made, *_changes(plan)])))
+        marks = {"request_range": link.keys_from(self._key, behind(self._key))}
+        return link.transaction([link.unchanged(self._key, self._revision)], operations, [marks])
+
+    def _renew(self) -> None:
+        """Have a lease that lasts, so that what this process leaves behind goes when it is gone for long."""
+        now = time.monotonic()
+        if not self._lease or now - self._leased > KEPT / 2:
+            self._lease = str(self._link.ask("/lease/grant", {"TTL": str(KEPT)})["ID"])
+            self._leased = now
+
+
+def _changes(plan: Plan) -> list[dict[str, object]]:
+    changed = plan.changes.items()
+    changes = [link.delete(key) if value is None else link.put(key, value) for key, value in changed]
+    return [*changes, *map(link.keep, plan.loose)]

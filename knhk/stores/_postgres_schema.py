@@ -1,0 +1,352 @@
+"""
+The schema of the PostgreSQL store, and how an older one becomes a current one.
+
+The tables are those of the SQLite store (`knhk.stores.migrations` says why they are so), with what a server needs besides.
+Every text that is listed in order has the collation "C", whose order of UTF-8 is that of code points, whatever the database's.
+`writers` has a row for each store that writes: the number of its last transaction, and whom of its callers that refused.
+A store that loses its connection while it waits for an answer reads there whether the transaction stands (`SETTLE`).
+
+All writing of steps and documents goes through the function `store_1`: one call, one transaction, one round trip, so that no
+client that is paused holds a lock.
+It looks first (what is held, the versions, the keys), leaves out the callers that are refused, and writes those of the others.
+What changes between the look and the write, by another session, raises `RACED`, and the whole is tried again.
+Rows are locked in the order of their names, so that two sessions do not wait for each other.
+Its plans may not depend on how large the tables were when a session began, so it is told to go by the indexes.
+
+`schema_version` holds the number of migrations that the schema has seen.
+Each migration is one transaction together with its number: whatever is killed in it leaves the schema as it was.
+A published migration is never changed; a new one is added at the end, and a function that changes gets a new name, so that
+an older KNHK which is still running goes on with its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+RACED: Final = "KN001"
+"""SQLSTATE: another session was faster; nothing is written, try again."""
+
+UNKNOWN_WRITER: Final = "KN002"
+"""SQLSTATE: the writer has no row, or a later one; nothing is written."""
+
+_TABLES: Final = (
+    """CREATE TABLE {s}.specifications (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        spec_id text COLLATE "C" NOT NULL,
+        version text COLLATE "C" NOT NULL,
+        content_hash text NOT NULL,
+        text text NOT NULL,
+        UNIQUE (spec_id, version))""",
+    """CREATE TABLE {s}.cases (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        case_id text COLLATE "C" NOT NULL UNIQUE,
+        spec bigint NOT NULL,
+        state text COLLATE "C" NOT NULL,
+        version bigint NOT NULL,
+        due bigint,
+        runnable boolean NOT NULL,
+        quarantined text) WITH (fillfactor = 80)""",
+    "CREATE INDEX cases_state ON {s}.cases (state, case_id)",
+    "CREATE INDEX cases_spec ON {s}.cases (spec, case_id)",
+    """CREATE INDEX cases_due ON {s}.cases (due, case_id)
+        WHERE due IS NOT NULL AND state IN ('running', 'compensating') AND quarantined IS NULL""",
+    """CREATE INDEX cases_runnable ON {s}.cases (case_id)
+        WHERE runnable AND state IN ('running', 'compensating') AND quarantined IS NULL""",
+    "CREATE INDEX cases_quarantined ON {s}.cases (case_id) WHERE quarantined IS NOT NULL",
+    """CREATE TABLE {s}.journal (
+        case_row bigint NOT NULL,
+        version bigint NOT NULL,
+        batch bytea NOT NULL,
+        PRIMARY KEY (case_row, version))""",
+    """CREATE TABLE {s}.snapshots (
+        case_row bigint PRIMARY KEY,
+        version bigint NOT NULL,
+        state bytea NOT NULL)""",
+    """CREATE TABLE {s}.items (
+        case_id text COLLATE "C" NOT NULL,
+        number bigint NOT NULL,
+        path text NOT NULL,
+        state text COLLATE "C" NOT NULL,
+        by text COLLATE "C" NOT NULL,
+        roles text NOT NULL,
+        topic text COLLATE "C" NOT NULL,
+        audience text NOT NULL,
+        details text NOT NULL,
+        PRIMARY KEY (case_id, number))""",
+    "CREATE INDEX items_state ON {s}.items (state, case_id, number)",
+    "CREATE INDEX items_by ON {s}.items (by, case_id, number) WHERE by <> ''",
+    "CREATE INDEX items_topic ON {s}.items (topic, state, case_id, number) WHERE topic <> ''",
+    """CREATE TABLE {s}.audiences (
+        audience text COLLATE "C" NOT NULL,
+        case_id text COLLATE "C" NOT NULL,
+        number bigint NOT NULL,
+        PRIMARY KEY (audience, case_id, number))""",
+    "CREATE INDEX audiences_item ON {s}.audiences (case_id, number)",
+    """CREATE TABLE {s}.documents (
+        collection text COLLATE "C" NOT NULL,
+        key text COLLATE "C" NOT NULL,
+        value text NOT NULL,
+        due bigint,
+        version bigint NOT NULL,
+        PRIMARY KEY (collection, key)) WITH (fillfactor = 80)""",
+    "CREATE INDEX documents_due ON {s}.documents (collection, due, key) WHERE due IS NOT NULL",
+    """CREATE TABLE {s}.idempotency (
+        key text COLLATE "C" PRIMARY KEY,
+        digest text NOT NULL,
+        case_row bigint NOT NULL)""",
+    """CREATE TABLE {s}.writers (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        transaction bigint NOT NULL,
+        refused integer[] NOT NULL,
+        seen timestamptz NOT NULL) WITH (fillfactor = 50)""",
+)
+
+_STORE: Final = """
+CREATE FUNCTION {s}.store_1(writer bigint, transaction_number bigint, input jsonb, blobs bytea[]) RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = {s}, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+DECLARE
+    refusals jsonb := '[]';
+    losers integer[] := '{}';
+    wanted bigint;
+    done bigint;
+    created bigint;
+BEGIN
+    -- Lock what is there, in the order of the names.
+    IF jsonb_array_length(input->'cases') > 1 THEN
+        PERFORM FROM cases WHERE case_id IN
+            (SELECT c.case_id FROM jsonb_to_recordset(input->'cases') AS c (case_id text))
+            ORDER BY case_id FOR NO KEY UPDATE;
+    END IF;
+    IF input ? 'documents' THEN
+        PERFORM FROM documents WHERE (collection, key) IN
+            (SELECT w.collection, w.key FROM jsonb_to_recordset(input->'documents') AS w (collection text, key text))
+            ORDER BY collection, key FOR UPDATE;
+    END IF;
+    IF input ? 'held' THEN
+        PERFORM FROM documents WHERE (collection, key) IN
+            (SELECT h.collection, h.key FROM jsonb_to_recordset(input->'held') AS h (collection text, key text))
+            ORDER BY collection, key FOR SHARE;
+    END IF;
+
+    -- Look. Each statement sees what was committed before it began, so these see what the locks waited for.
+    IF input ? 'keys' THEN
+        refusals := refusals || coalesce((
+            SELECT jsonb_agg(jsonb_build_array(k.caller, 'keys', k.place))
+            FROM jsonb_to_recordset(input->'keys') AS k (caller integer, place integer, key text)
+            WHERE EXISTS (SELECT FROM idempotency AS i WHERE i.key = k.key)), '[]');
+    END IF;
+    refusals := refusals || coalesce((
+        SELECT jsonb_agg(jsonb_build_array(c.caller, 'cases', c.place, k.version, k.quarantined))
+        FROM jsonb_to_recordset(input->'cases') AS c (caller integer, place integer, case_id text, expected bigint)
+            LEFT JOIN cases AS k ON k.case_id = c.case_id
+        WHERE coalesce(k.version, 0) <> c.expected OR k.quarantined IS NOT NULL), '[]');
+    IF input ? 'held' THEN
+        refusals := refusals || coalesce((
+            SELECT jsonb_agg(jsonb_build_array(h.caller, 'held', h.place))
+            FROM jsonb_to_recordset(input->'held')
+                AS h (caller integer, place integer, collection text, key text, version bigint)
+            WHERE NOT EXISTS (SELECT FROM documents AS d
+                WHERE d.collection = h.collection AND d.key = h.key AND d.version = h.version)), '[]');
+    END IF;
+    IF input ? 'documents' THEN
+        refusals := refusals || coalesce((
+            SELECT jsonb_agg(jsonb_build_array(w.caller, 'documents', w.place))
+            FROM jsonb_to_recordset(input->'documents')
+                AS w (caller integer, place integer, collection text, key text, expected bigint)
+                LEFT JOIN documents AS d ON d.collection = w.collection AND d.key = w.key
+            WHERE coalesce(d.version, 0) <> w.expected), '[]');
+    END IF;
+    IF refusals <> '[]' THEN
+        losers := ARRAY(SELECT DISTINCT (r->>0)::integer FROM jsonb_array_elements(refusals) AS r);
+    END IF;
+
+    -- Write.
+    SELECT count(*) INTO wanted FROM jsonb_to_recordset(input->'cases') AS c (caller integer)
+        WHERE c.caller <> ALL (losers);
+    IF wanted > 0 THEN
+        UPDATE cases AS k SET spec = c.spec, state = c.state, version = c.version, due = c.due,
+                runnable = c.runnable, quarantined = c.aside
+            FROM jsonb_to_recordset(input->'cases') AS c (caller integer, case_id text, expected bigint, spec bigint,
+                state text, version bigint, due bigint, runnable boolean, aside text)
+            WHERE k.case_id = c.case_id AND k.version = c.expected AND c.expected > 0 AND k.quarantined IS NULL
+                AND c.caller <> ALL (losers);
+        GET DIAGNOSTICS done = ROW_COUNT;
+        IF done < wanted THEN
+            INSERT INTO cases (case_id, spec, state, version, due, runnable, quarantined)
+                SELECT c.case_id, c.spec, c.state, c.version, c.due, c.runnable, c.aside
+                FROM jsonb_to_recordset(input->'cases') AS c (caller integer, case_id text, expected bigint,
+                    spec bigint, state text, version bigint, due bigint, runnable boolean, aside text)
+                WHERE c.expected = 0 AND c.caller <> ALL (losers)
+                ORDER BY c.case_id COLLATE "C"
+                ON CONFLICT (case_id) DO NOTHING;
+            GET DIAGNOSTICS created = ROW_COUNT;
+            IF done + created <> wanted THEN
+                RAISE 'a case was changed by another session' USING ERRCODE = 'KN001';
+            END IF;
+        END IF;
+        INSERT INTO journal (case_row, version, batch)
+            SELECT k.id, c.expected + i, blobs[c.blob + i]
+            FROM jsonb_to_recordset(input->'cases')
+                    AS c (caller integer, case_id text, expected bigint, version bigint, blob integer)
+                JOIN cases AS k ON k.case_id = c.case_id
+                CROSS JOIN LATERAL generate_series(1, (c.version - c.expected)::integer) AS i
+            WHERE c.caller <> ALL (losers);
+    END IF;
+    IF input ? 'snapshots' THEN
+        INSERT INTO snapshots (case_row, version, state)
+            SELECT k.id, n.version, blobs[n.blob]
+            FROM jsonb_to_recordset(input->'snapshots') AS n (caller integer, case_id text, version bigint, blob integer)
+                JOIN cases AS k ON k.case_id = n.case_id
+            WHERE n.caller <> ALL (losers)
+            ON CONFLICT (case_row) DO UPDATE SET version = excluded.version, state = excluded.state;
+    END IF;
+    IF input ? 'keys' THEN
+        INSERT INTO idempotency (key, digest, case_row)
+            SELECT n.key, n.digest, k.id
+            FROM jsonb_to_recordset(input->'keys') AS n (caller integer, key text, digest text, case_id text)
+                JOIN cases AS k ON k.case_id = n.case_id
+            WHERE n.caller <> ALL (losers)
+            ORDER BY n.key COLLATE "C"
+            ON CONFLICT (key) DO NOTHING;
+        GET DIAGNOSTICS done = ROW_COUNT;
+        SELECT count(*) INTO wanted FROM jsonb_to_recordset(input->'keys') AS n (caller integer)
+            WHERE n.caller <> ALL (losers);
+        IF done <> wanted THEN
+            RAISE 'an idempotency key was used by another session' USING ERRCODE = 'KN001';
+        END IF;
+    END IF;
+    IF input ? 'items' THEN
+        DELETE FROM audiences AS a
+            USING jsonb_to_recordset(input->'items') AS n (caller integer, case_id text, number bigint)
+            WHERE a.case_id = n.case_id AND a.number = n.number AND n.caller <> ALL (losers);
+        DELETE FROM items AS k
+            USING jsonb_to_recordset(input->'items') AS n (caller integer, case_id text, number bigint, path text)
+            WHERE k.case_id = n.case_id AND k.number = n.number AND n.path IS NULL AND n.caller <> ALL (losers);
+        INSERT INTO items (case_id, number, path, state, by, roles, topic, audience, details)
+            SELECT n.case_id, n.number, n.path, n.state, n.by, n.roles, n.topic, n.audience, n.details
+            FROM jsonb_to_recordset(input->'items') AS n (caller integer, case_id text, number bigint, path text,
+                state text, by text, roles text, topic text, audience text, details text)
+            WHERE n.path IS NOT NULL AND n.caller <> ALL (losers)
+            ON CONFLICT (case_id, number) DO UPDATE SET path = excluded.path, state = excluded.state,
+                by = excluded.by, roles = excluded.roles, topic = excluded.topic, audience = excluded.audience,
+                details = excluded.details;
+        INSERT INTO audiences (audience, case_id, number)
+            SELECT DISTINCT word, n.case_id, n.number
+            FROM jsonb_to_recordset(input->'items') AS n (caller integer, case_id text, number bigint, words jsonb)
+                CROSS JOIN LATERAL jsonb_array_elements_text(n.words) AS word
+            WHERE n.words IS NOT NULL AND n.caller <> ALL (losers);
+    END IF;
+    IF input ? 'documents' THEN
+        DELETE FROM documents AS d
+            USING jsonb_to_recordset(input->'documents')
+                AS w (caller integer, collection text, key text, expected bigint, version bigint)
+            WHERE d.collection = w.collection AND d.key = w.key AND d.version = w.expected
+                AND w.version IS NULL AND w.caller <> ALL (losers);
+        UPDATE documents AS d SET value = w.value, due = w.due, version = w.version
+            FROM jsonb_to_recordset(input->'documents') AS w (caller integer, collection text, key text,
+                expected bigint, value text, due bigint, version bigint)
+            WHERE d.collection = w.collection AND d.key = w.key AND d.version = w.expected
+                AND w.version IS NOT NULL AND w.expected > 0 AND w.caller <> ALL (losers);
+        INSERT INTO documents (collection, key, value, due, version)
+            SELECT w.collection, w.key, w.value, w.due, w.version
+            FROM jsonb_to_recordset(input->'documents') AS w (caller integer, collection text, key text,
+                expected bigint, value text, due bigint, version bigint)
+            WHERE w.version IS NOT NULL AND w.expected = 0 AND w.caller <> ALL (losers)
+            ORDER BY w.collection COLLATE "C", w.key COLLATE "C"
+            ON CONFLICT (collection, key) DO NOTHING;
+        GET DIAGNOSTICS done = ROW_COUNT;
+        -- Those that were there are locked since before the look; only what was absent can have come up.
+        SELECT count(*) INTO wanted
+            FROM jsonb_to_recordset(input->'documents') AS w (caller integer, expected bigint, version bigint)
+            WHERE w.version IS NOT NULL AND w.expected = 0 AND w.caller <> ALL (losers);
+        IF done <> wanted THEN
+            RAISE 'a document was written by another session' USING ERRCODE = 'KN001';
+        END IF;
+    END IF;
+    UPDATE writers AS w SET transaction = transaction_number, refused = losers, seen = now()
+        WHERE w.id = writer AND w.transaction < transaction_number;
+    IF NOT FOUND THEN
+        RAISE 'writer % has no row before transaction %', writer, transaction_number USING ERRCODE = 'KN002';
+    END IF;
+    RETURN refusals;
+END
+$$
+"""
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = ((*_TABLES, _STORE),)
+"""The statements of each; ``{s}`` stands for the schema, the n-th makes version n."""
+
+SCHEMA_VERSION: Final = len(MIGRATIONS)
+
+STORE: Final = "SELECT {s}.store_1(%s, %s, %s::jsonb, %b::bytea[])"
+"""Write: the writer, the number of its transaction, what `knhk.stores._postgres_input` makes, and the bytes it points at."""
+
+REGISTER: Final = (
+    # Stores that ended without saying so leave a row; after a week nobody waits for an answer any more.
+    "WITH gone AS (DELETE FROM {s}.writers WHERE seen < now() - interval '7 days')"
+    " INSERT INTO {s}.writers (transaction, refused, seen) VALUES (0, '{}', now()) RETURNING id"
+)
+SETTLE: Final = "UPDATE {s}.writers SET transaction = %s WHERE id = %s AND transaction < %s"
+"""
+Find out what became of a transaction whose answer is lost: it waits for it, and where it changes a row the transaction is not
+stored and never will be.
+"""
+REFUSED: Final = "SELECT refused FROM {s}.writers WHERE id = %s AND transaction = %s"
+
+_EXISTS: Final = "SELECT count(*) FROM pg_namespace WHERE nspname = %s"
+_VERSIONED: Final = "SELECT to_regclass(%s) IS NOT NULL"
+_FOREIGN: Final = "SELECT count(*) FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s)"
+_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 4207665227))"
+
+
+def within(statement: str, schema: str) -> str:
+    """Return a statement with its schema, whose name is one that `knhk.stores._postgres_url` lets through."""
+    return statement.replace("{s}", f'"{schema}"')
+
+
+def stored_version(connection: Any, schema: str) -> int | None:
+    """
+    Return how many migrations a schema has seen; None: it is not there, or is empty; -1: it is another program's.
+
+    Args:
+        connection: a psycopg connection.
+        schema: its name.
+    """
+    if not connection.execute(_EXISTS, (schema,)).fetchone()[0]:
+        return None
+    if not connection.execute(_VERSIONED, (f'"{schema}".schema_version',)).fetchone()[0]:
+        return -1 if connection.execute(_FOREIGN, (schema,)).fetchone()[0] else None
+    version: int = connection.execute(within("SELECT version FROM {s}.schema_version", schema)).fetchone()[0]
+    return version
+
+
+def migrate(connection: Any, schema: str) -> None:
+    """Bring a schema up to `SCHEMA_VERSION`, one transaction each; another session may be doing the same."""
+    while _migrate_once(connection, schema):
+        pass
+
+
+def _migrate_once(connection: Any, schema: str) -> bool:
+    with connection.transaction():
+        # Held until the transaction ends: whoever had it before us may have migrated.
+        connection.execute(_LOCK, (schema,))
+        version = stored_version(connection, schema)
+        if version is None:
+            if not connection.execute(_EXISTS, (schema,)).fetchone()[0]:
+                connection.execute(within("CREATE SCHEMA {s}", schema))
+            connection.execute(within("CREATE TABLE {s}.schema_version (version integer NOT NULL)", schema))
+            connection.execute(within("INSERT INTO {s}.schema_version VALUES (0)", schema))
+            version = 0
+        if not 0 <= version < SCHEMA_VERSION:
+            return False
+        for statement in MIGRATIONS[version]:
+            connection.execute(within(statement, schema))
+        connection.execute(within("UPDATE {s}.schema_version SET version = %s", schema), (version + 1,))
+    return version + 1 < SCHEMA_VERSION
