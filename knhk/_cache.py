@@ -253,6 +253,8 @@ class CaseCache:
             KnhkError: what the store's `commit` raises.
         """
         compiled = self.compiled(header.spec_id, header.spec_version)
+        # Where it is packed one day.
+        self._arena(header, compiled)
         case = self._fresh(compiled)
         case.create(self.plain(data, "the data of the case"))
         if above is not None:

@@ -1028,3 +1028,16 @@ def test_many_cases_are_run_and_one_that_fails_stops_no_other(target: str, tmp_p
         assert "failed" == states.pop(3)
         assert ["completed"] * 7 == states
         assert 7 == engine.run_many(case for case in cases if case.state == "completed")
+
+
+def test_cases_that_are_created_and_started_together_can_be_packed() -> None:
+    """More cases than stay ready for use, each created and started in one commit, are packed and go on."""
+    engine = Engine(hot=1)
+    net = build("steps")
+    net.sequence(net.start, net.task("sign", manual=True), net.end)
+    engine.register(net.specification())
+    cases = [engine.create_case("steps", start=True) for _ in range(12)]
+    for case in cases:
+        case.complete_task("sign")
+
+    assert {"completed"} == {case.state for case in cases}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.values import MutexValue, ValueClass
 
-SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable of prometheus_client that names the directory in which several processes of a machine add up their figures."""
+SHARED: Final = ValueClass is not MutexValue
+"""Whether several processes of a machine add up their figures, because prometheus_client was told a directory for that."""
 
 MOST_NAMES: Final = 100
 """Values of a label that is named by a program or a specification; further ones are ``other``."""
@@ -64,7 +64,7 @@ class Figures:
     def text(self) -> bytes:
         """Return all figures in Prometheus's text format; where processes share a directory, what is counted is that of all."""
         counted = self.registry
-        if SHARED in os.environ:
+        if SHARED:
             counted = CollectorRegistry()
             MultiProcessCollector(counted)  # type: ignore[no-untyped-call] # the library's
         return generate_latest(counted) + generate_latest(self._asked)
