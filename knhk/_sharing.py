@@ -107,8 +107,8 @@ class Sharing:
 
 
 def under(commits: Sequence[Commit], tenure: Document | None) -> Sequence[Commit]:
-    """Return commits of one case that are refused where the tenure has ended; as they are where there is none."""
-    if tenure is None:
+    """Return commits of one case that are refused where the tenure has ended; as they are where there is none, or nothing."""
+    if tenure is None or not commits:
         return commits
     return [*commits[:-1], attrs.evolve(commits[-1], held=(tenure,))]
 

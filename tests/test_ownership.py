@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import pytest
@@ -20,11 +21,12 @@ LEASE = 6.0
 
 
 class Shaky(MemoryStore):
-    """A store that is away while it is told to be."""
+    """A store that is away while it is told to be, and in which something else happens just before a write."""
 
     def __init__(self) -> None:
         super().__init__()
         self.away = False
+        self.before: list[Callable[[], object]] = []
 
     def write(
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
@@ -32,6 +34,8 @@ class Shaky(MemoryStore):
         """Write, unless it is away."""
         if self.away:
             raise StoreUnavailable("away")
+        if self.before:
+            self.before.pop(0)()
         super().write(documents, removed, held)
 
 
@@ -332,6 +336,140 @@ def test_list_of_instances(cluster: Cluster) -> None:
         told.partitions,
     )
     assert ["silent"] == [each.state for each in list_instances(cluster.store, started + 6_001)]
+
+
+def nothing() -> None:
+    """Let a write pass."""
+
+
+def test_two_are_the_first(cluster: Cluster) -> None:
+    """Of two instances that are the first on a store at the same moment one says the terms for both."""
+    a, b = cluster.make("a"), cluster.make("b", lease=60.0)
+    cluster.store.before.append(b.beat)
+    a.beat()
+
+    assert a.interval == b.interval
+
+
+def test_two_of_one_name_join_at_once(cluster: Cluster) -> None:
+    """Of two instances that take a free name at the same moment one has it, and the other hears that it is live."""
+    cluster.join("x")
+    a, other = cluster.make("a"), cluster.make("a")
+    cluster.store.before.append(other.beat)
+    assert not a.beat()
+    assert other.joined
+    assert not a.beat()
+    cluster.beat(other)
+
+    with pytest.raises(CommandError, match="is live"):
+        a.beat()
+
+
+def test_silent_instance_that_writes_at_the_last_moment(cluster: Cluster) -> None:
+    """Who sends a heartbeat as others are about to take it for dead keeps what it has."""
+    a, b = cluster.join("a", "b")
+    kept = b.partitions
+    cluster.beat(a, times=4)
+    cluster.clock.advance(BEAT)
+    cluster.store.before += [nothing, b.beat]
+    a.beat()
+
+    assert kept == b.partitions
+    assert ["a", "b"] == [each.id for each in a.instances()]
+
+
+def test_two_take_over_at_once(cluster: Cluster) -> None:
+    """Two instances that see one dead at the same moment share out what it had, each partition to one of them."""
+    a, b, _ = cluster.join("a", "b", "c")
+    cluster.beat(a, b, times=4)
+    cluster.clock.advance(BEAT)
+    cluster.store.before += [nothing, b.beat]
+    a.beat()
+    cluster.beat(a, b)
+
+    assert [32, 32] == parts(a, b)
+
+
+def test_partition_that_another_was_faster_with(cluster: Cluster) -> None:
+    """Where one of the partitions that an instance takes has gone to another meanwhile, it takes the others."""
+    a = cluster.make("a")
+    taken = Document(collection=PARTITIONS, key="0007", value='{"owner": "b", "run": "1"}')
+    cluster.store.before += [nothing, nothing, lambda: MemoryStore.write(cluster.store, [taken])]
+    a.beat()
+
+    assert [number for number in range(64) if number != 7] == a.partitions
+
+
+def test_instance_that_is_taken_for_dead_as_it_takes(cluster: Cluster) -> None:
+    """Whoever is removed between its heartbeat and what it takes takes nothing, and joins again."""
+    (a,) = cluster.join("a")
+    b = cluster.make("b")
+    b.beat()
+    cluster.beat(a)
+
+    def bury() -> None:
+        found = cluster.store.document("instances", "b")
+        assert found is not None
+        MemoryStore.write(cluster.store, [], [found])
+
+    cluster.beat(a)
+    cluster.store.before += [nothing, bury]
+    b.beat()
+    assert not b.partitions
+    cluster.beat(b, a, times=3)
+    assert [32, 32] == parts(a, b)
+
+
+def test_partition_that_changes_as_it_is_given_away(cluster: Cluster) -> None:
+    """What cannot be given away, because its document is not as it was, is looked at again with the next heartbeat."""
+    (a,) = cluster.join("a")
+    b = cluster.make("b")
+    cluster.beat(b, a)
+    first = cluster.store.document(PARTITIONS, "0000")
+    assert first is not None
+    moved = Document(collection=PARTITIONS, key="0000", value='{"owner": "", "run": ""}', version=first.version + 1)
+    cluster.clock.advance(BEAT)
+    cluster.store.before += [nothing, lambda: MemoryStore.write(cluster.store, [moved])]
+    a.beat()
+    cluster.beat(b, a, times=3)
+
+    assert [32, 32] == parts(a, b)
+
+
+def test_instance_that_was_taken_for_dead_leaves(cluster: Cluster) -> None:
+    """Whoever leaves after others took its work over leaves that to them."""
+    a, b = cluster.join("a", "b")
+    cluster.beat(a, times=6)
+    b.leave()
+    b.leave()
+    cluster.beat(a)
+
+    assert [64] == parts(a)
+
+
+def test_heartbeat_that_fails_is_told_and_tried_again() -> None:
+    """Whatever goes wrong with a heartbeat is the instance's failure until one succeeds."""
+    store = Shaky()
+    told = threading.Event()
+
+    def fail() -> None:
+        told.set()
+        raise ZeroDivisionError
+
+    with Ownership(store, "a", lease=0.06) as a:
+        store.before.append(fail)
+        assert told.wait(30)
+        while a.failure is not None or store.before:
+            told.wait(0.001)
+        assert a.joined
+
+
+def test_start_waits_for_a_name() -> None:
+    """An instance that is started under the name of one that was killed has joined when that returns."""
+    store = MemoryStore()
+    assert Ownership(store, "a", lease=0.06).beat()
+    with Ownership(store, "a", lease=0.06) as again:
+        assert again.joined
 
 
 def test_heartbeats_in_the_background() -> None:

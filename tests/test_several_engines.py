@@ -9,10 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from knhk import AsyncEngine, Engine, build
-from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, OwnershipLost, StoreUnavailable
+from knhk.errors import (
+    CommandError,
+    ConcurrentUpdate,
+    DataError,
+    HandlerError,
+    IllegalTransition,
+    OwnershipLost,
+    StoreUnavailable,
+)
 from knhk.events import EventKind
 from knhk.ports import Commit, Durability, Store
 from knhk.running import RunningCase
@@ -391,15 +400,20 @@ def meddled() -> tuple[Site, Meddled, RunningCase, RunningCase]:
 def test_command_that_loses_is_tried_again() -> None:
     """A command between whose look and commit another engine moves the case is given again to what is so then."""
     _, store, mine, yours = meddled()
-    store.before.append(lambda: yours.suspend())
-    store.before.append(lambda: yours.send_event("none"))
-    mine.send_event("none")
-    store.before.append(lambda: yours.resume())
+    store.before.append(lambda: yours.complete_task("hand", {"theirs": 1}))
+    mine.suspend()
 
-    with pytest.raises(CommandError):
-        mine.complete_task("hand")
-    mine.complete_task("hand")
-    assert {"auto"} == set(mine.running)
+    assert ("suspended", {"theirs": 1}) == (mine.state, mine.data)
+
+
+def test_command_that_loses_to_one_that_forbids_it() -> None:
+    """Where what is so then does not allow it, the command is refused as it would have been without the race."""
+    _, store, mine, yours = meddled()
+    store.before.append(yours.suspend)
+
+    with pytest.raises(IllegalTransition, match="the case is suspended"):
+        mine.complete_task("hand", {"mine": 1})
+    assert {} == mine.data
 
 
 def test_command_that_loses_against_an_expected_version() -> None:
@@ -461,6 +475,51 @@ def test_outcome_that_the_store_does_not_take() -> None:
             record(job)
     assert 3 == job_of(mine).work.attempt
     assert not site.calls
+
+
+def test_claim_of_what_is_not_there(site: Site) -> None:
+    """A claim that comes to nothing commits nothing, also in a case whose work was looked for under a tenure."""
+    (a,) = site.engines("a")
+    a.register(line({"id": "E", "external": {"topic": "t"}}))
+    case = of(a, a)
+    case.start()
+    assert case.next_job([]) is None
+    (row,) = site.store.items(topics=["t"])
+
+    assert [] == a.external._take([attrs.evolve(row, number=99)], "w", 1, None)
+
+
+def test_work_in_memory_that_is_lost(site: Site) -> None:
+    """An attempt whose case is not in memory, and whose work another has by now, is told so when it is looked at."""
+    a, b = site.engines("a", "b")
+    a.register(fork())
+    case = of(a, a, "fork")
+    job = job_of(case)
+    a._cache.forget(job.resident)
+    assert [case.id] == a._cache.at_work()
+    site.beat(b, times=6)
+
+    assert [] == a._cache.at_work()
+    assert a._cache.sharing is not None and a._cache.sharing.lost(job.attempt)
+    assert "another instance has taken its work over" == job.attempt.lost
+
+
+def test_command_that_always_loses() -> None:
+    """A command that loses one race after the other is given up at last, and nothing of it is stored."""
+    _, store, mine, yours = meddled()
+
+    def meddle() -> None:
+        store.before.clear()
+        yours.suspend()
+        yours.resume()
+        store.before.append(meddle)
+
+    store.before.append(meddle)
+    with pytest.raises(ConcurrentUpdate):
+        mine.complete_task("hand", {"mine": 1})
+
+    store.before.clear()
+    assert {} == mine.data
 
 
 # --- an owner that was paused -----------------------------------------------------------------------------------------

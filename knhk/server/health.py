@@ -102,9 +102,8 @@ class Health:
                 "detail": f"{self._background.busy} handlers run, for {len(self._background.served)} tenants served now",
             }
         if self._ownership is not None:
-            failure = self._ownership.failure
             parts["ownership"] = {
-                "status": "down" if failure else "up",
+                "status": "down" if self._ownership.failure else "up",
                 "detail": f"{len(self._ownership.partitions)} partitions are this instance's",
             }
         parts |= {name: dict(status()) for name, status in self._more.items()}

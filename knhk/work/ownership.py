@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Final, Self
 
-from knhk.errors import CommandError, ConcurrentUpdate, KnhkError, OwnershipLost
+from knhk.errors import CommandError, ConcurrentUpdate, OwnershipLost
 from knhk.ports import Clock, Document, Store
 from knhk.system import SystemClock
 from knhk.work.attempt import ticks
@@ -88,7 +88,7 @@ class Ownership:
         if instance is not None and not (instance and instance.isprintable()):
             raise ValueError(f"{instance!r} is no name of an instance: give one of printable characters")
         self.id = instance_name() if instance is None else instance
-        self.failure: KnhkError | None = None
+        self.failure: Exception | None = None
         self.busy: list[Callable[[], Iterable[str]]] = []
         self._store = store
         self._clock = SystemClock() if clock is None else clock
@@ -424,8 +424,9 @@ class Ownership:
         while not self._over.wait(self.interval):
             try:
                 self.beat()
-            except KnhkError as error:
-                _LOG.warning("a heartbeat of instance %s failed; the next one tries again", self.id, exc_info=error)
+            except Exception as error:  # noqa: BLE001 - as the comment says
+                # Whatever it is: without heartbeats the others would do its work, and nobody would learn why.
+                _LOG.exception("a heartbeat of instance %s failed; the next one tries again", self.id)
                 self.failure = error
             else:
                 self.failure = None

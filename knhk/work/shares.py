@@ -57,10 +57,6 @@ def share_of(me: str, owners: Sequence[str], live: Collection[str]) -> Share:
     members = sorted(live, key=lambda each: (-held[each], each))
     due = {each: whole + (place < rest) for place, each in enumerate(members)}
     free = [number for number, owner in enumerate(owners) if not owner]
-    begin = 0
-    for each in sorted(live):
-        end = begin + max(due[each] - held[each], 0)
-        if each == me:
-            return Share(tuple(free[begin:end]), max(held[me] - due[me], 0))
-        begin = end
-    return Share((), 0)
+    before = sum(max(due[each] - held[each], 0) for each in live if each < me)
+    missing = max(due[me] - held[me], 0)
+    return Share(tuple(free[before : before + missing]), max(held[me] - due[me], 0))
