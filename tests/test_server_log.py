@@ -93,6 +93,9 @@ def test_lines_are_in_the_trace_that_they_were_written_in(lines: Lines) -> None:
     ]
 
 
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJlLW9mLXRoaXMtdG9rZW4"
+
+
 @pytest.mark.parametrize(
     ("text", "secret"),
     [

@@ -274,7 +274,7 @@ class Service:
         end = time.monotonic() + self.deadline
         if self._runs.take():
             # In the context of the call, whose entry goes with the first commit; what is left then, the background does.
-            work = partial(case.run, until=lambda: time.monotonic() > end)
+            work = partial(case.run, wait=self.deadline, until=lambda: time.monotonic() > end)
             run = self._runners.submit(copy_context().run, work)
             run.add_done_callback(lambda _: self._runs.give())
             done, _ = wait([run], timeout=self.deadline)
@@ -489,6 +489,24 @@ class Service:
             raise Problem(
                 kind="not-found", detail=f"there is no pattern {number}; they are numbered 1 to {len(patterns)}"
             )
+
+    # --- instances ----------------------------------------------------------------------------------------------------
+
+    def instance_list(self) -> shapes.Page:
+        """List the instances that share the store; none where nothing is shared."""
+        items = [
+            shapes.Instance(
+                id=each.id,
+                address=each.address,
+                region=each.region,
+                state=each.state,
+                started=_time(each.started) or "",
+                until=_time(each.until) or "",
+                partitions=each.partitions,
+            )
+            for each in self._tenants.instances()
+        ]
+        return shapes.Page(items=items, next=None)
 
     # --- the record ---------------------------------------------------------------------------------------------------
 
