@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,20 +48,24 @@ class _Server:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("WORKFLOW_")}
+        # Its log goes to a file: a pipe would have to be read, by the processor that is measured.
+        self._log = tempfile.TemporaryFile("a+", encoding="utf-8")  # noqa: SIM115 - open as long as the process
         self._process = subprocess.Popen(  # noqa: S603 - this program's own command
-            [sys.executable, *command], env={**clean, **environment}, stderr=subprocess.PIPE, text=True
+            [sys.executable, *command], env={**clean, **environment}, stderr=self._log
         )
-        assert self._process.stderr is not None
-        for said in self._process.stderr:
-            found = re.search(r"serving http://\S+:(\d+)/", said)
+        self.port = self._read_port()
+
+    def _read_port(self) -> int:
+        """Return where it serves, once it does."""
+        while True:
+            over = self._process.poll() is not None
+            self._log.seek(0)
+            found = re.search(r"serving http://\S+:(\d+)/", said := self._log.read())
             if found is not None:
-                self.port = int(found[1])
-                break
-        else:
-            raise RuntimeError("the server did not start")
-        # Nobody reads its log; a full pipe would stop it.
-        self._reading = threading.Thread(target=self._process.stderr.read, daemon=True)
-        self._reading.start()
+                return int(found[1])
+            if over:
+                raise RuntimeError(f"the server did not start: {said}")
+            time.sleep(0.05)
 
     def seconds(self) -> float:
         """Return the processor time that it has used."""
@@ -73,9 +76,7 @@ class _Server:
         """End it."""
         self._process.terminate()
         self._process.wait(60)
-        self._reading.join()
-        assert self._process.stderr is not None
-        self._process.stderr.close()
+        self._log.close()
 
 
 class _Client:
