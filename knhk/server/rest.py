@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import falcon
@@ -112,16 +112,26 @@ class Gate:
             path: the parts of the address.
             allowed: the methods that the address has; "" where there is no such address.
         """
-        with ExitStack() as inside:
-            span = None
-            if self.tracer is not None:
-                span = inside.enter_context(_span(self.tracer, req, operation))
-            trace = _trace(req, self.tracer)
-            inside.enter_context(in_trace(trace))
-            resp.set_header(TRACE_HEADER, trace)
+        if self.tracer is None:
+            self._traced(req, resp, operation, path, allowed, None)
+            return
+        with _span(self.tracer, req, operation) as span:
+            self._traced(req, resp, operation, path, allowed, span)
+            span.describe({"http.response.status_code": falcon.http_status_to_code(resp.status)})
+
+    def _traced(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        operation: Operation | None,
+        path: Mapping[str, str],
+        allowed: str,
+        span: Span | None,
+    ) -> None:
+        trace = _trace(req, self.tracer)
+        resp.set_header(TRACE_HEADER, trace)
+        with in_trace(trace):
             self._handle(req, resp, operation, path, allowed, trace, span)
-            if span is not None:
-                span.describe({"http.response.status_code": falcon.http_status_to_code(resp.status)})
 
     def _handle(
         self,
@@ -251,8 +261,7 @@ class Gate:
         trace: str,
     ) -> None:
         name = operation.name if operation is not None else "none"
-        self.figures.requests.labels(name, str(status)).inc()
-        self.figures.seconds.labels(name).observe(seconds)
+        self.figures.answered(name, status, seconds)
         if name == "pattern.execute" and status == 200:
             self.figures.patterns.labels(path["number"]).observe(seconds)
         subject = caller.subject if caller is not None else ""
