@@ -1,7 +1,7 @@
 """
 What the showcases have in common: a job that works through realistic rows, is killed in the middle, and goes on as if nothing was.
 
-The parent starts a child that does the job on an SQLite file, and kills it with SIGKILL at a moment at which it has just had an
+The parent starts a child that does the job on an SQLite file, and ends with SIGKILL at a moment at which it has just had an
 effect outside and not yet told the engine.
 A second child does the same job on the same file from the start; what is done is not done again.
 Then the parent reads the file and the ledger and compares what came out with what the rows say must come out.
@@ -10,15 +10,17 @@ Then the parent reads the file and the ledger and compares what came out with wh
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +40,16 @@ class World:
 
     Args:
         path: the file, one JSON object a line.
-        pause_at: stop for ever at this line, to be killed there; 0 for never.
+        kill_at: kill this process at this line; 0 for never.
+        kill_in: or rather at the first line from there on that is of this action; "" for any.
     """
 
-    def __init__(self, path: Path, pause_at: int = 0) -> None:
+    def __init__(self, path: Path, kill_at: int = 0, kill_in: str = "") -> None:
         lines = ledger_lines(path)
         self._seen = {line["key"] for line in lines}
         self._lines = len(lines)
-        self._pause_at = pause_at
+        self._kill_at = kill_at
+        self._kill_in = kill_in
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def effect(self, action: str, work: Work, **details: Any) -> None:
@@ -56,8 +60,8 @@ class World:
         os.fsync(self._file)
         self._seen.add(key)
         self._lines += 1
-        if self._lines == self._pause_at:
-            threading.Event().wait()
+        if 0 < self._kill_at <= self._lines and self._kill_in in ("", action):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def ledger_lines(path: Path) -> list[dict[str, Any]]:
@@ -84,12 +88,14 @@ class Showcase:
         title: what it is called.
         specification: the file of the specification.
         rows: what there is to do, each with a member ``id``.
+        killed_in: the effect outside in whose middle the first child is killed; "" for any.
         make_engine: makes the engine on a store.
     """
 
     title: str
     specification: Path
     rows: list[dict[str, str]]
+    killed_in = ""
 
     def make_engine(self, database: str, clock: ManualClock) -> Engine:
         """Return the engine that the job works with."""
@@ -119,19 +125,37 @@ class Showcase:
         """Return how often each effect outside must have been had for a row."""
         raise NotImplementedError
 
+    def figures(
+        self, engine: Engine, database: Path, lines: list[dict[str, Any]], seconds: float
+    ) -> list[tuple[str, str]]:
+        """
+        Return what else is to be told in the end, name and value.
+
+        Args:
+            engine: on the file that is worked through.
+            database: the file.
+            lines: the ledger.
+            seconds: what both children took.
+        """
+        return []
+
     # --- the job ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def loaded(self) -> Specification:
+        """The specification."""
+        return Specification.load(self.specification)
 
     def case(self, engine: Engine, row: dict[str, str]) -> RunningCase:
         """Create a row's case, or find it: the row's id is the idempotency key."""
-        specification = Specification.load(self.specification)
-        return engine.create_case(specification.id, self.data(row), idempotency_key=row["id"])
+        return engine.create_case(self.loaded.id, self.data(row), idempotency_key=row["id"])
 
-    def job(self, database: str, ledger: Path, rows: list[dict[str, str]], pause_at: int) -> None:
+    def job(self, database: str, ledger: Path, rows: list[dict[str, str]], kill_at: int) -> None:
         """Work through the rows; it may be run again at any time and goes on where it stopped."""
         clock = ManualClock(FIRST_DAY)
         with self.make_engine(database, clock) as engine:
-            self.handlers(engine, World(ledger, pause_at))
-            engine.register(Specification.load(self.specification))
+            self.handlers(engine, World(ledger, kill_at, self.killed_in))
+            engine.register(self.loaded)
             resumed = engine.run_pending()
             if resumed:
                 print(f"  {resumed} cases had work that was cut off", flush=True)
@@ -142,8 +166,9 @@ class Showcase:
         clock = ManualClock(FIRST_DAY)
         with tempfile.TemporaryDirectory() as directory, self.make_engine("memory:", clock) as engine:
             self.handlers(engine, World(Path(directory) / "ledger"))
-            engine.register(Specification.load(self.specification))
-            self.play(engine, clock, rows)
+            engine.register(self.loaded)
+            with contextlib.redirect_stdout(sys.stderr):
+                self.play(engine, clock, rows)
             return {row["id"]: trace(self.case(engine, row)) for row in rows}
 
     # --- the story ----------------------------------------------------------------------------------------------------
@@ -154,7 +179,7 @@ class Showcase:
         parser.add_argument("--db", type=Path, help="the SQLite file, which must not exist (default: a temporary one)")
         parser.add_argument("--rows", type=int, default=len(self.rows), help=f"how many (default: {len(self.rows)})")
         parser.add_argument("--traces", action="store_true", help="only print what each case goes through, as JSON")
-        parser.add_argument("--job", type=int, metavar="PAUSE_AT", help=argparse.SUPPRESS)
+        parser.add_argument("--job", type=int, metavar="KILL_AT", help=argparse.SUPPRESS)
         arguments = parser.parse_args()
         if not 4 <= arguments.rows <= len(self.rows):
             print(f"--rows: 4 to {len(self.rows)}, please", file=sys.stderr)
@@ -178,48 +203,56 @@ class Showcase:
         begun = time.perf_counter()
         ledger = Path(f"{database}.ledger")
         middle = max(1, sum(sum(self.effects(row).values()) for row in rows) // 2)
-        child = self._child(script, database, rows, middle)
-        while child.poll() is None and len(ledger_lines(ledger) if ledger.exists() else []) < middle:
-            time.sleep(0.01)
-        if child.poll() is not None:
-            print(f"the first child ended by itself with {child.returncode}", file=sys.stderr)
+        ended = self._child(script, database, rows, middle)
+        if ended != -signal.SIGKILL:
+            print(f"the first child ended by itself with {ended}", file=sys.stderr)
             return 1
-        child.kill()
-        child.wait()
-        print(f"  SIGKILL after effect {middle}, which the engine was not told of; resuming", flush=True)
-        if self._child(script, database, rows, 0).wait():
+        before = len(ledger_lines(ledger))
+        print(f"  SIGKILL after effect {before:,}, which the engine was not told of; resuming", flush=True)
+        if self._child(script, database, rows, 0):
             print("the second child failed", file=sys.stderr)
             return 1
-        wrong = self._wrong(database, ledger, rows)
+        wrong = self._wrong(database, ledger_lines(ledger), rows, time.perf_counter() - begun)
         for each in wrong:
             print(f"WRONG: {each}", file=sys.stderr)
-        print(f"  {time.perf_counter() - begun:.1f} s, kill and resume included")
         print("NOT OK" if wrong else "OK: every case ended as it must, every effect was had as often as it must")
         return 1 if wrong else 0
 
-    def _child(self, script: str, database: Path, rows: list[dict[str, str]], pause_at: int) -> subprocess.Popen[bytes]:
-        arguments = ["--job", str(pause_at), "--db", str(database), "--rows", str(len(rows))]
-        return subprocess.Popen([sys.executable, script, *arguments])
+    def _child(self, script: str, database: Path, rows: list[dict[str, str]], kill_at: int) -> int:
+        arguments = ["--job", str(kill_at), "--db", str(database), "--rows", str(len(rows))]
+        return subprocess.run([sys.executable, script, *arguments], check=False).returncode
 
-    def _wrong(self, database: Path, ledger: Path, rows: list[dict[str, str]]) -> list[str]:
+    def _wrong(
+        self, database: Path, lines: list[dict[str, Any]], rows: list[dict[str, str]], seconds: float
+    ) -> list[str]:
+        """Print what came out; return what is not as it should be."""
         wrong: list[str] = []
         outcomes: Counter[str] = Counter()
-        effects = Counter((line["of"], line["action"]) for line in ledger_lines(ledger) if line["effect"])
-        repeated = sum(not line["effect"] for line in ledger_lines(ledger))
+        had: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for line in lines:
+            had[line["of"]][line["action"]] += line["effect"]
+        repeated = sum(not line["effect"] for line in lines)
         with self.make_engine(str(database), ManualClock(FIRST_DAY)) as engine:
-            found = {case.data["id"]: case for case in (engine.case(each.case_id) for each in engine.cases())}
-            if len(found) != len(rows):
-                wrong.append(f"{len(rows)} rows have {len(found)} cases")
+            cases = [engine.case(each.case_id) for each in engine.cases()]
+            found = {case.data["id"]: case for case in cases}
+            if len(cases) != len(rows):
+                wrong.append(f"{len(rows)} rows have {len(cases)} cases")
             for row in rows:
                 outcome = self.outcome(found[row["id"]]) if row["id"] in found else "missing"
                 outcomes[outcome] += 1
                 if outcome != self.expected(row):
                     wrong.append(f"{row['id']} is {outcome}, should be {self.expected(row)}")
-                had = {action: count for (of, action), count in effects.items() if of == row["id"]}
-                if had != self.effects(row):
-                    wrong.append(f"{row['id']} had the effects {had}, should have {self.effects(row)}")
+                if had[row["id"]] != self.effects(row):
+                    wrong.append(f"{row['id']} had the effects {dict(had[row['id']])}, should have {self.effects(row)}")
             wrong += [f"{each.path} of {each.case_id} is still open" for each in engine.work_items()]
-        for outcome, count in sorted(outcomes.items()):
-            print(f"  {outcome:<28}{count:>6}")
-        print(f"  {'effects outside':<28}{sum(effects.values()):>6}\n  {'repeated without effect':<28}{repeated:>6}")
+            figures = self.figures(engine, database, lines, seconds)
+        effects = ("effects outside", f"{len(lines) - repeated:,}")
+        for name, value in [
+            *((outcome, f"{count:,}") for outcome, count in sorted(outcomes.items())),
+            effects,
+            ("repeated without effect", f"{repeated:,}"),
+            *figures,
+        ]:
+            print(f"  {name:<28}{value:>6}")
+        print(f"  {seconds:.1f} s, kill and resume included")
         return wrong

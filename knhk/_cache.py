@@ -27,11 +27,12 @@ from knhk._codes import Code, Phase
 from knhk._commits import batches_of, check_whole, commits_of, end_of, worklist_of
 from knhk._compiled import Compiled, compile_specification
 from knhk._express import Journey, depart, set_out, terms
-from knhk._hold import Hold
+from knhk._hold import Hold, SharedHold
 from knhk._kernel import Net
 from knhk._migration import Moved, Renaming, move
 from knhk._plain import plain_data
 from knhk._resident import Resident
+from knhk._sharing import Sharing, under
 from knhk.case import Case
 from knhk.errors import (
     CommandError,
@@ -56,6 +57,7 @@ from knhk.work.handlers import Work
 from knhk.work.metrics import Metrics, Observed
 from knhk.work.offers import Offers
 from knhk.work.outbox import Outbox
+from knhk.work.ownership import Ownership
 from knhk.work.people import People
 from knhk.workitem import ItemState
 
@@ -87,8 +89,10 @@ class CaseCache:
         retry: what follows when a handler raises whose task says nothing of it.
         metrics: counts what specifications declare.
         timed: whether handlers have a time limit even where their tasks state none.
+        ownership: who does the automatic work of which cases; None: this engine that of all.
 
     Attributes:
+        sharing: what it takes to be one of several instances; None alone.
         people, authority: who may do what, and who judges that; None without a directory.
         plain: `plain_data` within the limit of this engine.
         listeners: are told, while the case is held, of every commit after which it has work that nobody does.
@@ -112,7 +116,9 @@ class CaseCache:
         timed: bool = False,
         directory: Directory | None = None,
         metrics: Metrics | None = None,
+        ownership: Ownership | None = None,
     ) -> None:
+        self.sharing = None if ownership is None else Sharing(ownership, store)
         self.metrics = Metrics(dialect) if metrics is None else metrics
         self.people = None if directory is None else People(directory, store)
         self.authority = None if self.people is None else Authority(self.people)
@@ -231,6 +237,7 @@ class CaseCache:
         documents: tuple[Document, ...] = (),
         removed: tuple[Document, ...] = (),
         above: tuple[str, int, int] | None = None,
+        held: tuple[Document, ...] = (),
     ) -> None:
         """
         Create a case and start it, in one commit that also writes and removes documents; where it cannot be started there is none.
@@ -239,6 +246,7 @@ class CaseCache:
             header, data, idempotency: as in `create`.
             documents, removed: what is written and removed beside it.
             above: case id, item and depth of the work in whose place it runs, as a worklet.
+            held: what must not have changed meanwhile.
 
         Raises:
             DataError, CommandError: the case refuses the data, or cannot be started.
@@ -255,7 +263,7 @@ class CaseCache:
         # The end of a worklet is told in its last commit, which an express would not do.
         resident = Resident(case, attrs.evolve(header, version=0), None if above is not None else compiled.express)
         (commit,) = self._prepare(resident, (), documents, removed)
-        self.store.commit([attrs.evolve(commit, idempotency=idempotency)])
+        self.store.commit([attrs.evolve(commit, idempotency=idempotency, held=held)])
         resident.header = commit.header
         self._counted(resident)
         with self._lock:
@@ -284,10 +292,26 @@ class CaseCache:
 
     def hold(self, case_id: str) -> Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
-        return Hold(self, case_id)
+        return Hold(self, case_id) if self.sharing is None else SharedHold(self, case_id)
+
+    def tenure(self, case_id: str) -> Document | None:
+        """Return the document under which work of a case may be begun here; None: there is no need of one, or it is not ours."""
+        return None if self.sharing is None else self.sharing.ownership.tenure(case_id)
+
+    def is_ours(self, case_id: str) -> bool:
+        """Whether the automatic work of a case is to be done here."""
+        return self.sharing is None or self.sharing.ownership.tenure(case_id) is not None
+
+    def at_work(self) -> list[str]:
+        """Return the ids of the cases in which handlers are at work here."""
+        with self._lock:
+            found = [each for each, resident in self._residents.items() if resident.in_flight]
+            return found if self.sharing is None else [*found, *self.sharing.at_work()]
 
     def glance(self, case_id: str) -> Still | None:
         """Return what a case is that stands still, without waiting for whoever has it; None where that takes a hold."""
+        if self.sharing is not None:
+            return None
         with self._lock:
             resident = self._residents.get(case_id)
             if resident is None or resident.journey is not None:
@@ -313,6 +337,8 @@ class CaseCache:
             # Whoever was faster may have packed it already.
             still = None if case_id in self._residents else self._rows.take(case_id)
             resident = self._residents.setdefault(case_id, fresh if still is None else Resident.at_rest(still))
+            if self.sharing is not None and resident is fresh:
+                self.sharing.adopt(resident)
             resident.users += 1
             return resident
 
@@ -339,6 +365,8 @@ class CaseCache:
     def forget(self, resident: Resident) -> None:
         """Let a case go although it may be in use: the store knows better."""
         with self._lock:
+            if self.sharing is not None and not resident.stale:
+                self.sharing.stash(resident)
             resident.stale = True
             if self._residents.get(resident.header.case_id) is resident:
                 del self._residents[resident.header.case_id]
@@ -351,9 +379,18 @@ class CaseCache:
                 self.forget(resident)
             return moved
 
+    def let_go(self, case_id: str, number: int, attempt: Attempt) -> None:
+        """Forget an attempt that nobody makes any more, wherever its case is."""
+        with self._lock:
+            resident = self._residents.get(case_id)
+            if resident is not None and resident.in_flight.get(number) is attempt:
+                del resident.in_flight[number]
+            if self.sharing is not None:
+                self.sharing.let_go(case_id, number, attempt)
+
     def depart(self, resident: Resident) -> Journey | None:
         """Send an express on its way where the case has work for one; the caller holds the case and will `arrive`."""
-        if resident.express is None or resident.in_flight:
+        if resident.express is None or resident.in_flight or self.sharing is not None:
             return None
         case_id, lock = resident.header.case_id, resident.lock
         data = resident.first_data()
@@ -497,7 +534,7 @@ class CaseCache:
             for resident in residents:
                 self._share_out(resident)
                 prepared.append((resident, self._prepare(resident, (), (), () if prepared else removed)))
-            together = [commit for _, commits in prepared for commit in commits]
+            together = [commit for each, commits in prepared for commit in under(commits, each.tenure)]
             if together:
                 self.store.commit(together)
         except BaseException:
@@ -510,7 +547,7 @@ class CaseCache:
 
     def _stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
         """Tell whoever has to know of what is in the store now."""
-        resident.header = commits[-1].header
+        resident.header, resident.tenure = commits[-1].header, None
         self._counted(resident)
         for row in commits[-1].items:
             if row.topic and row.state == ItemState.OFFERED.value:
@@ -552,7 +589,7 @@ class CaseCache:
 
     def _store(self, resident: Resident, commits: Sequence[Commit]) -> None:
         try:
-            self.store.commit(commits)
+            self.store.commit(under(commits, resident.tenure))
         except BaseException:
             self.forget(resident)
             raise

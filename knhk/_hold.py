@@ -1,23 +1,29 @@
-"""Holding a case in memory: locked against others, and what it is in the store as far as this process knows."""
+"""Having one case of those in memory to oneself: locked, in memory as long as that, and as the store has it."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from knhk._resident import Resident
+from knhk._sharing import Sharing
 
 
-class Pins(Protocol):
-    """Who has the cases in memory."""
+class Holdable(Protocol):
+    """What a hold needs of the cases in memory."""
+
+    sharing: Sharing | None
 
     def pin(self, case_id: str) -> Resident:
-        """Return the case and keep it in memory until `unpin`."""
+        """Return the case and keep it in memory."""
 
     def unpin(self, resident: Resident) -> None:
-        """Take back one `pin`."""
+        """Take back one pin."""
 
     def take_over(self, resident: Resident) -> bool:
-        """Bring a case that the caller pinned and locked to where it can be used; False where it is stale."""
+        """Bring a pinned and locked case to where the driver would have it; False where it is stale."""
+
+    def forget(self, resident: Resident) -> None:
+        """Let a case go."""
 
 
 class Hold:
@@ -25,7 +31,7 @@ class Hold:
 
     __slots__ = ("_cache", "_case_id", "_resident")
 
-    def __init__(self, cache: Pins, case_id: str) -> None:
+    def __init__(self, cache: Holdable, case_id: str) -> None:
         self._cache = cache
         self._case_id = case_id
 
@@ -38,12 +44,39 @@ class Hold:
             try:
                 good = cache.take_over(resident)
             except BaseException:
-                self.__exit__()
+                self._release()
                 raise
             if good:
                 return resident
+            self._release()
+
+    def __exit__(self, *error: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        self._resident.lock.release()
+        self._cache.unpin(self._resident)
+
+
+class SharedHold(Hold):
+    """A hold where other instances may have moved the case: whoever is the first to have its lock looks into the store."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Resident:
+        cache = self._cache
+        while True:
+            resident = super().__enter__()
+            resident.depth += 1
+            try:
+                if resident.depth > 1 or cache.sharing is None or cache.sharing.is_current(resident):
+                    return resident
+                cache.forget(resident)
+            except BaseException:
+                self.__exit__()
+                raise
             self.__exit__()
 
     def __exit__(self, *error: object) -> None:
-        self._resident.lock.release()
-        self._cache.unpin(self._resident)
+        self._resident.depth -= 1
+        self._release()

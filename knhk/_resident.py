@@ -13,7 +13,7 @@ from knhk._codes import Phase
 from knhk._express import Journey
 from knhk.case import Case
 from knhk.errors import InternalError
-from knhk.ports import CaseHeader
+from knhk.ports import CaseHeader, Document
 from knhk.work.attempt import Attempt
 from knhk.work.metrics import Observed
 from knhk.work.outbox import Told
@@ -43,6 +43,9 @@ class Resident:
         stale: forgotten: whoever waited for the lock must load again.
         users: who holds it, waits for it or pinned it; it stays in memory until they are done.
         told: the case as subscribers know it, where there are any.
+        tenure: the document under which its automatic work that is not committed yet was done; None where nothing is shared.
+        depth: how often whoever has its lock has taken it, where work is shared.
+        bound: how many of them expect it to stay at a version.
         worklets: the ids of the cases that ran in the place of its work at its last commit, by item.
         observed: the case as it is counted, where it is.
     """
@@ -60,6 +63,9 @@ class Resident:
     stale: bool = attrs.field(default=False, init=False)
     users: int = attrs.field(default=0, init=False)
     told: Told | None = attrs.field(default=None, init=False)
+    tenure: Document | None = attrs.field(default=None, init=False)
+    depth: int = attrs.field(default=0, init=False)
+    bound: int = attrs.field(default=0, init=False)
     worklets: dict[int, str] = attrs.field(factory=dict)
     observed: Observed | None = attrs.field(default=None, init=False)
 
@@ -100,6 +106,11 @@ class Resident:
         """Return the data of a case that was created and of which nothing has been needed since; None for any other."""
         still = self.still
         return still[1] if self._case is None and still is not None and still[0].phase is _CREATED else None
+
+    def work_under(self, tenure: Document | None) -> None:
+        """Let the next commit hold the tenure under which work is done; what is owed under an earlier one is held to that."""
+        if self.tenure is None:
+            self.tenure = tenure
 
     @property
     def is_over(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 from knhk._cache import HOT
 from knhk._compiled import Kernel
+from knhk._sharing import elsewhere, pauses
 from knhk.engine import Engine, Registration
 from knhk.errors import (
     CommandError,
@@ -45,6 +46,7 @@ from knhk.work.claims import LEASE, Span
 from knhk.work.correspondence import Delivered
 from knhk.work.failures import raise_first
 from knhk.work.outbound import Outbound
+from knhk.work.ownership import Ownership
 from knhk.work.runner import DRAIN, Runner
 from knhk.work.spans import Tracer
 from knhk.work.worklist import Page, Place
@@ -105,6 +107,7 @@ class AsyncEngine:
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
         directory: Directory | None = None,
+        instance: str | Ownership | None = None,
         tracer: Tracer | None = None,
         measured: bool = False,
     ) -> None:
@@ -123,6 +126,7 @@ class AsyncEngine:
             kernel=kernel,
             outbound=outbound,
             directory=directory,
+            instance=instance,
             tracer=tracer,
             measured=measured,
         )
@@ -380,15 +384,28 @@ class AsyncCase:
         """Put the first token into the root net."""
         await self._threads.call(self._case.start)
 
-    async def run(self) -> AsyncCase:
+    async def run(self, *, wait: float | None = None) -> AsyncCase:
         """Start the case if needed, then do its automatic work, as `RunningCase.run`."""
         failures: list[KnhkError] = []
+        sharing = self._case._cache.sharing
+        if sharing is None:
+            await self._run_here(failures)
+        else:
+            for pause in pauses(wait):
+                with elsewhere():
+                    await self._run_here(failures)
+                if not await self._threads.call(sharing.waits_for_others, self.id):
+                    break
+                await asyncio.sleep(pause)
+        raise_first(failures)
+        return self
+
+    async def _run_here(self, failures: list[KnhkError]) -> None:
+        """Start the case if needed, and do its automatic work as far as it is to be done here."""
         with self._case.kept() as resident:
             await self._do_work(failures)
             if resident.worklets:
                 await self._do_worklets(failures)
-        raise_first(failures)
-        return self
 
     async def _do_work(self, failures: list[KnhkError]) -> None:
         found = await self._threads.call(self._case.hand_out, failures)

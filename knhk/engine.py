@@ -55,6 +55,7 @@ from knhk.work.failures import raise_first
 from knhk.work.handlers import Handlers
 from knhk.work.metrics import Metrics
 from knhk.work.outbound import Outbound
+from knhk.work.ownership import Ownership
 from knhk.work.policy import read_retry, read_span
 from knhk.work.runner import Runner, Sources
 from knhk.work.schedules import Schedules
@@ -99,10 +100,13 @@ class Engine:
         kernel: ``"reference"`` or ``"compiled"``; ``"auto"`` takes the compiled one where it was built.
         directory: who works here (`knhk.Organisation`, or your own); None: the names of people are taken as they are given.
         outbound: what webhooks and tasks that call a service may reach; None: whatever is public.
+        instance: where several engines share the store: a name that no other has, or a `knhk.work.ownership.Ownership`, which
+            its maker starts and stops; None: this engine does all automatic work.
         measured: whether the attempts of handlers are counted in `metrics` too; no case goes by express then.
         tracer: is told of spans (`knhk.telemetry.OpenTelemetryTracer`); no case goes by express then.
 
     Attributes:
+        ownership: which automatic work is this engine's; None: all.
         webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
         external: the work of external tasks (`knhk.work.claims.ExternalWork`).
         dead_letters: work that has failed for good (`knhk.work.dead_letters.DeadLetters`).
@@ -127,6 +131,7 @@ class Engine:
         kernel: Kernel = "auto",
         outbound: Outbound | None = None,
         directory: Directory | None = None,
+        instance: str | Ownership | None = None,
         tracer: Tracer | None = None,
         measured: bool = False,
     ) -> None:
@@ -134,6 +139,8 @@ class Engine:
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._ids: IdSource = ids if ids is not None else TimeOrderedIds()
         self._expressions = expressions
+        self._joins = isinstance(instance, str)
+        self.ownership = Ownership(self._store, instance, clock=clock) if isinstance(instance, str) else instance
         span = None if timeout is None else read_span(timeout, "timeout")
         policy = None if retry is None else read_retry(retry)
         draws: Chance = chance if chance is not None else random.Random()  # noqa: S311 - of waits, not of secrets
@@ -159,10 +166,13 @@ class Engine:
             or span is not None
             or (policy is not None and policy.deadline is not None),
             directory=directory,
+            ownership=self.ownership,
             metrics=self.metrics,
         )
+        if self.ownership is not None:
+            self.ownership.busy.append(self._cache.at_work)
         self._running = case_maker(self._cache, self._handlers, self._tracing)
-        self._delivery = Delivery(self._store, requests, draw=draws.random, tracer=tracer)
+        self._delivery = Delivery(self._store, requests, draw=draws.random, ownership=self.ownership, tracer=tracer)
         if tracer is not None:
             self._cache.outbox.carrier = tracer.carrier
         self.external = ExternalWork(self._cache, self._handlers)
@@ -346,7 +356,7 @@ class Engine:
             UnknownSpecification, DataError, IdempotencyConflict: as `create_case` with ``start=True``.
             HandlerError: as `RunningCase.run`.
         """
-        if idempotency_key is None:
+        if idempotency_key is None and self.ownership is None:
             stored = self._store.specification(spec_id, version)
             plain = self._cache.plain(data, "the case data")
             resident = self._cache.embark(self._new_header(stored, version=0), plain)
@@ -532,16 +542,18 @@ class Engine:
         return driven
 
     def pending(self) -> Iterator[str]:
-        """List the ids of the cases in which automatic work waits, a page at a time."""
+        """List the ids of the cases in which automatic work waits, as far as it is this engine's, a page at a time."""
         self._cache.land()
         after = ""
         while page := self._store.runnable(after):
-            yield from page
+            yield from filter(self._cache.is_ours, page)
             after = page[-1]
 
     def serve(self, *, workers: int = 8, interval: float = 0.5) -> Runner:
         """
         Return a runner that does what is due and what waits in the background: ``with engine.serve(workers=4): ...``.
+
+        An engine that was given the name of an instance is one of those on its store while the runner runs.
 
         Args:
             workers: how many handlers run at once, of different cases or of one.
@@ -570,6 +582,9 @@ class Engine:
         passed_over: set[str] = set()
         while page := [each for each in self._store.due(at, 100 + len(passed_over)) if each not in passed_over]:
             for case_id in page:
+                if not self._cache.is_ours(case_id):
+                    passed_over.add(case_id)
+                    continue
                 try:
                     count = self._running(case_id).tick(at)
                     if not count and self._cache.catch_up(case_id):
@@ -656,6 +671,8 @@ class Engine:
             listeners=self._cache.listeners,
             wakers=self._cache.wakers,
             loop=loop,
+            sharing=self._cache.sharing,
+            joins=self._joins,
         )
 
     def _new_header(self, specification: StoredSpecification, version: int = 1) -> CaseHeader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Literal, TypeVar
@@ -17,12 +18,13 @@ from knhk._lower import Program
 from knhk._migration import Renaming
 from knhk._plain import whole_copy
 from knhk._resident import Resident
+from knhk._sharing import TRIES, elsewhere, pauses
 from knhk.case import Case
-from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, MissingExtra
+from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, InternalError, KnhkError, MissingExtra
 from knhk.events import Event
 from knhk.history import narrate
 from knhk.migration import migrate_case, refuse
-from knhk.ports import ItemRow
+from knhk.ports import CaseHeader, ItemRow
 from knhk.spec.specification import PictureFormat
 from knhk.work.authority import Request
 from knhk.work.calls import open_worklets
@@ -143,9 +145,14 @@ class RunningCase(CaseWork):
     @property
     def version(self) -> int:
         """The number of the case's commits; every change makes it larger."""
+        return self.header.version
+
+    @property
+    def header(self) -> CaseHeader:
+        """What the store lists of the case, after everything that waited to be stored."""
         with self._cache.hold(self.id) as resident:
             self._cache.commit(resident)
-            return resident.header.version
+            return resident.header
 
     @contextlib.contextmanager
     def expecting(self, version: int | None) -> Iterator[None]:
@@ -161,7 +168,11 @@ class RunningCase(CaseWork):
                 if resident.header.version != version:
                     message = f"case {self.id} is at version {resident.header.version}, not {version}: read it again"
                     raise ConcurrentUpdate(message)
-            yield
+                resident.bound += 1
+            try:
+                yield
+            finally:
+                resident.bound -= version is not None
 
     @property
     def worklets(self) -> list[str]:
@@ -251,7 +262,7 @@ class RunningCase(CaseWork):
         """Put the first token into the root net, and let everything happen that happens by itself."""
         self._do(lambda case, at: case.start(at=at), "start")
 
-    def run(self, *, until: Callable[[], bool] | None = None) -> RunningCase:
+    def run(self, *, wait: float | None = None, until: Callable[[], bool] | None = None) -> RunningCase:
         """
         Start the case if needed, then do its automatic work until it waits or ends.
 
@@ -261,27 +272,48 @@ class RunningCase(CaseWork):
         Where worklets run in the place of its work, theirs is done too, and their results are taken.
         A handler that raised and is tried again by itself raises nothing here: `history` tells of the attempt, the other work
         is done, and the case waits (`next_due`); this, or `Engine.tick`, makes the next attempt when its wait is over.
+        Where several instances share the store and another has the case's work, that one does it, and this waits for it; what
+        fails there is in the history, and raises nothing here.
 
         Args:
+            wait: for so many seconds at most another instance is waited for; None: as long as it takes.
             until: is asked before each handler; once it is true, the rest of the work stays for the next `run`.
 
         Raises:
             HandlerError: a handler raised at its last attempt; its item has failed, the other work was done first.
+            CommandError: the work is for another instance, and there is none.
         """
-        return self._run(self._cache.pin(self.id), until)
+        return self._run(self._cache.pin(self.id), wait, until)
 
-    def _run(self, resident: Resident, until: Callable[[], bool] | None = None) -> RunningCase:
+    def _run(
+        self, resident: Resident, wait: float | None = None, until: Callable[[], bool] | None = None
+    ) -> RunningCase:
         """Run the case, which the caller has pinned, as `run`."""
         failures: list[KnhkError] = []
+        sharing = self._cache.sharing
+        if sharing is None:
+            self._run_here(resident, failures, until)
+        else:
+            pinned: Resident | None = resident
+            for pause in pauses(wait):
+                with elsewhere():
+                    self._run_here(pinned or self._cache.pin(self.id), failures, until)
+                pinned = None
+                if not sharing.waits_for_others(self.id):
+                    break
+                time.sleep(pause)
+        if failures:
+            raise_first(failures)
+        return self
+
+    def _run_here(self, resident: Resident, failures: list[KnhkError], until: Callable[[], bool] | None = None) -> None:
+        """Start the case if needed, and do its automatic work as far as it is to be done here; the caller has pinned it."""
         try:
             self._do_work(resident, failures, until)
             if resident.worklets:
                 self._do_worklets(resident, failures, until)
         finally:
             self._cache.unpin(resident)
-        if failures:
-            raise_first(failures)
-        return self
 
     def _do_work(self, resident: Resident, failures: list[KnhkError], until: Callable[[], bool] | None = None) -> None:
         while True:
@@ -384,10 +416,16 @@ class RunningCase(CaseWork):
         """
         Do what is due in this case, in deadline order, as `Engine.tick`; returns how much that was.
 
+        Where several instances share the store and another has the case's work, that one does it, and this does nothing.
+
         Raises:
             DataError, LimitExceeded: a timer's task could not run; those that ran before it are kept.
         """
+        tenure = self._cache.tenure(self.id)
+        if tenure is None and self._cache.sharing is not None:
+            return 0
         with self._cache.hold(self.id) as resident:
+            resident.work_under(tenure)
             try:
                 return resident.case.advance(at=self._cache.clock.now() if now is None else now)
             finally:
@@ -468,21 +506,29 @@ class RunningCase(CaseWork):
         """Do a command; its name is for whoever traces it."""
         del name
         cache = self._cache
-        with cache.hold(self.id) as resident:
-            try:
-                answer = command(resident.case, cache.clock.now())
-            except CommandError:
-                if cache.store.header(self.id).version == resident.header.version:
-                    raise
-                # Somebody else moved the case in the store: what was refused may be right there.
-                cache.forget(resident)
-            else:
-                cache.commit(resident)
-                return answer
-        with cache.hold(self.id) as resident:
-            answer = command(resident.case, cache.clock.now())
-            cache.commit(resident)
-            return answer
+        # Alone nobody else is expected, and who comes second is told; among several it is the rule, and costs a try.
+        tries = 2 if cache.sharing is None else TRIES
+        for further in range(tries - 1, -1, -1):
+            with cache.hold(self.id) as resident:
+                try:
+                    answer = command(resident.case, cache.clock.now())
+                except CommandError:
+                    if not further or cache.store.header(self.id).version == resident.header.version:
+                        raise
+                    # Somebody else moved the case in the store: what was refused may be right there.
+                    cache.forget(resident)
+                    bound = resident.bound
+                else:
+                    try:
+                        cache.commit(resident)
+                    except ConcurrentUpdate:
+                        if cache.sharing is None or not further or resident.bound:
+                            raise
+                        continue
+                    return answer
+            if bound:
+                raise ConcurrentUpdate(f"case {self.id} has changed: read it again")
+        raise InternalError(f"case {self.id}: a command was neither done nor refused")
 
 
 class WorkItem(PeopleItem):

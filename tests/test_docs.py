@@ -45,6 +45,7 @@ SHOWN_ONLY = (
     ". .venv/",
     "knhk serve",
     "knhk store ",  # run by test_store_commands, on real servers
+    "knhk instances",
     "knhk doctor",
     "knhk token",
     "knhk audit",

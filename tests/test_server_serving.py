@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ GUIDE = ROOT.parent / "shared" / "deployment-guide.md"
 class Process:
     """A served instance in a process of its own."""
 
-    def __init__(self, state: Path, **environment: str) -> None:
+    def __init__(self, state: Path, *, arguments: Sequence[str] = (), **environment: str) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("WORKFLOW_")}
         given = {
             "STATE_PATH": str(state),
@@ -48,7 +48,7 @@ class Process:
         }
         self.log = open(state.with_suffix(".log"), "w+b")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "knhk", "serve"],
+            [sys.executable, "-m", "knhk", "serve", *arguments],
             env={**clean, **{f"WORKFLOW_{name}": value for name, value in given.items()}},
             stderr=self.log,
         )
@@ -89,9 +89,9 @@ class Process:
 
 
 @contextlib.contextmanager
-def process(state: Path, **environment: str) -> Iterator[Process]:
+def process(state: Path, *, arguments: Sequence[str] = (), **environment: str) -> Iterator[Process]:
     """Serve, and end it afterwards."""
-    made = Process(state, **environment)
+    made = Process(state, arguments=arguments, **environment)
     try:
         yield made
     finally:

@@ -24,7 +24,8 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def specification_of(showcase: Path) -> Path:
-    (file,) = showcase.glob("*.yaml")
+    (picture,) = showcase.glob("*.svg")
+    (file,) = (each for each in showcase.glob(f"{picture.stem}.*") if each.suffix in (".json", ".yaml"))
     return file
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import knhk.analysis
 from knhk import Engine, Specification
 from knhk._kernel import Net
 from knhk._lower import lower
+from knhk._orjoin import OrJoinAnalysis
 from knhk.analysis import Budget, ProblemKind, SoundnessProblem, Verdict, verify
 from knhk.analysis import soundness as module
 from knhk.analysis._packing import pack
@@ -218,6 +220,31 @@ def test_an_undecided_or_join_leaves_it_undecided(monkeypatch: pytest.MonkeyPatc
 
         assert (verdict.verdict, verdict.problems) == ("undecided", ())
         assert verdict.reasons == ("the OR-join of 'D' cannot be decided in some state within its budget",)
+
+
+@pytest.mark.parametrize("compiled", [compiled_explorers(), REFERENCE])
+def test_the_time_ends_between_two_or_joins(compiled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many OR-joins one stretch of the search asks for, none is decided after the time."""
+    plan = lower(made("start-A A-p A-q p-B B-r q-C C-s r-D s-D D-end", "p q r s", A={"split": "or"}, D=OR)).nets[0]
+    net, budget = Net(plan.tables), Budget()
+    decided: list[tuple[int, ...]] = []
+    decide = type(net.analysis).decide
+
+    class Short(Meter):
+        """Its time is up with the first decision."""
+
+        def expired(self) -> bool:
+            return bool(decided)
+
+    def counted(analysis: OrJoinAnalysis, join: int, tokens: Sequence[int], *rest: Any) -> int:
+        decided.append(tuple(tokens))
+        return decide(analysis, join, tokens, *rest)
+
+    monkeypatch.setattr(type(net.analysis), "decide", counted)
+    explored = search(relation_of(plan), net, Short(budget), compiled=compiled)
+
+    assert (1, False) == (len(set(decided)), explored.complete)
+    assert (f"the budget of {budget.seconds:g} seconds is spent",) == explored.reasons
 
 
 def test_an_or_split_that_is_too_wide_is_undecided() -> None:

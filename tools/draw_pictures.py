@@ -17,7 +17,7 @@ def pictures() -> dict[Path, str]:
     order = knhk.Specification.load(ORDER)
     showcases = {
         file.with_suffix(".svg"): knhk.Specification.load(file).draw()
-        for file in sorted((ROOT / "examples").glob("*/*.yaml"))
+        for file in (ORDER, *sorted((ROOT / "examples").glob("*/*.yaml")))
     }
     return showcases | {
         where / "order-to-cash.svg": order.draw(net=""),

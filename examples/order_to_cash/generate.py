@@ -10,7 +10,7 @@ from random import Random
 
 ORDERS = 1_000
 COLUMNS = (
-    "order_id",
+    "id",
     "customer",
     "amount",
     "lines",
@@ -49,7 +49,7 @@ def orders(count: int = ORDERS) -> Iterator[dict[str, str]]:
         if does == "silent" and random.random() < 0.5:
             approver = "absent"
         yield {
-            "order_id": f"O-{number:05d}",
+            "id": f"O-{number:05d}",
             "customer": f"C-{int(random.paretovariate(0.8)) % 400 + 1:04d}",
             "amount": f"{cents // 100}.{cents % 100:02d}",
             "lines": ";".join(f"{article}*{quantity}" for article, _, quantity in lines),

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -36,6 +36,8 @@ _WORK: Final = 1 << 22
 
 _MASK_WORDS: Final = 1 << 20
 """Words of all masks together above which the general explorer is taken: its moves need no room."""
+
+_Decide = Callable[[int, Sequence[int], Sequence[int], Mapping[int, int]], int]
 
 _STEP_BY_STEP: Final = 8
 """Up to here the ceiling on tokens rises by one, then it doubles."""
@@ -105,8 +107,9 @@ def search(relation: Relation, net: Net, meter: Meter, *, compiled: Any) -> Expl
     """
     packing = None if compiled is None else _affordable(pack(relation))
     moves = Moves(relation, net)
-    explorer = _explorer(relation, net, packing, compiled)
-    chunk = max(16, _WORK // (1 + _ways(relation))) if compiled is not None else 16
+    decide = _in_time(net.analysis.decide, meter)
+    explorer = _explorer(relation, net, packing, compiled, decide)
+    chunk = max(16, _WORK // (1 + _ways(relation))) if compiled is not None else 1
     before = 0
     reasons: list[str] = []
     growth = None
@@ -118,10 +121,13 @@ def search(relation: Relation, net: Net, meter: Meter, *, compiled: Any) -> Expl
         if meter.expired():
             reasons.append(f"the budget of {meter.budget.seconds:g} seconds is spent")
             break
-        code = explorer.run(min(chunk, left))
+        try:
+            code = explorer.run(min(chunk, left))
+        except _TimeIsUp:
+            continue
         if code == UNSAFE:
             before += explorer.expanded
-            explorer = _explorer(relation, net, None, compiled)
+            explorer = _explorer(relation, net, None, compiled, decide)
         elif code == RECORD:
             growth = proof_of_growth(relation, moves, path_to(explorer, explorer.record))
             if growth is not None:
@@ -152,11 +158,26 @@ def _affordable(packing: Packing | None) -> Packing | None:
     return packing
 
 
-def _explorer(relation: Relation, net: Net, packing: Packing | None, compiled: Any) -> Explorer:
+def _explorer(relation: Relation, net: Net, packing: Packing | None, compiled: Any, decide: _Decide) -> Explorer:
     if compiled is None:
         return ReferenceExplorer(relation, net)
-    made: Explorer = compiled.Explorer(relation, net.analysis.decide, packing)
+    made: Explorer = compiled.Explorer(relation, decide, packing)
     return made
+
+
+class _TimeIsUp(Exception):
+    """Leads out of an explorer that asks for a decision too late; the state in question stays unexpanded."""
+
+
+def _in_time(decide: _Decide, meter: Meter) -> _Decide:
+    """Decide no OR-join when the time is up: one chunk may ask for thousands of decisions of milliseconds."""
+
+    def answer(join: int, marking: Sequence[int], status: Sequence[int], seen: Mapping[int, int]) -> int:
+        if meter.expired():
+            raise _TimeIsUp
+        return decide(join, marking, status, seen)
+
+    return answer
 
 
 def path_to(explorer: Explorer, number: int) -> tuple[State, ...]:

@@ -11,6 +11,7 @@ from knhk.cli.commands_cases import cancel, cases, event, resume, show, suspend,
 from knhk.cli.commands_dead_letters import dead_letters
 from knhk.cli.commands_doctor import doctor
 from knhk.cli.commands_draw import draw
+from knhk.cli.commands_instances import instances
 from knhk.cli.commands_migrate import migrate
 from knhk.cli.commands_patterns import patterns
 from knhk.cli.commands_replay import replay_log
@@ -69,6 +70,7 @@ for _command in (
     migrate,
     store,
     serve,
+    instances,
     doctor,
     token,
     config,

@@ -35,7 +35,15 @@ def configured() -> Any:
 
 
 @click.command()
-def serve() -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="So many processes answer on the port, each an instance on the store.",
+)
+@click.option("--listener", type=(int, int), hidden=True)
+def serve(*, workers: int, listener: tuple[int, int] | None) -> None:
     """
     Serve the REST API.
 
@@ -53,15 +61,17 @@ def serve() -> None:
         region=settings.region,
         secrets=[configuration.secret_of(settings).decode(errors="replace")],
     )
-    for warning in loaded.warnings:
-        serving.LOG.warning(warning)
+    if listener is None:
+        for warning in loaded.warnings:
+            serving.LOG.warning(warning)
     secure = bool(settings.tls_cert)
     try:
+        if workers > 1:
+            settings = configuration.shared_by(settings, workers)
         made = serving.make(settings)
-        if secure:
-            # It is made again in the process that serves; here it was to be seen that it can be.
+        if secure or workers > 1:
+            # It is made again in each process that serves; here it was to be seen that it can be.
             made.close()
-        server = None if secure else serving.Server(made)
     except configuration.ConfigurationError as error:
         raise Failure(str(error), USAGE) from error
 
@@ -71,16 +81,31 @@ def serve() -> None:
         note(
             f"store {clean(configuration.without_password(loaded.settings.store))}, durability {made.store.durability.value}"
         )
+        if workers > 1:
+            note(f"{workers} workers; limits and figures are each worker's own")
         if made.made_key is not None:
             note(f"a new secret is in {clean(str(made.made_key))}; get a token with: knhk token --role admin")
 
-    if server is not None:
-        server.run(ready)
-        return
     try:
-        _server("secure").SecureServer(settings, ready).run()
+        if secure:
+            _server("secure").SecureServer(settings, ready, workers=workers).run()
+        elif workers > 1:
+            _serve_together(settings, workers, ready)
+        elif listener is not None:
+            processes = _server("workers")
+            processes.follow_parent()
+            serving.Server(made, processes.inherited(listener[0])).run(lambda _: processes.tell_ready(listener[1]))
+        else:
+            serving.Server(made).run(ready)
     except configuration.ConfigurationError as error:
         raise Failure(str(error), USAGE) from error
+
+
+def _serve_together(settings: Any, count: int, ready: Any) -> None:
+    command = (sys.executable, "-m", "knhk", "serve", "--listener")
+    status = _server("workers").Workers(settings, count, command=command, environment=os.environ).run(ready)
+    if status:
+        raise click.exceptions.Exit(status)
 
 
 @click.command()

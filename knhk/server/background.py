@@ -19,8 +19,10 @@ from knhk.engine import Engine
 from knhk.errors import KnhkError
 from knhk.ports import Clock
 from knhk.server.tenants import Tenants
+from knhk.work.delivery import stream_of
 from knhk.work.outbox import OUTBOX
 from knhk.work.runner import Runner
+from knhk.work.schedules import SCHEDULES
 
 _LOG = logging.getLogger("knhk.server")
 
@@ -35,6 +37,9 @@ QUIET: Final = 30.0
 
 TURN: Final = 5.0
 """Seconds that a tenant keeps his place at least while others wait for one."""
+
+
+_PAGE: Final = 100
 
 
 @attrs.define(eq=False)
@@ -144,8 +149,20 @@ class Background:
         threading.Thread(target=place.runner.stop, name="knhk-leaving", daemon=True).start()
 
     def _has_work(self, engine: Engine) -> bool:
+        """Whether an engine has work; where it is shared, a page of nothing but others' counts as some, which it looks behind."""
         store, now = engine.store, self._clock.now()
-        return bool(store.due(now, 1) or store.runnable(limit=1) or store.documents(OUTBOX, due=now, limit=1))
+        most = 1 if engine.ownership is None else _PAGE
+        for page in (
+            store.due(now, most),
+            store.runnable(limit=most),
+            [stream_of(each) for each in store.documents(OUTBOX, due=now, limit=most)],
+            [each.key for each in store.documents(SCHEDULES, due=now, limit=most)],
+        ):
+            if engine.ownership is None and page:
+                return True
+            if engine.ownership is not None and (len(page) == most or any(map(engine.ownership.tenure, page))):
+                return True
+        return False
 
     def _repeat(self) -> None:
         while not self._over.wait(self._interval):

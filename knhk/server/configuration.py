@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import enum
-import os
 import re
-import secrets
-import socket
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +15,8 @@ from knhk.errors import KnhkError
 from knhk.ports import Durability
 from knhk.server.endpoint import read_endpoint
 from knhk.stores import without_password
+from knhk.work.instances import instance_name
+from knhk.work.ownership import LEASE
 
 PREFIX: Final = "WORKFLOW_"
 SHORTEST_SECRET: Final = 32
@@ -25,6 +24,7 @@ SHORTEST_SECRET: Final = 32
 
 MASK: Final = "********"
 _HIGHEST_PORT: Final = 65_535
+_LONGEST_LEASE: Final = 3600.0
 
 
 class ConfigurationError(KnhkError):
@@ -33,6 +33,14 @@ class ConfigurationError(KnhkError):
     def __init__(self, findings: list[str]) -> None:
         self.findings = tuple(findings)
         super().__init__("\n".join(["the configuration cannot be used:", *(f"  - {each}" for each in findings)]))
+
+
+class Shared(enum.Enum):
+    """Whether an instance shares its store with others; ``AUTO``: where the store is one that several machines reach."""
+
+    AUTO = "auto"
+    TRUE = "true"
+    FALSE = "false"
 
 
 class Algorithm(enum.Enum):
@@ -46,6 +54,11 @@ class Algorithm(enum.Enum):
 def _port(_: object, attribute: attrs.Attribute[int], value: int) -> None:
     if not 0 <= value <= _HIGHEST_PORT:
         raise ValueError(f"{attribute.name} must be 0 to {_HIGHEST_PORT}, not {value}")
+
+
+def _lease(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not 0 < value <= _LONGEST_LEASE:
+        raise ValueError(f"{attribute.name} must be more than 0 and at most {_LONGEST_LEASE:g}, not {value}")
 
 
 def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -66,11 +79,6 @@ def _collector(_: object, attribute: attrs.Attribute[str], value: str) -> None:
             raise ValueError(f"{attribute.name} {error}") from None
 
 
-def instance_name() -> str:
-    """Return a name that no other instance has: host, process and a random part."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
 @attrs.frozen(kw_only=True)
 class Configuration:
     """
@@ -82,11 +90,14 @@ class Configuration:
         fortune5_enabled: the enterprise profile: auth, audit and rate limit must be on, or off by name.
         otel_endpoint: the collector that spans are sent to; see `knhk.server.endpoint`.
         audit_enabled, rate_limit_enabled, auth_enabled: false is a warning.
+        audit_key_file: the key that signs the record, where there is no state directory to keep one in.
         audit_retention: days after which calls go from the store into the archive; 0 for never.
         spiffe_enabled, multi_region: not built; true refuses the start.
         trust_domain: checked and shown; used by nothing yet.
         region: stamped on logs and metrics.
         instance_id: the name of this instance among those on one store.
+        shared: whether it shares the store with others: then automatic work is shared out among them.
+        lease: seconds within which the work of an instance that died is taken over.
         handlers: modules to import that register handlers, separated by commas.
         durability: what an acknowledged command survives.
         jwt_secret, jwt_secret_file: the key of HS256.
@@ -107,6 +118,7 @@ class Configuration:
     fortune5_enabled: bool = False
     otel_endpoint: str = attrs.field(default="", validator=_collector)
     audit_enabled: bool = True
+    audit_key_file: str = ""
     audit_retention: float = attrs.field(default=0.0, validator=_not_negative)
     rate_limit_enabled: bool = True
     auth_enabled: bool = True
@@ -115,6 +127,8 @@ class Configuration:
     multi_region: bool = False
     region: str = ""
     instance_id: str = attrs.field(factory=instance_name)
+    shared: Shared = Shared.AUTO
+    lease: float = attrs.field(default=LEASE, validator=_lease)
     handlers: str = ""
     durability: Durability = Durability.FULL
     jwt_secret: str = ""
@@ -140,6 +154,16 @@ class Configuration:
         if "://" in self.state_path or self.state_path.startswith(("memory:", "log:")):
             return self.state_path
         return str(Path(self.state_path) / "knhk.db")
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the store is a file, a directory or in memory, so that at most the processes of one machine share it."""
+        return "://" not in self.store or self.store.startswith("sqlite:")
+
+    @property
+    def shares(self) -> bool:
+        """Whether this instance is one of several on its store."""
+        return not self.embedded if self.shared is Shared.AUTO else self.shared is Shared.TRUE
 
     @property
     def rates(self) -> dict[str, float]:
@@ -227,7 +251,7 @@ def load(environment: Mapping[str, str]) -> Loaded:
 def _converted(kind: Any, text: str) -> Any:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         try:
-            return kind(text.strip().lower() if kind is Durability else text.strip())
+            return kind(text.strip().lower() if kind in (Durability, Shared) else text.strip())
         except ValueError:
             allowed = ", ".join(each.value for each in kind)
             raise ValueError(f"must be one of {allowed}") from None
@@ -273,12 +297,12 @@ def _contradictions(settings: Configuration, given: Mapping[str, str]) -> list[s
         found.append(f"{variable('tls_client_ca')} needs {variable('tls_cert')} and {variable('tls_key')}")
     if settings.trust_domain and not _TRUST_DOMAIN.fullmatch(settings.trust_domain):
         found.append(f"{variable('trust_domain')}={settings.trust_domain!r}: must be spiffe:// and a domain")
-    for name in ("jwt_secret_file", "jwt_public_key_file", "tls_cert", "tls_key", "tls_client_ca"):
+    for name in ("jwt_secret_file", "jwt_public_key_file", "tls_cert", "tls_key", "tls_client_ca", "audit_key_file"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             found.append(f"{variable(name)}={path!r}: there is no such file")
     if not found:
-        found += _key_findings(settings)
+        found += _key_findings(settings) + _sharing_findings(settings)
     if not _RATES.fullmatch(settings.rate_limit_overrides) or not all(settings.rates.values()):
         found.append(f"{variable('rate_limit_overrides')}: must be tenant/subject=rate, separated by commas")
     return found
@@ -301,6 +325,43 @@ def _key_findings(settings: Configuration) -> list[str]:
     if symmetric and len(secret_of(settings)) < SHORTEST_SECRET:
         return [f"{variable(keys[0])}: the secret has {len(secret_of(settings))} bytes; it needs {SHORTEST_SECRET}"]
     return []
+
+
+def shared_by(settings: Configuration, processes: int) -> Configuration:
+    """
+    Return a configuration for several processes on one port.
+
+    Raises:
+        ConfigurationError: they cannot share its store.
+    """
+    if settings.shared is Shared.FALSE:
+        raise ConfigurationError([f"{variable('shared')}=false: {processes} workers share their store; leave it out"])
+    changed = attrs.evolve(settings, shared=Shared.TRUE)
+    findings = _sharing_findings(changed)
+    if findings:
+        raise ConfigurationError(findings)
+    return changed
+
+
+def _sharing_findings(settings: Configuration) -> list[str]:
+    if not settings.shares:
+        return []
+    scheme = settings.store.partition(":")[0]
+    if settings.embedded and scheme in ("memory", "log"):
+        return [
+            f"{variable('shared')}=true: a {scheme!r} store is one process's; take a file, or a store with an address"
+        ]
+    if settings.embedded:
+        return []
+    found = []
+    keyless = not (settings.jwt_secret or settings.jwt_secret_file)
+    if settings.auth_enabled and settings.jwt_algorithm is Algorithm.HS256 and keyless:
+        found.append(f"{variable('jwt_secret')}: instances that share {scheme}: need one secret; give all the same")
+    if settings.audit_enabled and not settings.audit_key_file:
+        found.append(
+            f"{variable('audit_key_file')}: instances that share {scheme}: sign one record; give all the same key"
+        )
+    return found
 
 
 def secret_of(settings: Configuration) -> bytes:

@@ -12,6 +12,7 @@ from knhk.errors import KnhkError
 from knhk.ports import Store
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
+from knhk.work.ownership import Ownership
 
 NAME: Final = "knhk-workflow-engine"
 FRESH: Final = 0.5
@@ -35,6 +36,7 @@ class Health:
         switched_off: by component, why it is off on purpose.
         told: what else is said of this instance: its name, its region.
         seconds: a monotonic clock.
+        ownership: which automatic work is this instance's; None: all.
         more: further components, each by what says how it is.
     """
 
@@ -48,8 +50,10 @@ class Health:
         switched_off: Mapping[str, str],
         told: Mapping[str, str] | None = None,
         seconds: Callable[[], float],
+        ownership: Ownership | None = None,
         more: Mapping[str, Callable[[], Mapping[str, Any]]] | None = None,
     ) -> None:
+        self._ownership = ownership
         self._store = store
         self._audit = audit
         self._background = background
@@ -96,6 +100,11 @@ class Health:
             parts["automatic-work"] = {
                 "status": "down" if failure else "up",
                 "detail": f"{self._background.busy} handlers run, for {len(self._background.served)} tenants served now",
+            }
+        if self._ownership is not None:
+            parts["ownership"] = {
+                "status": "down" if self._ownership.failure else "up",
+                "detail": f"{len(self._ownership.partitions)} partitions are this instance's",
             }
         parts |= {name: dict(status()) for name, status in self._more.items()}
         for name, why in self._switched_off.items():

@@ -557,6 +557,15 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         gives=shapes.PatternRun,
     ),
     _operation(
+        "instance.list",
+        "GET",
+        "/instances",
+        "List the instances that share the store",
+        lambda call: Reply(body=call.service.instance_list()),
+        gives=shapes.Page,
+        item=shapes.Instance,
+    ),
+    _operation(
         "audit.read",
         "GET",
         "/audit",

@@ -59,6 +59,7 @@ RIGHTS: Final[dict[str, frozenset[str]]] = {
     "pattern.list": _READ,
     "pattern.get": _READ,
     "pattern.execute": _RUN | _DESIGN,
+    "instance.list": _READ,
     "audit.read": frozenset({AUDITOR, ADMIN}),
     "audit.verify": frozenset({AUDITOR, ADMIN}),
 }

@@ -1,14 +1,18 @@
-"""HTTPS, and client certificates (gunicorn): one worker process with threads, HTTP/2 where the client speaks it.
+"""HTTPS, and client certificates (gunicorn): worker processes with threads, HTTP/2 where the client speaks it.
 
-Gunicorn's parent process keeps the port and starts the worker again should it die; the worker has the store.
+Gunicorn's parent process keeps the port and starts a worker again should it die; each worker has the store.
 """
 
 from __future__ import annotations
 
+import os
+import secrets
 import ssl
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
+
+import attrs
 
 from knhk.errors import MissingExtra
 from knhk.server.configuration import Configuration, ConfigurationError, variable
@@ -43,13 +47,15 @@ class SecureServer(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
     Args:
         settings: the configuration.
         ready: is told the port.
+        workers: how many processes answer, each an instance on the store.
 
     Raises:
         ConfigurationError: certificate, key or client CA cannot be used.
     """
 
-    def __init__(self, settings: Configuration, ready: Callable[[int], None]) -> None:
+    def __init__(self, settings: Configuration, ready: Callable[[int], None], *, workers: int = 1) -> None:
         self.settings = settings
+        self.workers = workers
         self.ready = ready
         self.made: Application | None = None
         _check(settings)
@@ -61,7 +67,7 @@ class SecureServer(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
         host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
         options: dict[str, Any] = {
             "bind": f"{host}:{settings.api_port}",
-            "workers": 1,
+            "workers": self.workers,
             "threads": _THREADS,
             "worker_connections": _CONNECTIONS,
             "worker_class": Worker,
@@ -81,7 +87,11 @@ class SecureServer(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
 
     def load(self) -> Any:
         """Make what serves, in the worker."""
-        self.made = make(self.settings)
+        settings = self.settings
+        if self.workers > 1:
+            name = f"{settings.instance_id}-{os.getpid()}-{secrets.token_hex(3)}"
+            settings = attrs.evolve(settings, instance_id=name)
+        self.made = make(settings)
         self.made.start()
         return self.made.wsgi
 

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module, metadata
 from pathlib import Path
 from types import FrameType
@@ -18,8 +19,8 @@ from typing import Any, Final
 import attrs
 from waitress.server import BaseWSGIServer, create_server
 
-from knhk.errors import MissingExtra
-from knhk.ports import Store
+from knhk.errors import MissingExtra, StoreError
+from knhk.ports import Clock, Store
 from knhk.server.archive import DAY, Archive
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
@@ -40,6 +41,7 @@ from knhk.server.service import Service
 from knhk.server.tenants import Tenants
 from knhk.stores import open_store
 from knhk.system import SystemClock
+from knhk.work.ownership import Ownership
 
 LOG: Final = logging.getLogger("knhk.server")
 KEY_FILE: Final = "jwt-secret"
@@ -70,13 +72,21 @@ class Application:
     health: Health
     figures: Figures
     background: Background
+    ownership: Ownership | None
     wsgi: Any
     made_key: Path | None
     census: Census
     exporting: Any = None
 
     def start(self) -> None:
-        """Begin what goes on in the background: the record is sealed, automatic work is done."""
+        """
+        Begin what goes on in the background: the record is sealed, automatic work is done.
+
+        Raises:
+            CommandError: another instance on the store has this one's name.
+        """
+        if self.ownership is not None:
+            self.ownership.start()
         if self.exporting is not None:
             self.exporting.start()
             log_traces(self.exporting.tracer.ids)
@@ -92,7 +102,13 @@ class Application:
         self.health.draining = True
         end = time.monotonic() + patience
         self.census.stop()
+        if self.ownership is not None:
+            self.ownership.drain()
         self.background.stop(patience)
+        if self.ownership is not None:
+            with suppress(StoreError):
+                # Where the store is away the others see that this instance is silent.
+                self.ownership.stop()
         closing = threading.Thread(target=self.service.close, daemon=True)
         closing.start()
         closing.join(max(end - time.monotonic(), 0.0))
@@ -134,13 +150,17 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
     figures = Figures(**told)
     store = metered(store, figures)
     secret, made = _secret(settings, directory)
-    audit_key = _own_key(directory, AUDIT_KEY_FILE)[0]
+    if settings.audit_key_file:
+        audit_key = Path(settings.audit_key_file).read_bytes().strip()
+    else:
+        audit_key = _own_key(directory, AUDIT_KEY_FILE)[0]
     audit = AuditLog(store, settings.instance_id, audit_key, now=clock.now) if settings.audit_enabled else None
     exporting = _exporting(settings)
     tracer = None if exporting is None else exporting.tracer
+    ownership = _ownership(settings, store, clock)
     modules = [each.strip() for each in settings.handlers.split(",") if each.strip()]
     try:
-        tenants = Tenants(store, modules, clock=clock, tracer=tracer, measured=True)
+        tenants = Tenants(store, modules, clock=clock, instance=ownership, tracer=tracer, measured=True)
     except ImportError as error:
         raise ConfigurationError([f"{variable('handlers')}={settings.handlers!r}: {error}"]) from error
     try:
@@ -174,6 +194,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         },
         told={name: value for name, value in told.items() if value},
         seconds=time.monotonic,
+        ownership=ownership,
         more={} if exporting is None else {"exporter": exporting.health},
     )
     rates = Rates(settings.rate_limit, settings.rates) if settings.rate_limit_enabled else None
@@ -190,11 +211,26 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         health=health,
         figures=figures,
         background=background,
+        ownership=ownership,
         wsgi=wsgi,
         made_key=made,
         census=census,
         exporting=exporting,
     )
+
+
+def _ownership(settings: Configuration, store: Store, clock: Clock) -> Ownership | None:
+    if not settings.shares:
+        return None
+    address = _address(settings, settings.api_port)
+    return Ownership(
+        store, settings.instance_id, lease=settings.lease, clock=clock, address=address, region=settings.region
+    )
+
+
+def _address(settings: Configuration, port: int) -> str:
+    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+    return f"{host}:{port}"
 
 
 def _exporting(settings: Configuration) -> Any:
@@ -264,25 +300,32 @@ def _own_key(directory: Path | None, name: str) -> tuple[bytes, Path | None]:
     return key, path
 
 
+def listening(settings: Configuration) -> socket.socket:
+    """Open the port that a configuration names; raises ConfigurationError where that cannot be."""
+    try:
+        family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+        return socket.create_server((settings.api_host, settings.api_port), family=family, backlog=1024)
+    except OSError as error:
+        where = f"{settings.api_host}:{settings.api_port}"
+        names = f"{variable('api_host')}, {variable('api_port')}"
+        raise ConfigurationError([f"{names}: cannot listen on {where}: {error.strerror}"]) from error
+
+
 class Server:
     """
     Plain HTTP (waitress), with explicit limits.
 
     Args:
         made: what serves.
+        listener: a socket that is listened on, of which other processes accept as well; None: one is opened.
     """
 
-    def __init__(self, made: Application) -> None:
+    def __init__(self, made: Application, listener: socket.socket | None = None) -> None:
         self._made = made
-        settings = made.settings
-        try:
-            family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
-            self._socket = socket.create_server((settings.api_host, settings.api_port), family=family, backlog=1024)
-        except OSError as error:
-            where = f"{settings.api_host}:{settings.api_port}"
-            names = f"{variable('api_host')}, {variable('api_port')}"
-            raise ConfigurationError([f"{names}: cannot listen on {where}: {error.strerror}"]) from error
+        self._socket = listening(made.settings) if listener is None else listener
         self.port: int = self._socket.getsockname()[1]
+        if made.ownership is not None:
+            made.ownership.address = _address(made.settings, self.port)
         self._server = create_server(
             made.wsgi,
             sockets=[self._socket],
@@ -324,6 +367,8 @@ class Server:
         begun = time.monotonic()
         patience = self._made.settings.drain_timeout
         self._made.health.draining = True
+        if self._made.ownership is not None:
+            self._made.ownership.drain()
         # A balancer looks every few seconds; until then requests still come, and are answered.
         while time.monotonic() - begun < min(1.0, patience / 4) or (
             self._server.task_dispatcher.active_count and time.monotonic() - begun < patience

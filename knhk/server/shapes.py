@@ -310,6 +310,18 @@ class PatternRun(Answer):
     variables: Data
 
 
+class Instance(Answer):
+    """One of the instances that share the store, as it said of itself."""
+
+    id: str
+    address: str
+    region: str
+    state: str
+    started: str
+    until: str
+    partitions: int
+
+
 class AuditEntry(Answer):
     """A call that was made."""
 

@@ -36,6 +36,7 @@ from knhk.ports import (
 from knhk.server.audit import committing, registering, writing
 from knhk.server.identity import DEFAULT_TENANT
 from knhk.system import SystemClock
+from knhk.work.instances import PARTITIONS, Instance, list_instances
 
 _MARK: Final = "~"
 TENANTS: Final = "tenants"
@@ -157,7 +158,8 @@ class TenantStore:
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
     ) -> None:
         """Write and remove documents in one transaction, with the entry of the call that does, or none and raise."""
-        writing(self._store, *([self._document(each) for each in group] for group in (documents, removed, held)))
+        written, gone = ([self._document(each) for each in group] for group in (documents, removed))
+        writing(self._store, written, gone, [self._held(each) for each in held])
 
     def document(self, collection: str, key: str) -> Document | None:
         """Read a document, or None where there is none."""
@@ -218,9 +220,13 @@ class TenantStore:
         return mine
 
     def _rows(self, rows: Iterable[ItemRow]) -> tuple[ItemRow, ...]:
+        if not self._prefix:
+            return tuple(rows)
         return tuple(attrs.evolve(each, case_id=each.case_id.removeprefix(self._prefix)) for each in rows)
 
     def _header(self, header: CaseHeader) -> CaseHeader:
+        if not self._prefix:
+            return header
         return attrs.evolve(
             header,
             case_id=header.case_id.removeprefix(self._prefix),
@@ -231,7 +237,13 @@ class TenantStore:
         return attrs.evolve(stored, spec_id=stored.spec_id.removeprefix(self._prefix))
 
     def _document(self, document: Document) -> Document:
+        if not self._prefix:
+            return document
         return attrs.evolve(document, collection=self._prefix + document.collection)
+
+    def _held(self, document: Document) -> Document:
+        # Who does which work is settled among instances, for all tenants.
+        return document if document.collection == PARTITIONS else self._document(document)
 
     def _inward(self, commit: Commit) -> Commit:
         if not self._prefix:
@@ -246,7 +258,7 @@ class TenantStore:
             else (self._prefix + commit.idempotency[0], commit.idempotency[1]),
             documents=tuple(map(self._document, commit.documents)),
             removed=tuple(map(self._document, commit.removed)),
-            held=tuple(map(self._document, commit.held)),
+            held=tuple(map(self._held, commit.held)),
         )
 
 
@@ -284,6 +296,10 @@ class Tenants:
                     self._remember(tenant)
                     self._engines[tenant] = found
         return found
+
+    def instances(self) -> list[Instance]:
+        """Return the instances that share the store."""
+        return list_instances(self._store, self._clock.now())
 
     def engines(self) -> list[Engine]:
         """Return the engines that were asked for so far."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from knhk.ports import Clock
+from knhk.ports import Clock, Document
 from knhk.spec.durations import format_duration
 
 _LOG = logging.getLogger("knhk.work")
@@ -50,11 +50,28 @@ class Attempt:
         kept: what of that is on record.
         kept_at: when whoever looks after it last put that on record, by a clock of its own.
         when_lost: is called once when it is lost.
+        number: which attempt at its work it is, from 1, where work is shared.
+        tenure: the document under which it was begun, where work is shared.
     """
 
-    __slots__ = ("_begun", "_heard", "_now", "heartbeat", "kept", "kept_at", "lost", "said", "timeout", "when_lost")
+    __slots__ = (
+        "_begun",
+        "_heard",
+        "_now",
+        "heartbeat",
+        "kept",
+        "kept_at",
+        "lost",
+        "number",
+        "said",
+        "tenure",
+        "timeout",
+        "when_lost",
+    )
 
     def __init__(self, now: Callable[[], int], *, timeout: int | None = None, heartbeat: int | None = None) -> None:
+        self.number = 0
+        self.tenure: Document | None = None
         self._now = now
         self.timeout = timeout
         self.heartbeat = heartbeat

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import attrs
 
 from knhk import _hot
+from knhk._attempts import Failure
 from knhk._cache import CaseCache
 from knhk._codes import Phase
 from knhk._resident import Resident
+from knhk._sharing import again
 from knhk.case import Case
 from knhk.errors import CommandError, ConcurrentUpdate, DataError, HandlerError, KnhkError, LimitExceeded
+from knhk.ports import Document
 from knhk.spec import Http, Task
 from knhk.work.admission import CUT_OFF, Held, Key, Permit
 from knhk.work.attempt import Attempt, LostAttempt
@@ -137,10 +141,23 @@ class CaseWork:
             apart: whether what the end of a process cut off is handed out one at a time over all cases.
 
         Returns:
-            A job, which the caller must `finish`, `fail` or `hand_back`; what holds back all that there is; None: there is none.
+            A job, which the caller must `finish`, `fail` or `hand_back`; what holds back all that there is; None: there is none,
+            or it is another instance's.
         """
+        return again(self._cache.sharing, partial(self._hand_out, failures, apart=apart))
+
+    def _hand_out(self, failures: list[KnhkError], *, apart: bool) -> Job | Held | None:
+        tenure = self._cache.tenure(self.id)
         with self._cache.hold(self.id) as resident:
             case = resident.case
+            if self._cache.sharing is not None:
+                if tenure is None:
+                    # The routing is anybody's; what handlers do, and what is due, is for the owner.
+                    if case.state.phase is Phase.CREATED:
+                        case.start(at=self._cache.clock.now())
+                        self._cache.commit(resident)
+                    return None
+                resident.work_under(tenure)
             if case.state.phase is Phase.CREATED:
                 case.start(at=self._cache.clock.now())
             if case.state.phase in (Phase.RUNNING, Phase.COMPENSATING) and case.state.deadlines:
@@ -157,7 +174,7 @@ class CaseWork:
                     continue
                 permit = self._permit(resident, item, apart=apart)
                 if not isinstance(permit, Held):
-                    return self._begin(resident, item, permit)
+                    return self._begin(resident, item, permit, tenure)
                 held = held or permit
                 passed_over[number] = None
             self._cache.commit(resident)
@@ -171,20 +188,27 @@ class CaseWork:
         That of an attempt that was lost meanwhile is refused, and told to the log.
         """
         try:
-            with self._cache.hold(self.id) as resident:
-                if not self._take_back(resident, job):
-                    return None
-                if job.number in resident.case.state.items:
-                    plain = self._cache.plain(output, f"the result of {job.worker}")
-                    resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
-            self._count(job, "completed")
+            again(self._cache.sharing, partial(self._finish, job, output))
         except (ValueError, CommandError) as error:
             if isinstance(error, ConcurrentUpdate):
+                self._let_go(job)
                 raise
             return self.fail(job, error, answered=True)
+        except BaseException:
+            self._let_go(job)
+            raise
         finally:
             job.release(True)
         return None
+
+    def _finish(self, job: Job, output: object) -> None:
+        with self._cache.hold(self.id) as resident:
+            if self._take_back(resident, job):
+                if job.number in resident.case.state.items:
+                    plain = self._cache.plain(output, f"the result of {job.worker}")
+                    resident.case.complete_item(job.number, plain, at=self._cache.clock.now())
+                self._settle(resident, job)
+                self._count(job, "completed")
 
     def fail(self, job: Job, error: BaseException, *, answered: bool = False) -> HandlerError | None:
         """
@@ -198,32 +222,40 @@ class CaseWork:
         Returns:
             The failure for the caller to raise; None where the work is tried again by itself.
         """
-        handlers = self._handlers
-        failure = failure_of(error, draw=handlers.chance.random())
-        again, unknown = False, isinstance(error, LostAttempt)
+        failure = failure_of(error, draw=self._handlers.chance.random())
+        unknown = isinstance(error, LostAttempt)
         try:
-            with self._cache.hold(self.id) as resident:
-                # Whoever made it run out of time has lost it, and tells so here.
-                if not self._take_back(resident, job, lost=isinstance(error, TimeoutError)):
-                    return None
-                case, item = resident.case, resident.case.state.items.get(job.number)
-                self._keep(resident, job)
-                frozen = case.state.undoing is not None and item is not None and item.undoes is None
-                if item is not None and (frozen or case.state.phase is Phase.SUSPENDED):
-                    case.hand_back(job.number, at=self._cache.clock.now())
-                elif item is not None and case.state.phase in (Phase.RUNNING, Phase.FAILED, Phase.COMPENSATING):
-                    answered = answered or not case.is_retryable(item, failure)
-                    if (item.state, "fail") in TRANSITIONS:
-                        again = case.fail_attempt(job.number, failure, at=self._cache.clock.now())
-                self._cache.commit(resident)
-            self._count(job, "retried" if again else "failed")
+            final, blameless = again(self._cache.sharing, partial(self._fail, job, error, failure))
+            answered = answered or blameless
         finally:
+            self._let_go(job)
             job.release(None if unknown else answered)
-        if again:
+        if not final:
             return None
         raised = HandlerError(f"{job.path}: {job.worker} failed: {error}")
         raised.__cause__ = error
         return raised
+
+    def _fail(self, job: Job, error: BaseException, failure: Failure) -> tuple[bool, bool]:
+        """Record a failure; returns whether nothing follows by itself, and whether the dependency is without blame."""
+        with self._cache.hold(self.id) as resident:
+            # Whoever made it run out of time has lost it, and tells so here.
+            if not self._take_back(resident, job, lost=isinstance(error, TimeoutError)):
+                return False, False
+            case, item = resident.case, resident.case.state.items.get(job.number)
+            followed = blameless = False
+            self._keep(resident, job)
+            frozen = case.state.undoing is not None and item is not None and item.undoes is None
+            if item is not None and (frozen or case.state.phase is Phase.SUSPENDED):
+                case.hand_back(job.number, at=self._cache.clock.now())
+            elif item is not None and case.state.phase in (Phase.RUNNING, Phase.FAILED, Phase.COMPENSATING):
+                blameless = not case.is_retryable(item, failure)
+                if (item.state, "fail") in TRANSITIONS:
+                    followed = case.fail_attempt(job.number, failure, at=self._cache.clock.now())
+            self._cache.commit(resident)
+            self._settle(resident, job)
+            self._count(job, "retried" if followed else "failed")
+            return not followed, blameless
 
     def flush(self) -> None:
         """Commit what `finish` recorded, where no `hand_out` follows."""
@@ -233,25 +265,34 @@ class CaseWork:
     def hand_back(self, job: Job, why: str) -> None:
         """Take an attempt back that is not over: it counts towards no maximum, its result is refused, another may be begun."""
         try:
-            with self._cache.hold(self.id) as resident:
-                if job.attempt.lost or resident is not job.resident:
-                    return
-                job.attempt.lose(why)
-                self._forget(job)
-                self._keep(resident, job)
-                if job.number in resident.case.state.items:
-                    resident.case.hand_back(job.number, at=self._cache.clock.now())
-                self._cache.commit(resident)
-            self._count(job, "handed_back")
+            again(self._cache.sharing, partial(self._hand_back, job, why))
         finally:
             job.attempt.lose(why)
             self._forget(job)
+            self._let_go(job)
             job.release(None)
+
+    def _hand_back(self, job: Job, why: str) -> None:
+        with self._cache.hold(self.id) as resident:
+            shared = self._cache.sharing is not None
+            mine = resident.in_flight.get(job.number) is job.attempt if shared else resident is job.resident
+            if job.attempt.lost or not mine:
+                return
+            if not shared:
+                job.attempt.lose(why)
+                self._forget(job)
+            self._keep(resident, job)
+            resident.work_under(job.attempt.tenure)
+            if job.number in resident.case.state.items:
+                resident.case.hand_back(job.number, at=self._cache.clock.now())
+            self._cache.commit(resident)
+            self._count(job, "handed_back")
 
     def keep(self, job: Job) -> None:
         """Put on record what the handler said of its progress, while it runs."""
         with self._cache.hold(self.id) as resident:
             if resident.in_flight.get(job.number) is job.attempt:
+                resident.work_under(job.attempt.tenure)
                 self._keep(resident, job)
                 self._cache.commit(resident)
 
@@ -259,6 +300,7 @@ class CaseWork:
         """Let an attempt go that nobody makes any more, without a word in the history: it stays begun, and counts."""
         job.attempt.lose("nobody makes it any more")
         self._forget(job)
+        self._let_go(job)
         job.release(None)
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -302,7 +344,7 @@ class CaseWork:
             limits.append((("task", header.spec_id, header.spec_version, net.plan.name, task.id), task.concurrency))
         return self._handlers.admission.ask(limits, task.breaker)
 
-    def _begin(self, resident: Resident, item: ItemEntry, permit: Permit | None) -> Job:
+    def _begin(self, resident: Resident, item: ItemEntry, permit: Permit | None, tenure: Document | None) -> Job:
         """Put the attempt on record before its handler runs, in the commit that holds the result of the one before."""
         case, number = resident.case, item.number
         task = case.plan(item).task
@@ -310,6 +352,7 @@ class CaseWork:
             now = self._cache.clock.now()
             made = case.begin_attempt(number, at=now)
             attempt = Attempt(self._handlers.ticks, timeout=self._timeout(task, item, now), heartbeat=task.heartbeat)
+            attempt.number, attempt.tenure = made, tenure
             resident.in_flight[number] = attempt
             # What a process began and did not end without a record would never be counted; and a handler finds its own case.
             if not task.replayable or number in resident.doubtful or not resident.header.version:
@@ -329,7 +372,9 @@ class CaseWork:
             # The case may go on while the handler looks.
             _ = work.data
         except BaseException:
-            resident.in_flight.pop(number, None)
+            begun = resident.in_flight.pop(number, None)
+            if begun is not None:
+                self._cache.let_go(self.id, number, begun)
             if permit is not None:
                 permit.end(None)
             raise
@@ -350,6 +395,8 @@ class CaseWork:
         Raises:
             ConcurrentUpdate: it belongs to a case in memory which a failed commit has made worthless.
         """
+        if self._cache.sharing is not None:
+            return self._is_under_way(resident, job, lost=lost)
         taken = self._forget(job)
         if resident is not job.resident:
             message = f"case {self.id} failed in the store while {job.worker} ran; run the case again"
@@ -358,6 +405,28 @@ class CaseWork:
             _LOG.warning("%s: its outcome is refused: %s", job.label, job.attempt.lost)
             return False
         return True
+
+    def _is_under_way(self, resident: Resident, job: Job, *, lost: bool) -> bool:
+        """Whether an attempt's outcome may be recorded in a case that others may have moved; it stays under way until it is."""
+        mine = resident.in_flight.get(job.number) is job.attempt
+        if mine and (lost or not job.attempt.lost):
+            resident.work_under(job.attempt.tenure)
+            return True
+        if job.number in resident.case.state.items:
+            _LOG.warning("%s: its outcome is refused: %s", job.label, job.attempt.lost or "others have its work")
+        self._let_go(job)
+        return False
+
+    def _settle(self, resident: Resident, job: Job) -> None:
+        """Where others may move the case, commit an outcome while it can still be told again."""
+        if self._cache.sharing is not None:
+            self._cache.commit(resident)
+            resident.in_flight.pop(job.number, None)
+
+    def _let_go(self, job: Job) -> None:
+        """Forget an attempt whose outcome is recorded, or never will be; alone, `_forget` has done so."""
+        if self._cache.sharing is not None:
+            self._cache.let_go(self.id, job.number, job.attempt)
 
     def _keep(self, resident: Resident, job: Job) -> None:
         attempt, case = job.attempt, resident.case

@@ -23,6 +23,7 @@ from knhk.errors import ConcurrentUpdate, OutboundError, ResponseRefused
 from knhk.ports import Document, Store
 from knhk.work.answers import retry_after
 from knhk.work.outbox import OUTBOX, SUBSCRIPTIONS, Subscription, read_subscription
+from knhk.work.ownership import Ownership
 from knhk.work.signature import HEADER, sign
 from knhk.work.spans import Requests, Tracer, spanned
 from knhk.workitem import backoff
@@ -54,6 +55,7 @@ class Delivery:
         outbound: makes the requests.
         draw: a number from 0 up to but not 1, by chance, for the waits.
         streams: how many streams are sent at a time.
+        ownership: which streams are sent here, by their names; None: all.
         tracer: is told of each attempt; None: nobody is.
     """
 
@@ -64,8 +66,10 @@ class Delivery:
         *,
         draw: Callable[[], float],
         streams: int = 8,
+        ownership: Ownership | None = None,
         tracer: Tracer | None = None,
     ) -> None:
+        self._ownership = ownership
         self._tracer = tracer
         self._store = store
         self._outbound = outbound
@@ -127,7 +131,7 @@ class Delivery:
         while True:
             asked = min(PAGE + busy, _MOST_LOOKED_AT)
             page = self._store.documents(OUTBOX, due=time(), limit=asked)
-            free = [each for each in dict.fromkeys(map(_stream, page)) if self._start(each, time)]
+            free = [each for each in dict.fromkeys(map(stream_of, page)) if self._start(each, time)]
             begun += len(free)
             if free or len(page) < asked or asked == _MOST_LOOKED_AT:
                 return begun
@@ -149,6 +153,8 @@ class Delivery:
         return len(futures), arrived
 
     def _start(self, stream: str, time: Time) -> bool:
+        if self._ownership is not None and self._ownership.tenure(stream) is None:
+            return False
         with self._lock:
             if stream in self._sent or self._closed:
                 return False
@@ -176,7 +182,8 @@ class Delivery:
                         self._put_off(stream, page[0], time())
                         break
                     claimed = _claim(page[0], subscription, time())
-                    self._store.write([claimed])
+                    if not self._write_claim(stream, claimed):
+                        break
                 error = self._send(claimed, subscription, time)
                 if error is not None:
                     self._fail(claimed, page[1:], subscription, error, time())
@@ -187,6 +194,16 @@ class Delivery:
                 # Another engine was faster; it goes on with the stream.
                 break
         return arrived
+
+    def _write_claim(self, stream: str, claimed: Document) -> bool:
+        """Claim a stream's first message; what becomes of it needs no more than that claim, whose version nobody else has."""
+        if self._ownership is None:
+            self._store.write([claimed])
+            return True
+        tenure = self._ownership.tenure(stream)
+        if tenure is not None:
+            self._store.write([claimed], held=[tenure])
+        return tenure is not None
 
     def _arrived(
         self, sent: Document, following: Sequence[Document], subscription: Subscription, now: int
@@ -302,7 +319,8 @@ class Delivery:
         return None if document is None else read_subscription(document)
 
 
-def _stream(document: Document) -> str:
+def stream_of(document: Document) -> str:
+    """Return the stream of a message: its subscription and its case."""
     return document.key.rpartition("/")[0] + "/"
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, Self
 
 import attrs
 
+from knhk._sharing import Sharing
 from knhk.errors import ConcurrentUpdate, KnhkError, QuarantinedCase
 from knhk.ports import CaseHeader, Clock, Store
 from knhk.work.admission import CUT_OFF, Held
@@ -65,6 +66,8 @@ class Sources:
         listeners: whom the engine tells of its commits.
         wakers: whom it calls when there is something to do that no case has for itself.
         loop: where asynchronous handlers run, or None.
+        sharing: which of it is this engine's; None: all.
+        joins: whether the engine is one of the instances on the store while the runner runs, and not for longer.
     """
 
     round: Callable[[], int]
@@ -77,6 +80,12 @@ class Sources:
     listeners: list[Listens]
     wakers: list[Callable[[], object]]
     loop: asyncio.AbstractEventLoop | None = None
+    sharing: Sharing | None = None
+    joins: bool = False
+
+    def is_ours(self, case_id: str) -> bool:
+        """Whether the work of a case is to be done here."""
+        return self.sharing is None or self.sharing.ownership.tenure(case_id) is not None
 
 
 class Runner:
@@ -140,7 +149,14 @@ class Runner:
         return self._sources.handlers.watch.stuck
 
     def start(self) -> None:
-        """Begin."""
+        """
+        Begin.
+
+        Raises:
+            CommandError: another instance on the store has the engine's name.
+        """
+        if self._sources.joins and self._sources.sharing is not None:
+            self._sources.sharing.ownership.start()
         self._sources.handlers.watch.many = max(self.workers, 2)
         self._sources.listeners.append(self._heard)
         self._sources.wakers.append(self.wake)
@@ -161,6 +177,9 @@ class Runner:
         """
         end = time.monotonic() + timeout
         self._stopping = True
+        instance = None if self._sources.sharing is None or not self._sources.joins else self._sources.sharing.ownership
+        if instance is not None:
+            instance.drain()
         if self._heard in self._sources.listeners:
             self._sources.listeners.remove(self._heard)
             self._sources.wakers.remove(self.wake)
@@ -174,6 +193,8 @@ class Runner:
         for job, (case, _) in tuple(self._running.items()):
             _LOG.warning("%s did not end within %g s: its work is handed back", job.label, timeout)
             self._guarded(partial(case.hand_back, job, "the runner stopped"))
+        if instance is not None:
+            self._guarded(instance.stop)
 
     def step(self) -> int:
         """Do one round in the calling thread; returns how much it did, 0 also when it failed."""
@@ -197,7 +218,7 @@ class Runner:
                 return
             page = self._sources.runnable(self._cursor)
             for case_id in page:
-                if case_id not in self._agenda:
+                if case_id not in self._agenda and self._sources.is_ours(case_id):
                     self._agenda.offer(case_id)
             self._more = bool(page)
             self._cursor = page[-1] if page else ""
@@ -215,6 +236,8 @@ class Runner:
             if job.attempt.said is not job.attempt.kept and time.monotonic() - job.attempt.kept_at >= KEEP:
                 job.attempt.kept_at = time.monotonic()
                 self._guarded(partial(case.keep, job))
+            if self._sources.sharing is not None and self._sources.sharing.lost(job.attempt):
+                continue
             if self._sources.store.header(job.work.case_id).state in ("completed", "cancelled"):
                 job.attempt.lose("its case is over")
 
@@ -231,7 +254,7 @@ class Runner:
 
     def _heard(self, header: CaseHeader, waits: bool, /) -> None:
         """Hear of a commit of this process, in the thread that made it, which holds the case."""
-        if waits and header.runnable:
+        if waits and header.runnable and self._sources.is_ours(header.case_id):
             self._agenda.offer(header.case_id)
         if header.due is not None and header.due < self._next_look:
             self._next_look = header.due

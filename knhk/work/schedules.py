@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from knhk._cache import CaseCache
-from knhk.errors import CommandError, ConcurrentUpdate, DataError, IdempotencyConflict, KnhkError
+from knhk.errors import CommandError, ConcurrentUpdate, DataError, IdempotencyConflict, KnhkError, OwnershipLost
 from knhk.ports import CaseHeader, Clock, Document, StoredSpecification
 from knhk.spec import CatchUp, Schedule
 from knhk.work.outbox import all_documents
@@ -138,10 +138,13 @@ class Schedules:
     def launch(self, now: int, failures: MutableSequence[KnhkError]) -> int:
         """Launch what is due; what cannot be launched is counted, told to the log and to `failures`, and passed over."""
         launched = 0
-        while page := self._store.documents(SCHEDULES, due=now):
+        others: set[str] = set()
+        while page := self._ours(now, others):
             for document in page:
                 try:
                     launched += self._occur(document, now)
+                except OwnershipLost:
+                    others.add(document.key)
                 except ConcurrentUpdate:
                     # Another engine has launched it.
                     continue
@@ -151,6 +154,28 @@ class Schedules:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _ours(self, now: int, others: set[str]) -> Sequence[Document]:
+        """Return schedules that are due and to be launched here, none where there are none; `others` collects the rest."""
+        while True:
+            limit = 100 + len(others)
+            page = self._store.documents(SCHEDULES, due=now, limit=limit)
+            ours = [each for each in page if each.key not in others and self._cache.is_ours(each.key)]
+            others.update({each.key for each in page} - {each.key for each in ours})
+            if ours or len(page) < limit:
+                return ours
+
+    def _held(self, spec_id: str) -> tuple[Document, ...]:
+        """Return what has to be so still when an occurrence is written."""
+        tenure = self._cache.tenure(spec_id)
+        return () if tenure is None else (tenure,)
+
+    def _move(self, document: Document) -> None:
+        held = self._held(document.key)
+        if held:
+            self._store.write([document], held=held)
+        else:
+            self._store.write([document])
+
     def _occur(self, document: Document, now: int) -> int:
         """Launch one occurrence and move the schedule on, in one transaction; return how many cases that made."""
         kept = _read(document)
@@ -159,24 +184,25 @@ class Schedules:
         at: int | None = first if schedule.catch_up is CatchUp.ALL else last_before(times, first, now)
         following = times(now if at is None or schedule.catch_up is not CatchUp.ALL else at)
         if at is None or (schedule.catch_up is CatchUp.NONE and now - at > GRACE):
-            self._store.write([_written(document.key, kept, following, document.version + 1)])
+            self._move(_written(document.key, kept, following, document.version + 1))
             return 0
         after = attrs.evolve(kept, launched=kept.launched + 1, last=at)
         header = self._new_header(self._store.specification(document.key, kept.version))
         moved = _written(document.key, after, following, document.version + 1)
         key = f"schedule:{document.key}:{at}"
         try:
-            self._cache.launch(header, first_data(schedule, at), idempotency=(key, ""), documents=(moved,))
+            held = self._held(document.key)
+            self._cache.launch(header, first_data(schedule, at), idempotency=(key, ""), documents=(moved,), held=held)
         except IdempotencyConflict:
             # It was launched, before the schedule was made anew.
-            self._store.write([_written(document.key, kept, following, document.version + 1)])
+            self._move(_written(document.key, kept, following, document.version + 1))
             return 0
         except ConcurrentUpdate:
             raise
         except (DataError, CommandError) as error:
             _LOG.warning("the case of %s that was due at %d could not be launched: %s", document.key, at, error)
             broken = attrs.evolve(kept, failed=kept.failed + 1, error=str(error))
-            self._store.write([_written(document.key, broken, following, document.version + 1)])
+            self._move(_written(document.key, broken, following, document.version + 1))
             raise
         return 1
 

@@ -33,10 +33,12 @@ class TracedCase(RunningCase):
         self._tracing = tracing
         self._tasks: dict[int, Span] = {}
 
-    def _run(self, resident: Resident, until: Callable[[], bool] | None = None) -> RunningCase:
+    def _run(
+        self, resident: Resident, wait: float | None = None, until: Callable[[], bool] | None = None
+    ) -> RunningCase:
         """Do the case's automatic work, as `RunningCase.run`."""
         with self._span("run", by_itself=True):
-            return super()._run(resident, until)
+            return super()._run(resident, wait, until)
 
     def tick(self, now: int | None = None) -> int:
         """Do what is due in this case, as `RunningCase.tick`."""

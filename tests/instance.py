@@ -1,0 +1,98 @@
+"""
+One instance of several, as a process of its own: ``python -m tests.instance STORE NAME DIRECTORY LEASE``.
+
+It does its part of the automatic work, and gives commands as people do, to whatever case it finds; each acknowledged command is
+noted in a file of the directory before the next one is given.
+Whoever started it kills it, or stops it and lets it go on, at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from knhk import Engine, build
+from knhk.errors import CommandError, KnhkError
+from knhk.spec import Specification
+from knhk.stores import open_store
+from knhk.work.ownership import Ownership
+
+DURABILITY = "off"
+"""A process that is killed loses nothing that it has written, so nothing is to be gained from a sync."""
+
+
+def specification() -> Specification:
+    """Handlers one after the other, a person, and a timer, side by side; then a handler for what came of them."""
+    net = build("chaos")
+    split, join = net.task("split", split="and"), net.task("join", join="and")
+    net.start.to(split)
+    first = net.task("first", handler="count", retry={"max_attempts": 1000, "initial": "10ms"})
+    second = net.task("second", handler="count", retry={"max_attempts": 1000, "initial": "10ms"})
+    net.sequence(split, first, second, join)
+    net.sequence(split, net.task("hand", manual=True), join)
+    net.sequence(split, net.task("wait", timer="50ms"), join)
+    net.sequence(join, net.task("last", handler="count", retry={"max_attempts": 1000, "initial": "10ms"}), net.end)
+    return net.specification()
+
+
+def note(file: int, line: str) -> None:
+    """Add a line, whole, whoever else writes."""
+    os.write(file, f"{line}\n".encode())
+
+
+def count(calls: int, name: str) -> Any:
+    """Return the handler of all tasks: it notes when it begins and when it ends."""
+
+    def run(work: Any) -> dict[str, Any]:
+        note(calls, f"begin {work.case_id} {work.task} {work.attempt} {name}")
+        if random.random() < 0.02:  # noqa: S311 - chaos, not secrets
+            raise ValueError("now and then")
+        note(calls, f"end {work.case_id} {work.task} {work.attempt} {name}")
+        return {work.task: f"{name} {work.attempt}"}
+
+    return run
+
+
+def complete_some(engine: Engine, acknowledged: int, name: str) -> None:
+    """Complete offered items, as they come."""
+    rows = list(engine.store.items(state="offered", limit=50))
+    random.shuffle(rows)
+    for number, row in enumerate(rows[:5]):
+        said = f"{name} {os.getpid()} {number} {random.random()}"  # noqa: S311 - to tell them apart
+        try:
+            engine.case(row.case_id).complete_task("hand", {"hand": said})
+        except CommandError:
+            # Another was faster, or moves it again and again.
+            continue
+        note(acknowledged, f"{row.case_id} {said}")
+
+
+def main(store: str, name: str, directory: str, lease: str) -> None:
+    """Work until SIGTERM."""
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY
+    calls, acknowledged = (os.open(Path(directory) / each, flags) for each in ("calls", "acknowledged"))
+    opened = open_store(store, durability=DURABILITY)
+    ownership = Ownership(opened, name, lease=float(lease))
+    engine = Engine(opened, instance=ownership)
+    engine.handler("count")(count(calls, name))
+    with ownership, engine.serve(workers=3, interval=0.05):
+        note(os.open(Path(directory) / "joined", flags), name)
+        while not over.wait(0.02):
+            try:
+                complete_some(engine, acknowledged, name)
+            except KnhkError as error:
+                # A process that is stopped as it writes keeps all others from it: they try again.
+                note(calls, f"failed {error!r}")
+        ownership.drain()
+    opened.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
