@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, Final
 
 from knhk._case_state import CaseState
@@ -171,9 +172,7 @@ class Course:
     def marking(self) -> dict[str, dict[str, int]]:
         """Return the tokens of each running net: by path of the net (the root's is ``""``), by condition that holds any."""
         return {
-            "" if net.parent is None else net.parent.path(net.task, net.instance): {
-                name: count for name, count in zip(net.plan.tables.conditions, net.marking.tokens, strict=True) if count
-            }
+            "" if net.parent is None else net.parent.path(net.task, net.instance): _held(net)
             for net in self.state.nets.values()
         }
 
@@ -502,3 +501,9 @@ class Undo:
             del case._log[self._length :]
             case._rebuild()
             case.state.moved = dict.fromkeys(self._moved)
+
+
+def _held(net: NetInstance) -> dict[str, int]:
+    """Return the conditions that hold a token, and how many; most hold none, also in large nets."""
+    tokens = net.marking.tokens
+    return dict(zip(compress(net.plan.tables.conditions, tokens), filter(None, tokens), strict=True))

@@ -24,7 +24,7 @@ from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, InternalEr
 from knhk.events import Event
 from knhk.history import narrate
 from knhk.migration import migrate_case, refuse
-from knhk.ports import ItemRow
+from knhk.ports import CaseHeader, ItemRow
 from knhk.spec.specification import PictureFormat
 from knhk.work.authority import Request
 from knhk.work.calls import open_worklets
@@ -145,9 +145,14 @@ class RunningCase(CaseWork):
     @property
     def version(self) -> int:
         """The number of the case's commits; every change makes it larger."""
+        return self.header.version
+
+    @property
+    def header(self) -> CaseHeader:
+        """What the store lists of the case, after everything that waited to be stored."""
         with self._cache.hold(self.id) as resident:
             self._cache.commit(resident)
-            return resident.header.version
+            return resident.header
 
     @contextlib.contextmanager
     def expecting(self, version: int | None) -> Iterator[None]:

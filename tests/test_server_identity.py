@@ -18,6 +18,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from knhk.server import identity
 from knhk.server.configuration import Algorithm, Configuration
 from knhk.server.identity import (
     AGAIN_AFTER,
@@ -313,6 +314,40 @@ def test_expiry_by_the_clock(late: int, good: bool) -> None:
     else:
         with pytest.raises(Unauthenticated):
             verifier.caller(f"bearer {made}")
+
+
+def test_known_token_is_looked_at_again() -> None:
+    """A token that was good before is refused once it has expired, its key was changed, or it is spelled in another way."""
+    now, key = [1_000_000.0], [SECRET.encode()]
+    verifier = Verifier(Algorithm.HS256, lambda _: key[0], now=lambda: now[0])
+    made = make_token(SECRET.encode(), subject="ann", roles=["viewer"], seconds=600, now=now[0])
+
+    def good(token: str) -> bool:
+        try:
+            return verifier.caller(f"Bearer {token}").subject == "ann"
+        except Unauthenticated:
+            return False
+
+    last = "AB"[made[-1] == "A"]
+    assert [True, True, False, False] == [good(each) for each in (made, made, f"{made}=", made[:-1] + last)]
+    key[0] = b"another secret of 32 bytes and more"
+    assert not good(made)
+    key[0] = SECRET.encode()
+    assert good(made)
+    now[0] += 600 + LEEWAY
+    assert not good(made)
+
+
+def test_known_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more tokens are known than there is room for; one that was forgotten is found good anew."""
+    monkeypatch.setattr(identity, "MOST_KNOWN", 3)
+    verifier = Verifier(Algorithm.HS256, lambda _: SECRET.encode())
+    tokens = [token(f"ann{number}", "viewer") for number in range(10)]
+
+    assert [f"ann{number}" for number in range(10)] * 2 == [
+        verifier.caller(f"Bearer {each}").subject for each in tokens * 2
+    ]
+    assert 3 == len(verifier._known)
 
 
 def test_made_token_says_what_is_configured() -> None:

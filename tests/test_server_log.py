@@ -63,6 +63,20 @@ def test_work_and_letters_name_their_case(lines: Lines) -> None:
     assert ["c-1"] * 3 == [each["case_id"] for each in lines()]
 
 
+@pytest.mark.parametrize(
+    "subject", ["ann", "Ünal", 'a"b\\c', SIGNED, f"x{SECRET}", "password=hunter22", "Bearer abcdef123456"]
+)
+def test_line_of_a_call_is_as_any_other(subject: str, lines: Lines) -> None:
+    """The line of a call has what the same members have in any other line: names, escapes and masks."""
+    about = {"operation": "x", "status": 200, "subject": subject}
+    with in_trace("a" * 32):
+        log_call(operation="x", status=200, seconds=0.1, path={}, trace="a" * 32, subject=subject)
+        logging.getLogger("knhk.server").info("call", extra={**about, "duration_ms": 100.0})
+
+    call, other = ({name: value for name, value in each.items() if name != "time"} for each in lines())
+    assert other == call
+
+
 def test_lines_are_in_the_trace_that_they_were_written_in(lines: Lines) -> None:
     """Whatever is logged during a request has its trace id; where spans are made, the current span's."""
     logger = logging.getLogger("knhk.work")

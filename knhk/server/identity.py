@@ -6,6 +6,7 @@ chooses at most among the configured keys (RFC 8725).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -41,6 +42,9 @@ KEPT_FOR: Final = 300.0
 AGAIN_AFTER: Final = 10.0
 """Seconds between looks that unknown key ids cause."""
 
+MOST_KNOWN: Final = 1_024
+"""Tokens whose signatures are not computed again while they count."""
+
 LOG: Final = logging.getLogger("knhk.server")
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _TENANT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -74,6 +78,16 @@ class Caller:
         return f"{self.tenant}/{self.subject}"
 
 
+@attrs.frozen
+class _Known:
+    """A token that was checked: who sends it, when it counts, and the key that it was checked with."""
+
+    caller: Caller
+    times: Mapping[str, Any]
+    key_id: str
+    key: Any
+
+
 ANONYMOUS: Final = Caller(subject="anonymous", roles=frozenset({"admin"}))
 """Everybody, where authentication is switched off."""
 
@@ -81,6 +95,9 @@ ANONYMOUS: Final = Caller(subject="anonymous", roles=frozenset({"admin"}))
 class Verifier:
     """
     Checks tokens.
+
+    A token that was found good is known again by the hash of all its characters, so that its signature is computed once.
+    Its times are looked at each time, and so is whether its key is still the one that it was checked with.
 
     Args:
         algorithm: how they must be signed.
@@ -104,6 +121,8 @@ class Verifier:
         self._audience = audience
         self._now = now
         self._jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
+        self._known: dict[bytes, _Known] = {}
+        self._keeping = threading.Lock()
 
     def caller(self, authorization: str | None) -> Caller:
         """
@@ -115,13 +134,25 @@ class Verifier:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or len(token) > LONGEST_TOKEN or not _SHAPE.fullmatch(token):
             raise Unauthenticated("no bearer token")
+        digest = hashlib.sha256(token.encode()).digest()
         try:
-            claims = self._claims(token)
+            known = self._known.get(digest)
+            if known is None or self._key_of(known.key_id) is not known.key:
+                known = self._checked(token)
+                self._keep(digest, known)
+            self._check_times(known.times)
         except (jwt.PyJWTError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             raise Unauthenticated(f"{type(error).__name__}: {error}") from error
-        return _caller(claims)
+        return known.caller
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def _keep(self, digest: bytes, known: _Known) -> None:
+        """Know a token again; those that were found good first are forgotten first."""
+        with self._keeping:
+            while len(self._known) >= MOST_KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[digest] = known
+
+    def _checked(self, token: str) -> _Known:
         if any(_encoded(_decoded(each)) != each for each in token.split(".")):
             raise ValueError("a part is written in another way than encoders do")
         header = _part(token, 0)
@@ -142,9 +173,10 @@ class Verifier:
         if not isinstance(key_id, str):
             raise TypeError("kid is no text")
         claims = _part(token, 1)
+        key = self._key_of(key_id)
         self._jwt.decode(
             token,
-            self._key_of(key_id),
+            key,
             algorithms=[self._algorithm],
             issuer=self._issuer or None,
             audience=self._audience or None,
@@ -159,15 +191,15 @@ class Verifier:
                 "strict_aud": False,
             },
         )
-        self._check_times(claims)
-        return claims
-
-    def _check_times(self, claims: Mapping[str, Any]) -> None:
-        now = self._now()
-        times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
+        times: dict[str, Any] = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
         for name, value in times.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"{name} is no time")
+        self._check_times(times)
+        return _Known(_caller(claims), times, key_id, key)
+
+    def _check_times(self, times: Mapping[str, Any]) -> None:
+        now = self._now()
         if times["exp"] <= now - LEEWAY:
             raise ValueError("expired")
         if times.get("nbf", now) > now + LEEWAY or times.get("iat", now) > now + LEEWAY:

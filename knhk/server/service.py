@@ -18,8 +18,6 @@ from http import HTTPStatus
 from itertools import islice
 from typing import Any, Final
 
-import attrs
-
 from knhk._people_rules import ANYONE
 from knhk.analysis.soundness import AT_REGISTRATION
 from knhk.engine import Engine
@@ -216,7 +214,7 @@ class Service:
         )
         if body.start and case.state == "created":
             case.start()
-        return self._case(engine, case)
+        return self._case(case)
 
     def case_list(
         self, caller: Caller, *, spec_id: str | None, state: str | None, limit: int, after: str
@@ -230,7 +228,7 @@ class Service:
     def case_get(self, caller: Caller, case_id: str) -> shapes.Case:
         """Return a case."""
         engine = self._engine(caller)
-        return self._case(engine, self._find(engine, case_id))
+        return self._case(self._find(engine, case_id))
 
     def case_history(self, caller: Caller, case_id: str, *, limit: int, after: str) -> shapes.Page:
         """Return what happened in a case, in order."""
@@ -284,7 +282,7 @@ class Service:
                 # What a handler failed of is in the case's state and history, which is what was asked for.
                 with suppress(HandlerError):
                     run.result()
-        return self._case(engine, case)
+        return self._case(case)
 
     def case_event(
         self, caller: Caller, case_id: str, body: shapes.SendEvent, expected: int | None
@@ -294,7 +292,7 @@ class Service:
         case = self._find(engine, case_id)
         with _expecting(case, expected):
             kept = case.send_event(body.name, body.data)
-        return shapes.Delivered(kept=kept, case=self._case(engine, case))
+        return shapes.Delivered(kept=kept, case=self._case(case))
 
     def _find(self, engine: Engine, case_id: str) -> RunningCase:
         if not CASE_ID.fullmatch(case_id):
@@ -308,14 +306,19 @@ class Service:
         case = self._find(engine, case_id)
         with _expecting(case, expected):
             command(case)
-        return self._case(engine, case)
+        return self._case(case)
 
-    def _case(self, engine: Engine, case: RunningCase) -> shapes.Case:
+    def _case(self, case: RunningCase) -> shapes.Case:
         with case.expecting(None):
-            view, version = case.view(), case.version
-            header = engine.store.header(case.id)
-        members = {**_line_members(header), "version": version}
-        return shapes.Case(**members, **attrs.asdict(view, recurse=False))
+            view, header = case.view(), case.header
+        return shapes.Case(
+            **_line_members(header),
+            data=view.data,
+            marking=view.marking,
+            enabled=view.enabled,
+            running=view.running,
+            problems=view.problems,
+        )
 
     def case_draw(self, caller: Caller, case_id: str) -> str:
         """Return a picture (SVG) of a case with its tokens; raises as `RunningCase.draw`."""
@@ -381,10 +384,11 @@ class Service:
         self, caller: Caller, item_id: str, expected: int | None, command: Callable[[WorkItem], object]
     ) -> tuple[int, shapes.Item]:
         """Give a work item a command, and return the version of its case and what became of it."""
-        case = self._item(caller, item_id).case
+        known = self._item(caller, item_id)
+        case, number = known.case, known.number
         with _expecting(case, expected):
             # As it is now that nobody else can change it.
-            item = self._item(caller, item_id)
+            item = case.work_item(number)
             if not _runs_all(caller) and not _is_for(caller, item):
                 raise Problem(kind="forbidden", detail="this item is not for you")
             command(item)

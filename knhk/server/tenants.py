@@ -220,9 +220,13 @@ class TenantStore:
         return mine
 
     def _rows(self, rows: Iterable[ItemRow]) -> tuple[ItemRow, ...]:
+        if not self._prefix:
+            return tuple(rows)
         return tuple(attrs.evolve(each, case_id=each.case_id.removeprefix(self._prefix)) for each in rows)
 
     def _header(self, header: CaseHeader) -> CaseHeader:
+        if not self._prefix:
+            return header
         return attrs.evolve(
             header,
             case_id=header.case_id.removeprefix(self._prefix),
@@ -233,6 +237,8 @@ class TenantStore:
         return attrs.evolve(stored, spec_id=stored.spec_id.removeprefix(self._prefix))
 
     def _document(self, document: Document) -> Document:
+        if not self._prefix:
+            return document
         return attrs.evolve(document, collection=self._prefix + document.collection)
 
     def _held(self, document: Document) -> Document:

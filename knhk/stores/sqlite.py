@@ -202,7 +202,7 @@ class SqliteStore:
 
     def header(self, case_id: str) -> CaseHeader:
         """Read a case's header; raises UnknownCase."""
-        with self._reader.transaction("BEGIN") as connection:
+        with self._reader.transaction(None) as connection:
             return _find(connection, case_id)[0]
 
     def whole(self, case_id: str) -> WholeCase:
