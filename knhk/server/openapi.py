@@ -29,6 +29,7 @@ _EXAMPLES: Final[dict[type, Any]] = {
     shapes.CompleteWork: {"token": "3", "data": {"label": "L-17"}},
     shapes.FailWork: {"token": "3", "reason": "no paper", "retry_after": 60},
     shapes.ExtendWork: {"token": "3", "lease": 30},
+    shapes.ReleaseWork: {"token": "3"},
     shapes.Discard: {"reason": "the order was withdrawn"},
     shapes.Subscribe: {"url": "https://hooks.example.com/knhk", "events": ["case_completed"]},
     shapes.ExecutePattern: {"variables": {"test": "value"}},

@@ -176,6 +176,11 @@ def _complete_work(call: Call) -> Reply:
     return Reply(body=None, status=204)
 
 
+def _release_work(call: Call) -> Reply:
+    call.service.work_release(call.caller, call.path["work_id"], call.body)
+    return Reply(body=None, status=204)
+
+
 def _on_letter(name: str) -> Callable[[Call], Reply]:
     def run(call: Call) -> Reply:
         getattr(call.service, f"letter_{name}")(call.caller, call.path["letter_id"], call.body)
@@ -472,6 +477,15 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         lambda call: Reply(body=call.service.work_extend(call.caller, call.path["work_id"], call.body)),
         takes=shapes.ExtendWork,
         gives=shapes.Extended,
+    ),
+    _operation(
+        "work.release",
+        "POST",
+        "/work/{work_id}/release",
+        "Give claimed work back, to be offered again at once",
+        _release_work,
+        takes=shapes.ReleaseWork,
+        status=204,
     ),
     _operation(
         "letter.list",

@@ -425,6 +425,10 @@ class Service:
         """Keep claimed work for longer."""
         return extend_work(self._engine(caller), work_id, body)
 
+    def work_release(self, caller: Caller, work_id: str, body: shapes.ReleaseWork) -> None:
+        """Give claimed work back."""
+        self._engine(caller).external.release(work_id, body.token)
+
     def letter_list(self, caller: Caller, wanted: Mapping[str, str | None], *, limit: int, after: str) -> shapes.Page:
         """List work that has failed for good, by case and number."""
         return list_letters(self._engine(caller), wanted, limit=limit, after=after)

@@ -100,7 +100,8 @@ def claim_work(engine: Engine, polls: Polls, body: shapes.ClaimWork, worker: str
             wait=_whole(wait) if wait else None,
         )
 
-    return shapes.Page(items=[_claim(each) for each in polls.poll(claim, body.wait)], next=None)
+    claims = polls.poll(claim, body.wait)
+    return shapes.Page(items=[_claim(each, engine.external.left(each.deadline)) for each in claims], next=None)
 
 
 def fail_work(engine: Engine, work: str, body: shapes.FailWork) -> shapes.Failed:
@@ -114,7 +115,8 @@ def fail_work(engine: Engine, work: str, body: shapes.FailWork) -> shapes.Failed
 
 def extend_work(engine: Engine, work: str, body: shapes.ExtendWork) -> shapes.Extended:
     """Keep claimed work for longer."""
-    return shapes.Extended(deadline=_time(engine.external.extend(work, body.token, _span(body.lease))))
+    deadline = engine.external.extend(work, body.token, _span(body.lease))
+    return shapes.Extended(deadline=_time(deadline), lease=engine.external.left(deadline))
 
 
 def list_letters(engine: Engine, wanted: Mapping[str, str | None], *, limit: int, after: str) -> shapes.Page:
@@ -139,7 +141,7 @@ def _time(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _claim(claim: Claim) -> shapes.Claim:
+def _claim(claim: Claim, lease: float) -> shapes.Claim:
     return shapes.Claim(
         id=claim.id,
         token=claim.token,
@@ -150,6 +152,7 @@ def _claim(claim: Claim) -> shapes.Claim:
         worker=claim.worker,
         attempt=claim.attempt,
         deadline=_time(claim.deadline),
+        lease=lease,
         data=claim.data,
         item=claim.item,
         index=claim.index,

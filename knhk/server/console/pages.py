@@ -250,7 +250,7 @@ class Door:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Lead to the first page that the caller may see."""
         try:
-            caller = self._gate._caller(req)
+            caller = self._gate.caller(req)
         except Problem as problem:
             self._gate.refuse(req, resp, problem, None)
             return
