@@ -126,7 +126,11 @@ class Showcase:
         raise NotImplementedError
 
     def figures(
-        self, engine: Engine, database: Path, lines: list[dict[str, Any]], seconds: float
+        self,
+        engine: Engine,  # noqa: ARG002 - what a showcase of its own figures may look at
+        database: Path,  # noqa: ARG002
+        lines: list[dict[str, Any]],  # noqa: ARG002
+        seconds: float,  # noqa: ARG002
     ) -> list[tuple[str, str]]:
         """
         Return what else is to be told in the end, name and value.

@@ -24,13 +24,14 @@ import attrs
 from knhk import _hot
 from knhk._arena import Arena, Rows, Still
 from knhk._codes import Code, Phase
-from knhk._commits import batches_of, check_whole, commits_of, end_of, worklist_of
+from knhk._commits import check_whole, commits_of, end_of
 from knhk._compiled import Compiled, compile_specification
 from knhk._express import Journey, depart, set_out, terms
 from knhk._hold import Hold, SharedHold
 from knhk._kernel import Net
 from knhk._migration import Moved, Renaming, move
 from knhk._plain import plain_data
+from knhk._recording import SNAPSHOT_EVERY, Recording
 from knhk._resident import Resident
 from knhk._sharing import Sharing, under
 from knhk.case import Case
@@ -43,26 +44,19 @@ from knhk.errors import (
     UnknownSpecification,
 )
 from knhk.expr import Dialect
-from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
+from knhk.journal import decode_batch, decode_snapshot, encode_batch
 from knhk.limits import Limits
 from knhk.people import Directory
 from knhk.ports import CaseHeader, Clock, Commit, Document, Store
 from knhk.spec import Retry, Specification
 from knhk.work.attempt import Attempt
 from knhk.work.authority import Authority
-from knhk.work.calls import WORKLETS, calls_of, open_worklets
-from knhk.work.correlation import reindex
+from knhk.work.calls import open_worklets
 from knhk.work.failed_rows import is_dead
 from knhk.work.handlers import Work
 from knhk.work.metrics import Metrics, Observed
-from knhk.work.offers import Offers
-from knhk.work.outbox import Outbox
 from knhk.work.ownership import Ownership
 from knhk.work.people import People
-from knhk.workitem import ItemState
-
-SNAPSHOT_EVERY: Final = 256
-"""Records after which a case's next commit carries a snapshot, which bounds replay."""
 
 # Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
 _COMPLETED: Final = Phase.COMPLETED.value
@@ -95,10 +89,7 @@ class CaseCache:
         sharing: what it takes to be one of several instances; None alone.
         people, authority: who may do what, and who judges that; None without a directory.
         plain: `plain_data` within the limit of this engine.
-        listeners: are told, while the case is held, of every commit after which it has work that nobody does.
-        offers: wakes the workers that wait for external work.
-        wakers: are called after a commit that asks for something of worklets.
-        outbox: makes what subscribers are told of a commit.
+        offers, listeners, wakers, outbox: who hears of commits, as `knhk._recording` has them.
     """
 
     def __init__(
@@ -122,9 +113,6 @@ class CaseCache:
         self.metrics = Metrics(dialect) if metrics is None else metrics
         self.people = None if directory is None else People(directory, store)
         self.authority = None if self.people is None else Authority(self.people)
-        self.offers = Offers()
-        self.listeners: list[Callable[[CaseHeader, bool], object]] = []
-        self.wakers: list[Callable[[], object]] = []
         self._retry = retry
         self._timed = timed
         self.store = store
@@ -150,7 +138,9 @@ class CaseCache:
         self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.RLock()
-        self.outbox = Outbox(store)
+        self._recording = Recording(store, clock, self.compiled, people=self.people, metrics=self.metrics)
+        self.offers, self.outbox = self._recording.offers, self._recording.outbox
+        self.listeners, self.wakers = self._recording.listeners, self._recording.wakers
 
     def __len__(self) -> int:
         return len(self._residents) + len(self._rows)
@@ -192,7 +182,7 @@ class CaseCache:
         """
         resident, commit = self._created(header, data, idempotency)
         self.store.commit((commit,))
-        self._counted(resident)
+        self._recording.counted(resident)
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
@@ -203,7 +193,7 @@ class CaseCache:
         self.store.commit([commit for _, commit in created])
         with self._lock:
             for resident, _ in created:
-                self._counted(resident)
+                self._recording.counted(resident)
                 self._residents[resident.header.case_id] = resident
             self._make_room()
 
@@ -222,7 +212,7 @@ class CaseCache:
         documents: tuple[Document, ...] = ()
         if now >= self.outbox.look_at:
             resident.header = attrs.evolve(header, version=0)
-            documents = self._announce(resident, 1, [batch], now)
+            documents = self._recording.announce(resident, 1, [batch], now)
             resident.header = header
         if self.metrics.active and (counts := self.metrics.created(header, data)):
             resident.observed = Observed(waiting=counts)
@@ -262,15 +252,15 @@ class CaseCache:
         case.start(at=self.clock.now())
         # The end of a worklet is told in its last commit, which an express would not do.
         resident = Resident(case, attrs.evolve(header, version=0), None if above is not None else compiled.express)
-        (commit,) = self._prepare(resident, (), documents, removed)
+        (commit,) = self._recording.commits(resident, (), documents, removed)
         self.store.commit([attrs.evolve(commit, idempotency=idempotency, held=held)])
         resident.header = commit.header
-        self._counted(resident)
+        self._recording.counted(resident)
         with self._lock:
             self._residents[header.case_id] = resident
             self._make_room()
-        self._tell_listeners(resident)
-        self._wake([commit])
+        self._recording.tell_listeners(resident)
+        self._recording.wake([commit])
 
     def embark(self, header: CaseHeader, data: dict[str, Any]) -> Resident:
         """
@@ -510,8 +500,8 @@ class CaseCache:
             documents, removed: what is written and removed beside it, where there is anything to persist.
         """
         try:
-            self._share_out(resident)
-            commits = self._prepare(resident, cuts, documents, removed)
+            self._recording.share_out(resident)
+            commits = self._recording.commits(resident, cuts, documents, removed)
         except BaseException:
             # Its records count as stored, and are not.
             self.forget(resident)
@@ -519,7 +509,7 @@ class CaseCache:
         if not commits:
             return
         self._store(resident, commits)
-        self._stored(resident, commits)
+        self._recording.stored(resident, commits)
 
     def commit_all(self, residents: Sequence[Resident], *, removed: tuple[Document, ...] = ()) -> None:
         """
@@ -532,8 +522,8 @@ class CaseCache:
         prepared: list[tuple[Resident, list[Commit]]] = []
         try:
             for resident in residents:
-                self._share_out(resident)
-                prepared.append((resident, self._prepare(resident, (), (), () if prepared else removed)))
+                self._recording.share_out(resident)
+                prepared.append((resident, self._recording.commits(resident, (), (), () if prepared else removed)))
             together = [commit for each, commits in prepared for commit in under(commits, each.tenure)]
             if together:
                 self.store.commit(together)
@@ -543,49 +533,7 @@ class CaseCache:
             raise
         for resident, commits in prepared:
             if commits:
-                self._stored(resident, commits)
-
-    def _stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
-        """Tell whoever has to know of what is in the store now."""
-        resident.header, resident.tenure = commits[-1].header, None
-        self._counted(resident)
-        for row in commits[-1].items:
-            if row.topic and row.state == ItemState.OFFERED.value:
-                self.offers.tell()
-                break
-        for number, attempt in resident.in_flight.items():
-            if number not in resident.case.state.items:
-                attempt.lose("its work is gone")
-        self._tell_listeners(resident)
-        self._wake(commits)
-
-    def _wake(self, commits: Sequence[Commit]) -> None:
-        if self.wakers and any(each.collection == WORKLETS for each in commits[-1].documents):
-            for wake in self.wakers:
-                wake()
-
-    def _counted(self, resident: Resident) -> None:
-        """What was worked out for a commit counts, now that it is in the store."""
-        if resident.observed is not None:
-            resident.observed.settle()
-
-    def _tell_listeners(self, resident: Resident) -> None:
-        header = resident.header
-        if self.listeners and (header.runnable or header.due is not None):
-            waits = len(resident.case.state.work) > len(resident.in_flight)
-            for listener in self.listeners:
-                listener(header, waits)
-
-    def _share_out(self, resident: Resident) -> None:
-        """Give away the work of people that came up; what that decides is in the commit of what made it come up."""
-        if self.people is not None and resident.case.state.next_item - 1 > resident.shared:
-            resident.shared = self.people.share_out(
-                resident.case,
-                case_id=resident.header.case_id,
-                spec_id=resident.header.spec_id,
-                after=resident.shared,
-                at=self.clock.now(),
-            )
+                self._recording.stored(resident, commits)
 
     def _store(self, resident: Resident, commits: Sequence[Commit]) -> None:
         try:
@@ -593,80 +541,6 @@ class CaseCache:
         except BaseException:
             self.forget(resident)
             raise
-
-    def _prepare(
-        self,
-        resident: Resident,
-        cuts: Sequence[tuple[int, int]],
-        documents: tuple[Document, ...] = (),
-        removed: tuple[Document, ...] = (),
-    ) -> list[Commit]:
-        """Return what `commit` stores; the case counts it as stored."""
-        case = resident.case
-        taken = case._taken
-        records = case.take_records()
-        if not records:
-            return []
-        now = self.clock.now()
-        batches = batches_of(records, taken, cuts, now)
-        if now >= self.outbox.look_at:
-            documents += self._announce(resident, len(records), batches, now)
-        if self.metrics.active:
-            now_is = self.compiled(resident.header.spec_id, resident.header.spec_version)
-            seen = self.metrics.see(resident.observed, now_is, case, resident.header, len(records), batches)
-            resident.observed = seen
-        if case._program.keyed:
-            indexed, gone = reindex(self.store, resident.header.case_id, case.state)
-            documents, removed = documents + indexed, removed + gone
-        if case._program.calls or resident.worklets or case.state.principal is not None:
-            documents += self._calls(resident, resident.header.version + len(batches), now)
-        resident.still = None
-        phase = case.state.phase
-        running = phase is Phase.RUNNING or phase is Phase.COMPENSATING
-        due = case.next_due() if running else None
-        resident.since_snapshot += len(records)
-        snapshot = None
-        if resident.since_snapshot >= SNAPSHOT_EVERY:
-            version = resident.header.version + len(batches)
-            snapshot = encode_snapshot({"version": version, "state": case.snapshot()})
-            resident.since_snapshot = 0
-        rows, closed = worklist_of(resident.header.case_id, case) if case.state.moved else ((), ())
-        if phase is Phase.COMPLETED or phase is Phase.CANCELLED:
-            case.drop_records()
-        return commits_of(
-            resident.header,
-            batches,
-            phase.value,
-            due=None if due is None else due.at,
-            runnable=running and bool(case.state.work),
-            snapshot=snapshot,
-            items=rows,
-            closed=closed,
-            documents=documents,
-            removed=removed,
-        )
-
-    def _calls(self, resident: Resident, version: int, now: int) -> tuple[Document, ...]:
-        """Return what a commit that gives the case this version says of worklets."""
-        before, known = resident.header, resident.worklets
-        resident.worklets = open_worklets(before.case_id, resident.case)
-        return tuple(calls_of(before, resident.case, known, version, now))
-
-    def _announce(self, resident: Resident, fresh: int, batches: Sequence[bytes], now: int) -> tuple[Document, ...]:
-        """Return what subscribers are told of a commit of so many fresh records, which is stored with it."""
-        before = resident.header
-        compiled = self.compiled(before.spec_id, before.spec_version)
-        documents, resident.told = self.outbox.messages(
-            compiled.program,
-            compiled.kernels,
-            resident.case,
-            before=before,
-            told=resident.told,
-            fresh=fresh,
-            batches=batches,
-            now=now,
-        )
-        return documents
 
     def relocate(self, resident: Resident, target: Compiled, renaming: Renaming, *, dry_run: bool) -> Moved:
         """
@@ -701,9 +575,9 @@ class CaseCache:
                 shared=resident.shared,
                 worklets=resident.worklets,
             )
-            self._share_out(fresh)
-            self.store.commit(self._prepare(fresh, ()))
-            self._counted(fresh)
+            self._recording.share_out(fresh)
+            self.store.commit(self._recording.commits(fresh, ()))
+            self._recording.counted(fresh)
             self.forget(resident)
         return moved
 

@@ -25,13 +25,11 @@ from knhk._schema import schema_problems
 from knhk.analysis.soundness import AT_REGISTRATION, judge
 from knhk.errors import (
     CommandError,
-    ConcurrentUpdate,
     DataError,
     DirectoryError,
     HandlerError,
     IdempotencyConflict,
     KnhkError,
-    QuarantinedCase,
     SpecificationError,
     UnknownCase,
 )
@@ -57,6 +55,7 @@ from knhk.work.metrics import Metrics
 from knhk.work.outbound import Outbound
 from knhk.work.ownership import Ownership
 from knhk.work.policy import read_retry, read_span
+from knhk.work.rounds import Rounds
 from knhk.work.runner import Runner, Sources
 from knhk.work.schedules import Schedules
 from knhk.work.services import Services
@@ -64,7 +63,6 @@ from knhk.work.spans import TracedRequests, Tracer, Tracing
 from knhk.work.times import schedule_problems
 from knhk.work.traced import case_maker, traced_store
 from knhk.work.webhooks import Webhooks
-from knhk.work.worklets import settle
 from knhk.work.worklist import Worklist, who_is
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -179,6 +177,7 @@ class Engine:
         self.dead_letters = DeadLetters(self._cache, self._handlers)
         self._correspondence = Correspondence(self._cache)
         self.schedules = Schedules(self._cache, self._clock, self._new_header)
+        self._rounds = Rounds(self._cache, self._running, self.schedules, self._delivery)
         self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
 
     def __enter__(self) -> Self:
@@ -523,31 +522,11 @@ class Engine:
         Raises:
             HandlerError, CommandError: why the first case that failed could not go on, after all the others were driven.
         """
-        driven = 0
-        failures: list[KnhkError] = []
-        while True:
-            for case_id in self.pending():
-                try:
-                    self._running(case_id).run()
-                except (QuarantinedCase, ConcurrentUpdate):
-                    # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
-                    continue
-                except (CommandError, HandlerError, DirectoryError) as error:
-                    failures.append(error)
-                driven += 1
-            # The end of a worklet gives work to the case above it, which may come before it in the line.
-            if not settle(self._cache, failures, at=self._clock.now()):
-                break
-        raise_first(failures)
-        return driven
+        return self._rounds.run_pending()
 
     def pending(self) -> Iterator[str]:
         """List the ids of the cases in which automatic work waits, as far as it is this engine's, a page at a time."""
-        self._cache.land()
-        after = ""
-        while page := self._store.runnable(after):
-            yield from filter(self._cache.is_ours, page)
-            after = page[-1]
+        return self._rounds.pending()
 
     def serve(self, *, workers: int = 8, interval: float = 0.5) -> Runner:
         """
@@ -568,40 +547,14 @@ class Engine:
         """
         Do what is due, in deadline order over all cases; returns how much that was.
 
-        Timers run, cases of schedules and worklets are launched, results of worklets taken, failed work that is tried again becomes work for `run_pending`, and external work whose claim has ended is
-        offered again.
+        Timers run, cases of schedules and worklets are launched, results of worklets taken, failed work that is tried again
+        becomes work for `run_pending`, and external work whose claim has ended is offered again.
 
         Raises:
             DataError, CommandError, HandlerError: why the first case that failed could not go on, after all the others' timers
                 ran.
         """
-        self._cache.land()
-        at = self._clock.now() if now is None else now
-        ran = 0
-        failures: list[KnhkError] = []
-        passed_over: set[str] = set()
-        while page := [each for each in self._store.due(at, 100 + len(passed_over)) if each not in passed_over]:
-            for case_id in page:
-                if not self._cache.is_ours(case_id):
-                    passed_over.add(case_id)
-                    continue
-                try:
-                    count = self._running(case_id).tick(at)
-                    if not count and self._cache.catch_up(case_id):
-                        count = self._running(case_id).tick(at)
-                except (QuarantinedCase, ConcurrentUpdate):
-                    # Set aside with its reason, or moved by another engine: both are in the store, and the rest goes on.
-                    count = 0
-                except (CommandError, DataError, DirectoryError) as error:
-                    failures.append(error)
-                    count = 0
-                ran += count
-                if not count:
-                    passed_over.add(case_id)
-        ran += self.schedules.launch(at, failures)
-        ran += settle(self._cache, failures, at=at)
-        raise_first(failures)
-        return ran
+        return self._rounds.tick(self._clock.now() if now is None else now)
 
     def deliver(self, now: int | None = None) -> int:
         """
@@ -661,8 +614,8 @@ class Engine:
             return self._store.runnable(after)
 
         return Sources(
-            round=self._round,
-            upkeep=self._upkeep,
+            round=self._rounds.whole,
+            upkeep=self._rounds.upkeep,
             runnable=runnable,
             case=self._running,
             store=self._store,
@@ -708,29 +661,6 @@ class Engine:
             message = f"case {case_id} is of specification {header.spec_id!r}, not {spec_id!r}; nothing was migrated"
             raise CommandError(message)
         return header
-
-    def _round(self) -> int:
-        """Do everything that is due or waits; what failed is raised when the rest is done."""
-        return self._all_of(self.tick, self.run_pending, self._begin_to_deliver)
-
-    def _upkeep(self) -> int:
-        """Do what is due, as far as it is not the work of handlers."""
-        # Messages go by themselves: a slow receiver must not make a timer late.
-        return self._all_of(self.tick, self._begin_to_deliver)
-
-    def _all_of(self, *parts: Callable[[], int]) -> int:
-        done = 0
-        failures: list[KnhkError] = []
-        for part in parts:
-            try:
-                done += part()
-            except KnhkError as error:
-                failures.append(error)
-        raise_first(failures)
-        return done
-
-    def _begin_to_deliver(self) -> int:
-        return self._delivery.begin(self._clock.now)
 
     def _known_request(self, key: str, digest: str) -> str | None:
         found = self._store.find_idempotent(key)

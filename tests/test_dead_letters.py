@@ -444,7 +444,7 @@ def test_dead_letters_survive_a_restart(
     tmp_path: Path, scheme: str, snapshot: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a restart, from journal or snapshot, the queue is as it was, and a replay has all attempts."""
-    monkeypatch.setattr("knhk._cache.SNAPSHOT_EVERY", 1 if snapshot else 256)
+    monkeypatch.setattr("knhk._recording.SNAPSHOT_EVERY", 1 if snapshot else 256)
     path, clock, bank = f"{scheme}{tmp_path / 'cases'}", ManualClock(0), Bank()
     with Engine(path, clock=clock) as engine:
         engine.register(line({"id": "charge", "handler": "charge", "retry": POLICY}))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from knhk import Engine, Limits, Work, build
-from knhk._cache import SNAPSHOT_EVERY
+from knhk._recording import SNAPSHOT_EVERY
 from knhk.system import SystemClock, TimeOrderedIds
 from knhk.errors import (
     ConcurrentUpdate,

@@ -10,7 +10,7 @@ import pytest
 
 from knhk import ConcurrentUpdate, DataError, Engine, HandlerError, IllegalTransition, QuarantinedCase, Specification
 from knhk.case import Case
-from knhk._cache import SNAPSHOT_EVERY
+from knhk._recording import SNAPSHOT_EVERY
 from knhk._compiled import compile_specification
 from knhk.stores import MemoryStore
 from knhk.testing.clock import ManualClock

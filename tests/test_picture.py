@@ -303,6 +303,44 @@ def test_the_notation_shows_joins_and_kinds() -> None:
     assert "manual work of clerk, boss\npersistent trigger paid" in title(tasks["told"])
 
 
+def test_what_follows_a_failure_is_marked() -> None:
+    """An error flow has its colour, a bolt and its errors; worklets, exlets and compensations have signs and lines of text."""
+    net = knhk.build("failing")
+    charge = net.task(
+        "charge", http={"url": "https://bank.example"}, compensate="refund", exlet="by_hand", retry={"max_attempts": 3}
+    )
+    tell = net.task("tell", worklet=["mail"], requires="data.a", ensures="data.b", deadline="2h")
+    net.sequence(net.start, charge, tell, net.end)
+    charge.to(net.task("sorry"), on_error=["Late", "Lost"]).to(net.end)
+    tell.to("sorry", on_error="*")
+    tree = net.to_dict()
+    tree["tasks"][2]["join"] = "xor"
+    specification = Specification.from_dict(tree)
+    root = parse(specification.draw())
+    tasks, flows = groups(root, "task"), groups(root, "flow")
+    signs = {
+        (name, path.attrib["class"])
+        for name, group in tasks.items()
+        for path in group.iter(f"{SVG}path")
+        if path.attrib["class"].startswith("symbol")
+    }
+
+    assert {("charge", "symbol"), ("charge", "symbol-wrong"), ("tell", "symbol")} == signs
+    assert {"charge>sorry", "tell>sorry"} == {
+        name for name, flow in flows.items() if any(p.attrib["class"] == "line-wrong" for p in flow.iter(f"{SVG}path"))
+    }
+    assert ["on Late or Lost"] == words(flows["charge>sorry"])
+    assert "taken on any error" in title(flows["tell>sorry"])
+    assert (
+        "task charge\nrequest GET https://bank.example\n3 attempts at most\n"
+        "when it has failed, worklet by_hand\nundone by handler refund"
+    ) == title(tasks["charge"])
+    assert "worklet mail\ncomplete within 2h of its enablement\nrequires data.a\nensures data.b" in title(tasks["tell"])
+    assert '-.->|"on any error"|' in specification.draw("mermaid")
+    assert "charge<br/>exlet, compensated" in specification.draw("mermaid")
+    assert 'label="on any error", color="#cf222e"' in specification.draw("dot")
+
+
 def test_weights_and_read_arcs_are_drawn() -> None:
     """A flow of several tokens says how many; a read arc is no flow; a flow that is read is drawn as a condition."""
     net = knhk.build("weights")

@@ -209,7 +209,7 @@ def test_source_that_changes(source: str) -> None:
 
 def test_sound_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is found wrong with the cases of all scenarios, whatever state they are in."""
-    monkeypatch.setattr("knhk._cache.SNAPSHOT_EVERY", 7)
+    monkeypatch.setattr("knhk._recording.SNAPSHOT_EVERY", 7)
     store = open_store(str(tmp_path / "cases.db"), durability="off")
     for each in json.loads(SCENARIOS.read_text()):
         scenarios.Player(each, store=store, evict=False, trace=False).play()

@@ -69,6 +69,8 @@ def _line(line: Line) -> str:
         looks.append("style=dashed, arrowhead=odot, constraint=false")
     if "visited" in line.marks.states:
         looks.append(f'color="#1a7f37", penwidth={1.5 + 4 * line.marks.share:.1f}')
+    elif line.error:
+        looks.append('color="#cf222e"')
     return f" [{', '.join(looks)}]" if looks else ""
 
 

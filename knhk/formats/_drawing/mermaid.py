@@ -70,6 +70,12 @@ def told_beside(task: Task, figure: Figure) -> list[str]:
         parts.append(f"{task.split.value.upper()} split")
     if task.multiple is not None:
         parts.append("multiple")
+    if task.worklet:
+        parts.append("worklet")
+    if task.exlet:
+        parts.append("exlet")
+    if task.compensate is not None:
+        parts.append("compensated")
     told = [", ".join(parts)] if parts else []
     marks = figure.marks
     marked = [f"no. {marks.order}"] if marks.order else []
@@ -90,7 +96,7 @@ def _line(number: int, line: Line) -> str:
     source, target = f"n{number}_{line.source}", f"n{number}_{line.target}"
     if line.read:
         return f"{source} -.-o {target}"
-    arrow = "==>" if "visited" in line.marks.states else "-->"
+    arrow = "==>" if "visited" in line.marks.states else "-.->" if line.error else "-->"
     label = quoted(label_of(line))
     return f'{source} {arrow}|"{label}"| {target}' if label else f"{source} {arrow} {target}"
 

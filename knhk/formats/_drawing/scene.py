@@ -9,20 +9,18 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from knhk.errors import Problem, SpecificationError
+from knhk.formats._drawing.telling import enumerated, label, told_of_condition, told_of_flow, told_of_task
 from knhk.formats._drawing.traffic import name_of
 from knhk.formats._drawing.words import shortened
 from knhk.spec import (
     END,
     ROOT,
     START,
-    Condition,
     Flow,
-    Moment,
     Net,
     PartialJoin,
     SpecificationData,
     Task,
-    format_duration,
 )
 
 
@@ -86,6 +84,7 @@ class Line:
         told: what it is, in full.
         read: whether it is a read arc.
         default: whether it is its split's default.
+        error: whether an error chooses it.
     """
 
     source: int
@@ -95,6 +94,7 @@ class Line:
     told: tuple[str, ...] = ()
     read: bool = False
     default: bool = False
+    error: bool = False
     marks: Marks = PLAIN
 
 
@@ -212,9 +212,9 @@ class _Composing:
         """Add the conditions and tasks in the order of the text, and the implicit conditions that something names."""
         self.figure("input", START, "", ["input condition"])
         for task in self.net.tasks:
-            self.figure("task", task.id, shortened(task.name or task.id), told_of(task), task)
+            self.figure("task", task.id, shortened(task.name or task.id), told_of_task(task), task)
         for each in self.net.conditions:
-            self.figure("condition", each.id, shortened(each.name or each.id), _told_of_condition(each))
+            self.figure("condition", each.id, shortened(each.name or each.id), told_of_condition(each))
         for name in sorted(self.drawn):
             self.figure("implicit", name, "", [f"implicit condition {shortened(name, 200)}"])
         self.figure("output", END, "", ["output condition"])
@@ -224,12 +224,13 @@ class _Composing:
         lines: list[Line] = []
         for flow in self.net.flows:
             name, marks = name_of(flow), self.of_line(flow)
-            told = (*_told_of_flow(flow), *marks.told)
+            told = (*told_of_flow(flow), *marks.told)
             line = Line(
                 source=self.at[flow.source],
                 target=self.at[flow.target],
                 flow=name,
-                label=_label(flow),
+                label=label(flow),
+                error=bool(flow.on_error),
                 told=told,
                 default=flow.default,
                 marks=marks,
@@ -238,7 +239,7 @@ class _Composing:
                 # The condition in between holds the tokens.
                 marks = attrs.evolve(marks, tokens=0)
                 first = attrs.evolve(line, target=self.at[name], marks=marks)
-                second = attrs.evolve(line, source=self.at[name], label="", default=False, marks=marks)
+                second = attrs.evolve(line, source=self.at[name], label="", default=False, error=False, marks=marks)
                 lines += [first, second]
             else:
                 lines.append(line)
@@ -266,7 +267,7 @@ class _Composing:
         return [
             Region(
                 letter=_letter(number),
-                told=f"cancelled when {_enumerated(names)} {moment}",
+                told=f"cancelled when {enumerated(names)} {moment}",
                 figures=tuple(sorted(self.at[each] for each in cancelled)),
             )
             for number, ((moment, cancelled), names) in enumerate(found.items())
@@ -302,79 +303,6 @@ def compose(
 def _letter(number: int) -> str:
     """A, B, ... Z, A1, B1 and so on."""
     return chr(ord("A") + number % 26) + (str(number // 26) if number >= 26 else "")
-
-
-def _enumerated(names: Sequence[str]) -> str:
-    shown = [shortened(each, 40) for each in names[:3]]
-    if len(names) > 3:
-        shown.append(f"{len(names) - 3} more")
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
-
-
-# --- words ------------------------------------------------------------------------------------------------------------
-
-
-def told_of(task: Task) -> list[str]:
-    """Return what a task is, line by line."""
-    told = [f"task {shortened(task.id, 200)}" + (f": {shortened(task.name, 200)}" if task.name else "")]
-    if isinstance(task.join, PartialJoin):
-        told.append(f"partial join: {task.join.required} of its inputs")
-    elif task.join is not None:
-        told.append(f"{task.join.value.upper()}-join")
-    if task.split is not None:
-        told.append(f"{task.split.value.upper()}-split")
-    if task.subnet is not None:
-        told.append(f"runs the subnet {shortened(task.subnet, 200)}")
-    if task.handler is not None:
-        told.append(f"handler {shortened(task.handler, 200)}")
-    if task.manual is not None:
-        roles = ", ".join(shortened(each, 60) for each in task.manual.roles)
-        told.append(f"manual work{f' of {roles}' if roles else ''}")
-    if task.external is not None:
-        told.append(f"external work, topic {shortened(task.external.topic, 200)}")
-    if isinstance(task.timer, Moment):
-        told.append(f"timer at {shortened(task.timer.at, 200)}")
-    elif task.timer is not None:
-        told.append(f"timer {format_duration(task.timer)}")
-    if task.trigger is not None:
-        told.append(f"{task.trigger.mode.value} trigger {shortened(task.trigger.event, 200)}")
-    if task.multiple is not None:
-        told.append(_told_of_instances(task))
-    if task.cancels:
-        told.append(f"cancels {_enumerated(task.cancels).replace(' or ', ' and ')}")
-    return told
-
-
-def _told_of_instances(task: Task) -> str:
-    multiple = task.multiple
-    assert multiple is not None
-    how_many = f"for each of {multiple.for_each}" if multiple.for_each is not None else f"{multiple.count}"
-    enough = [f"{multiple.threshold} are enough"] if multiple.threshold is not None else []
-    enough += [f"enough when {multiple.until}"] if multiple.until is not None else []
-    enough += ["detached"] if multiple.detached else []
-    return shortened(", ".join([f"multiple instances: {how_many}", *enough]), 300)
-
-
-def _told_of_condition(condition: Condition) -> list[str]:
-    name = f": {shortened(condition.name, 200)}" if condition.name else ""
-    return [f"condition {shortened(condition.id, 200)}{name}"]
-
-
-def _told_of_flow(flow: Flow) -> list[str]:
-    told = [f"flow {shortened(flow.label, 300)}"]
-    if flow.when is not None:
-        told.append(f"when {shortened(flow.when)}")
-    if flow.default:
-        told.append("default")
-    if flow.weight != 1:
-        told.append(f"{flow.weight} tokens")
-    return told
-
-
-def _label(flow: Flow) -> str:
-    weight = f"{flow.weight}\u00d7" if flow.weight != 1 else ""
-    predicate = " ".join(shortened(flow.when).split()) if flow.when is not None else ""
-    return " ".join(each for each in (weight, predicate) if each)
 
 
 def describe(specification: SpecificationData, panels: Sequence[Panel]) -> str:

@@ -5,6 +5,7 @@ Tasks are boxes; a join is drawn at the left side and a split at the right: AND 
 diamond (van der Aalst & ter Hofstede, "YAWL: yet another workflow language", 2005, figure 1), and a partial join is the number
 that it needs.
 A composite task has a double border, one with multiple instances a second box behind it.
+What undoes a task has the sign of BPMN's compensation, and a flow that an error chooses begins with a bolt.
 """
 
 from __future__ import annotations
@@ -122,10 +123,14 @@ def _measured_condition(figure: Figure) -> Shape:
 def _symbols(task: Task) -> tuple[str, ...]:
     kinds = {
         "handler": task.handler is not None,
+        "http": task.http is not None,
         "manual": task.manual is not None,
         "external": task.external is not None,
+        "worklet": bool(task.worklet),
         "timer": task.timer is not None,
         "trigger": task.trigger is not None,
+        "exlet": bool(task.exlet),
+        "compensate": task.compensate is not None,
     }
     return tuple(name for name, there in kinds.items() if there)
 
@@ -277,17 +282,34 @@ def _badge(x: float, y: float, words: str, kind: str) -> str:
 _SYMBOLS: Final = {
     # A hexagonal nut: a program's work.
     "handler": "M3 .8L9 .8L12 6L9 11.2L3 11.2L0 6ZM6 3.6A2.4 2.4 0 1 1 5.99 3.6Z",
+    # A globe.
+    "http": "M6 .6A5.4 5.4 0 1 1 5.99 .6ZM6 .6A2.6 5.4 0 1 1 5.99 .6ZM.6 6L11.4 6",
     # A person.
     "manual": "M6 .5A2.6 2.6 0 1 1 5.99 .5ZM.8 11.5C.8 4.6 11.2 4.6 11.2 11.5Z",
     # An arrow out of a frame.
     "external": "M5 2L1 2L1 11L10 11L10 7M7 .8L11.2 .8L11.2 5M11.2 .8L5.5 6.5",
+    # A net that is folded away.
+    "worklet": "M1 1L11 1L11 11L1 11ZM6 3.4L6 8.6M3.4 6L8.6 6",
+    "exlet": "M1 1L11 1L11 11L1 11ZM6 3.4L6 8.6M3.4 6L8.6 6",
     # A clock.
     "timer": "M6 .6A5.4 5.4 0 1 1 5.99 .6ZM6 2.8L6 6L8.6 7.6",
     # An envelope.
     "trigger": "M.6 2L11.4 2L11.4 10L.6 10ZM.6 2L6 6.6L11.4 2",
+    # Back, and back.
+    "compensate": "M6 2L6 10L.8 6ZM11.6 2L11.6 10L6.4 6Z",
 }
+_OF_FAILURE: Final = frozenset({"exlet", "compensate"})
 
 
 def symbol(name: str, x: float, y: float) -> str:
     """Return a symbol of 12 by 12 by its upper left."""
-    return f'<path transform="translate({number(x)} {number(y)})" d="{_SYMBOLS[name]}" stroke-width="1.1" {paint("symbol")}/>'
+    kind = paint("symbol-wrong" if name in _OF_FAILURE else "symbol")
+    return f'<path transform="translate({number(x)} {number(y)})" d="{_SYMBOLS[name]}" stroke-width="1.1" {kind}/>'
+
+
+def bolt(at: Point) -> str:
+    """Return the sign of an error, where a flow leaves its task."""
+    x, y = at
+    ring = f'<circle cx="{number(x)}" cy="{number(y)}" r="6.5" stroke-width="1.2" {paint("box-wrong")}/>'
+    zigzag = [(x + 1.4, y - 4.4), (x - 2.6, y + 0.8), (x + 2.2, y - 0.6), (x - 1.6, y + 4.4)]
+    return ring + _path(zigzag, "line-wrong", closed=False, more=' stroke-width="1.2"')

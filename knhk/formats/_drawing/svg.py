@@ -16,6 +16,7 @@ from knhk.formats._drawing.shapes import (
     SMALL,
     Shape,
     attribute,
+    bolt,
     measure,
     number,
     rectangle,
@@ -249,10 +250,11 @@ def _line(line: Line, label: str, curve: list[Point], at: Point | None) -> str:
         parts.append(_dot(curve[-1]))
     else:
         tip, base = curve[-1], _tip_base(curve)
-        parts.append(
-            _way([*curve[:-1], base], "line-visited" if visited else "line", f' stroke-width="{thick:.1f}"{dashed}')
-        )
-        parts.append(_arrow(tip, base, "tip-visited" if visited else "tip", 1 + thick / 8))
+        look = "-visited" if visited else "-wrong" if line.error else ""
+        parts.append(_way([*curve[:-1], base], f"line{look}", f' stroke-width="{thick:.1f}"{dashed}'))
+        parts.append(_arrow(tip, base, f"tip{look}", 1 + thick / 8))
+    if line.error:
+        parts.append(bolt((curve[0][0] + 7, curve[0][1])))
     if line.default:
         x, y = curve[0]
         slash = f"M{number(x + 5)} {number(y + 5)}L{number(x + 10)} {number(y - 5)}"
