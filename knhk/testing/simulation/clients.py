@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -76,7 +77,7 @@ class Clients:
             if not wish.case_ids:
                 self._create_one(at, wish)
             for case_id in wish.case_ids:
-                self._ask(at, "resume", lambda engine, each=case_id: _go_on(engine, each))
+                self._ask(at, "resume", partial(_go_on, case_id=case_id))
         while self._complete(at) is Answer.DONE:
             pass
         self._claim(at)
@@ -125,7 +126,9 @@ class Clients:
         rows: list[tuple[str, int]] = []
 
         def look(engine: Engine) -> None:
-            rows.extend((row.case_id, row.number) for row in engine.work_items() if not row.topic and row.state != "failed")
+            rows.extend(
+                (row.case_id, row.number) for row in engine.work_items() if not row.topic and row.state != "failed"
+            )
 
         if self._ask(at, "list", look) is not Answer.DONE or not rows:
             return None
@@ -158,7 +161,9 @@ class Clients:
         if fate < 0.1:
             self._world.count("worker died", claim.id)
         elif fate < 0.2:
-            self._ask(at, f"fail-claim {claim.id}", lambda engine: engine.external.fail(claim.id, claim.token, "no answer"))
+            self._ask(
+                at, f"fail-claim {claim.id}", lambda engine: engine.external.fail(claim.id, claim.token, "no answer")
+            )
         else:
             token = self._world.token()
             output = {f"done_{claim.number}": token}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from knhk.engine import Engine
 from knhk.errors import KnhkError
-from knhk.ports import Document
+from knhk.ports import Commit, Document
 from knhk.spec import Specification
 from knhk.testing.simulation.link import Crash, Link
 from knhk.testing.simulation.world import NumberedIds, SkewedClock, World
@@ -54,6 +55,7 @@ class Instance:
         self._ownership: Ownership | None = None
         self._engine: Engine | None = None
         self._next_beat = 0
+        self._fenced: dict[str, bool] = {}
 
     @property
     def engine(self) -> Engine:
@@ -70,7 +72,7 @@ class Instance:
         """Begin, as a process does: from the store alone; where that is away, it ends."""
         world = self._world
         world.count("start", self.name)
-        link: Any = Link(world, self, self._check_fence)
+        link: Any = Link(world, self, self._check)
         self.dead = False
         self._ownership = Ownership(link, self.name, lease=LEASE, clock=self.clock) if self._shares else None
         cache = world.random.choice((1, 2, 50))
@@ -130,6 +132,8 @@ class Instance:
         world = self._world
         attempt = (work.idempotency_key, work.attempt)
         world.calls[attempt] += 1
+        if self._shares and not self._fenced[work.case_id]:
+            world.problems.append(f"{self.name} began attempt {work.attempt} at {work.idempotency_key} without a fence")
         world.count("handler", self.name, *attempt)
         if world.happens(10 * world.faults.pause):
             world.count("pause", self.name, "in a handler")
@@ -143,13 +147,17 @@ class Instance:
         world.outputs[token] = work.idempotency_key
         return {f"by_{work.idempotency_key.partition(':')[2]}": token}
 
-    def _check_fence(self, held: Document) -> None:
-        """Note where a commit of work was stored although its partition is somebody else's."""
-        if held.collection != PARTITIONS:
-            return
-        found = self._world.store.document(held.collection, held.key)
-        owner = "" if found is None else read_partition(found)["owner"]
-        if owner != self.name:
-            self._world.problems.append(
-                f"{self.name} stored work under partition {held.key}, which is {owner or 'nobody'}'s"
-            )
+    def _check(self, commits: Sequence[Commit], held: Sequence[Document]) -> None:
+        """Remember which steps were fenced; note where something was stored under what is somebody else's."""
+        # All steps of one call are one transaction: it is enough if one of a case's holds.
+        self._fenced.update((commit.header.case_id, False) for commit in commits)
+        self._fenced.update((commit.header.case_id, True) for commit in commits if commit.held)
+        for document in (*held, *(each for commit in commits for each in commit.held)):
+            owner = self._owner(document) if document.collection == PARTITIONS else self.name
+            if owner != self.name:
+                what = f"work under partition {document.key}"
+                self._world.problems.append(f"{self.name} stored {what}, which is {owner or 'nobody'}'s")
+
+    def _owner(self, document: Document) -> str:
+        found = self._world.store.document(document.collection, document.key)
+        return "" if found is None else str(read_partition(found)["owner"])

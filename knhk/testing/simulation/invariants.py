@@ -69,7 +69,9 @@ def _of_tokens(histories: dict[str, list[Event]], world: World, clients: Clients
 
 def _of_attempts(histories: dict[str, list[Event]], world: World) -> Iterator[str]:
     """No handler is called twice with the same attempt, nor with one that is not on record."""
-    begun = {case_id: sum(each.kind is EventKind.ATTEMPT_BEGUN for each in history) for case_id, history in histories.items()}
+    begun = {
+        case_id: sum(each.kind is EventKind.ATTEMPT_BEGUN for each in history) for case_id, history in histories.items()
+    }
     called = Counter(key.partition(":")[0] for key, _ in world.calls)
     for (key, attempt), count in world.calls.items():
         if count > 1:

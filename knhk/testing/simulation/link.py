@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
 from knhk.errors import KnhkError, StoreUnavailable
-from knhk.ports import Document, Durability, Store
+from knhk.ports import Commit, Document, Durability, Store
 from knhk.testing.simulation.world import World
 
 _WRITES: Final = frozenset({"commit", "write", "put_specification", "quarantine"})
 _METHODS: Final = frozenset(name for name in vars(Store) if not name.startswith("_"))
+
+Stored = Callable[[Sequence[Commit], Sequence[Document]], None]
 
 
 class Crash(BaseException):
@@ -35,15 +37,15 @@ class Link:
     Args:
         world: whose store it leads to.
         instance: who calls.
-        stored_under: is told what each write that was stored has held (`Commit.held`).
+        stored: is told of each write that was stored: its steps of cases, and what it held beside theirs.
     """
 
     durability: Final = Durability.FULL
 
-    def __init__(self, world: World, instance: Mortal, stored_under: Callable[[Document], None]) -> None:
+    def __init__(self, world: World, instance: Mortal, stored: Stored) -> None:
         self._world = world
         self._instance = instance
-        self._stored_under = stored_under
+        self._stored = stored
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in _METHODS:
@@ -71,8 +73,7 @@ class Link:
             world.note(instance.name, name, type(error).__name__)
             raise
         if name in _WRITES:
-            for held in _held(name, arguments, named):
-                self._stored_under(held)
+            self._stored(arguments[0] if name == "commit" else (), named.get("held", ()))
             if world.happens(faults.lost):
                 world.count("reply lost", instance.name, name)
                 raise StoreUnavailable("the reply does not arrive")
@@ -88,10 +89,3 @@ class Link:
         if world.happens(world.faults.pause):
             world.count("pause", self._instance.name, where)
             world.meanwhile(self._instance.name, world.random.choice((300, 2_000, 9_000)))
-
-
-def _held(name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Iterable[Document]:
-    if name == "commit":
-        return [held for commit in arguments[0] for held in commit.held]
-    held: Iterable[Document] = named.get("held", arguments[2] if len(arguments) > 2 else ())
-    return held

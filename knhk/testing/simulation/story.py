@@ -18,7 +18,7 @@ from knhk.testing.simulation.link import Crash
 from knhk.testing.simulation.specifications import specifications
 from knhk.testing.simulation.world import Faults, NumberedIds, World
 
-_STEPS: Final = 60
+_STEPS: Final = 80
 _DEEPEST: Final = 2
 """How many instances stand still within each other's calls."""
 
@@ -141,7 +141,7 @@ class _Teller:
             chosen.clock.skew += random.randrange(-60_000, 60_000)
             world.count("jump", chosen.name, chosen.clock.skew)
         what = random.randrange(10)
-        if what < 4:
+        if what < 5:
             self.clients.act(chosen)
         else:
             self._do(chosen, chosen.work if what < 8 else chosen.tick)

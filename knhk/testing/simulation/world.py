@@ -31,8 +31,8 @@ class Faults:
         handler: probability that a handler raises.
     """
 
-    crash: float = 0.004
-    pause: float = 0.008
+    crash: float = 0.005
+    pause: float = 0.02
     unreachable: float = 0.01
     lost: float = 0.01
     slow: float = 0.01
