@@ -50,7 +50,10 @@ SHOWN_ONLY = (
     "knhk token",
     "knhk audit",
     "curl ",
-    "export WORKFLOW_",
+    "export ",
+    "docker ",  # the pages on compose and Kubernetes are looked at by test_deploy_docs
+    "kubectl ",
+    "deploy/compose/make-secrets",
     "  ",
 )
 KNOWN = {

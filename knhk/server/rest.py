@@ -1,41 +1,29 @@
-"""The operations over HTTP, as a WSGI application (Falcon).
-
-What a request goes through, in this order, and no further than the first refusal: who sends it, and how often his address failed
-to say so; how much he sends; whether his roles allow what the address asks for; only then what is in the address, the
-query and the body, and at last whether the thing is there.
-"""
+"""The operations over HTTP, as a WSGI application (Falcon); `knhk.server.gate` says what a request goes through."""
 
 from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import falcon
 import msgspec
 
-from knhk.errors import KnhkError
-from knhk.errors import Problem as Finding
-from knhk.server import shapes
-from knhk.server.audit import AuditLog, Pending, announced
-from knhk.server.figures import Figures
+from knhk.server.gate import Gate
 from knhk.server.health import Health
-from knhk.server.identity import ANONYMOUS, DEFAULT_TENANT, Caller, Unauthenticated, Verifier
-from knhk.server.observing import LOG, Stopwatch, in_trace, log_call
+from knhk.server.identity import Caller
+from knhk.server.observing import LOG
 from knhk.server.openapi import PREFIX, description
 from knhk.server.operations import OPERATIONS, Call, Operation, Reply
-from knhk.server.problems import Problem, problem_of
-from knhk.server.rates import Rates, Standing
-from knhk.server.record import Entry
-from knhk.server.rights import may
-from knhk.server.service import LONGEST_PAGE, Service
+from knhk.server.problems import Problem
+from knhk.server.rates import Standing
+from knhk.server.reading import body_of, check_path, read_key, read_query
 from knhk.spec import Specification
 from knhk.spec.json_text import read_json
 from knhk.spec.yaml_text import read_yaml
-from knhk.work.spans import Span, Tracer, spanned
+from knhk.work.spans import Attributes, Span, Tracer, spanned
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Bytes that a request's body has at the most."""
@@ -45,221 +33,74 @@ _PROBLEM: Final = "application/problem+json"
 TRACE_HEADER: Final = "Trace-Id"
 """The header of an answer under which its request is found in traces, logs and the record."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_PARTS: Final = {
-    "number": re.compile(r"[1-9][0-9]?"),
-    **dict.fromkeys(("item_id", "work_id", "letter_id"), re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}:[0-9]{1,12}")),
-}
+NOTHING_THERE: Final = Problem(kind="not-found")
+"""What is answered at an address that there is not."""
+
 _ETAG: Final = re.compile(r'"([0-9]{1,15})"')
-_KEY: Final = re.compile(r"[!-~]{1,200}")
-_TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_QUERY_TEXT: Final = 256
-_DEFAULT_PAGE: Final = 100
 _JSON: Final = frozenset({"application/json", "text/json"})
 _YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 
 
-class Gate:
-    """
-    What stands between a request and the service.
+class HttpGate(Gate[falcon.Request, falcon.Response]):
+    """What stands between a request over HTTP and the service."""
 
-    Args:
-        service: does it.
-        verifier: says who asks; None where everybody may do everything.
-        rates: how much; None for no limit.
-        audit: where every call is recorded; None for nowhere.
-        figures: where it is counted.
-        now: milliseconds since the epoch.
-        region: of this instance, for the record.
-        tracer: is told of each request; None: nobody is.
-    """
+    def begun(self, tracer: Tracer, asked: falcon.Request, operation: Operation | None) -> AbstractContextManager[Span]:
+        """Return the span of a request, in the trace that its caller has named."""
+        about = {"http.request.method": asked.method, "url.scheme": asked.scheme}
+        name = str(asked.method)
+        if operation is not None:
+            route = asked.uri_template or operation.path
+            about |= {"http.route": route, "knhk.operation": operation.name}
+            name = f"{name} {route}"
+        carrier = {each: asked.get_header(each, default="") for each in ("traceparent", "tracestate")}
+        return spanned(tracer, name, about, kind="server", parent=carrier)
 
-    def __init__(
-        self,
-        service: Service,
-        verifier: Verifier | None,
-        rates: Rates | None,
-        audit: AuditLog | None,
-        figures: Figures,
-        now: Callable[[], int],
-        *,
-        region: str = "",
-        tracer: Tracer | None = None,
-    ) -> None:
-        self.tracer = tracer
-        self.region = region
-        self.service = service
-        self.verifier = verifier
-        self.rates = rates
-        self.audit = audit
-        self.figures = figures
-        self.now = now
+    def ended(self, status: int) -> Attributes:
+        """Return what the span says of the answer."""
+        return {"http.response.status_code": status}
 
-    def handle(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        operation: Operation | None,
-        path: Mapping[str, str],
-        allowed: str,
-    ) -> None:
-        """
-        Answer a request.
+    def traceparent(self, asked: falcon.Request) -> str:
+        """Return in which trace its caller says a request is."""
+        return asked.get_header("traceparent", default="")
 
-        Args:
-            req, resp: Falcon's.
-            operation: what the method and the address ask for; None: nothing that there is.
-            path: the parts of the address.
-            allowed: the methods that the address has; "" where there is no such address.
-        """
-        with ExitStack() as inside:
-            span = None
-            if self.tracer is not None:
-                span = inside.enter_context(_span(self.tracer, req, operation))
-            trace = _trace(req, self.tracer)
-            inside.enter_context(in_trace(trace))
-            resp.set_header(TRACE_HEADER, trace)
-            self._handle(req, resp, operation, path, allowed, trace, span)
-            if span is not None:
-                span.describe({"http.response.status_code": falcon.http_status_to_code(resp.status)})
+    def say_trace(self, answer: falcon.Response, trace: str) -> None:
+        """Tell the caller under which id his request is found."""
+        answer.set_header(TRACE_HEADER, trace)
 
-    def _handle(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        operation: Operation | None,
-        path: Mapping[str, str],
-        allowed: str,
-        trace: str,
-        span: Span | None,
-    ) -> None:
-        watch = Stopwatch()
-        names = dict(path)
-        name = operation.name if operation is not None else "none"
-        caller: Caller | None = None
-        pending: Pending | None = None
-        try:
-            caller = self._caller(req)
-            standing = self._admitted(caller)
-            asked = self._permitted(operation, caller, allowed)
-            call = self._call(req, asked, caller, path)
-            if self.audit is not None and asked.changes:
-                entry = self._entry(asked, caller, path, asked.status, trace)
-                pending = Pending(self.audit, entry, in_documents=asked.changes == "documents")
-            with announced(pending):
-                reply = asked.run(call)
-            names = {**_named(reply.body), **path}
-            self.answer(req, resp, reply, standing, caller)
-        except Exception as error:  # noqa: BLE001 - what nobody foresaw is counted and recorded like the rest
-            problem = problem_of(error) if isinstance(error, KnhkError) else Problem(kind="internal")
-            if problem.kind == "internal":
-                LOG.error("a call failed", exc_info=error, extra={"operation": name})
-                if span is not None:
-                    span.fail(error)
-            self.refuse(req, resp, problem, caller)
-        seconds = watch.seconds()
-        status = falcon.http_status_to_code(resp.status)
-        self._note(operation, caller, names, status, seconds, trace)
-        if self.audit is not None:
-            self._record(self.audit, pending, self._entry(operation, caller, path, status, trace))
+    def caller(self, asked: falcon.Request) -> Caller:
+        """Return who sends a request; raises Problem."""
+        return self.identify(asked.get_header("Authorization"), asked.remote_addr or "")
 
-    def answer(
-        self, req: falcon.Request, resp: falcon.Response, reply: Reply, standing: Standing | None, caller: Caller
-    ) -> None:
-        """Write what was done."""
-        del req, caller
-        _write(resp, reply, standing)
-
-    def refuse(self, req: falcon.Request, resp: falcon.Response, problem: Problem, caller: Caller | None) -> None:
-        """Write why it was not."""
-        del req, caller
-        _write_problem(resp, problem)
-
-    def _record(self, audit: AuditLog, pending: Pending | None, entry: Entry) -> None:
-        """Record a call, unless the transaction of its change has done so, and rightly."""
-        if pending is None or not pending.taken or pending.outcome != entry.outcome:
-            audit.add(entry)
-
-    def _entry(
-        self, operation: Operation | None, caller: Caller | None, path: Mapping[str, str], status: int, trace: str
-    ) -> Entry:
-        return Entry(
-            at=self.now(),
-            tenant=caller.tenant if caller is not None else DEFAULT_TENANT,
-            subject=caller.subject if caller is not None else "",
-            operation=operation.name if operation is not None else "none",
-            resource=path.get(operation.resource, "")[:200] if operation is not None else "",
-            outcome=status,
-            trace=trace,
-            region=self.region,
-        )
-
-    def _caller(self, req: falcon.Request) -> Caller:
-        return self.identify(req.get_header("Authorization"), req.remote_addr or "")
-
-    def identify(self, authorization: str | None, address: str) -> Caller:
-        """Return who sends this ``Authorization`` from this address; raises Problem where it does not count."""
-        if self.verifier is None:
-            return ANONYMOUS
-        try:
-            return self.verifier.caller(authorization)
-        except Unauthenticated as error:
-            # Only those who fail are counted by their address: behind a proxy all others have the same.
-            if self.rates is not None:
-                self.rates.admit_stranger(address)
-            self.figures.refused.labels("unauthenticated").inc()
-            LOG.info("no valid token", extra={"reason": str(error)[:200]})
-            raise Problem(kind="unauthenticated", headers={"WWW-Authenticate": "Bearer"}) from None
-
-    def _admitted(self, caller: Caller) -> Standing | None:
-        try:
-            return None if self.rates is None else self.rates.admit(caller.client)
-        except Problem:
-            self.figures.refused.labels("rate-limited").inc()
-            raise
-
-    def _permitted(self, operation: Operation | None, caller: Caller, allowed: str) -> Operation:
-        if operation is None:
-            raise _nothing_there(allowed)
-        if not may(caller.roles, operation.name):
-            self.figures.refused.labels("forbidden").inc()
-            raise Problem(kind="forbidden")
-        return operation
-
-    def _call(self, req: falcon.Request, operation: Operation, caller: Caller, path: Mapping[str, str]) -> Call:
+    def call(self, asked: falcon.Request, operation: Operation, caller: Caller, path: Mapping[str, str]) -> Call:
+        """Return what is asked for; raises Problem where it is not right."""
         check_path(path)
-        query, limit, after = read_query(req.params, operation)
+        query, limit, after = read_query(asked.params, operation)
         return Call(
             service=self.service,
             caller=caller,
             path=path,
             query=query,
-            body=_body(req, operation),
-            expected=_expected(req, operation),
-            key=_key(req, operation),
+            body=_body(asked, operation),
+            expected=_expected(asked, operation),
+            key=read_key(asked.get_header("Idempotency-Key"), operation),
             limit=limit,
             after=after,
         )
 
-    def _note(
-        self,
-        operation: Operation | None,
-        caller: Caller | None,
-        path: Mapping[str, str],
-        status: int,
-        seconds: float,
-        trace: str,
+    def answer(
+        self, asked: falcon.Request, answer: falcon.Response, reply: Reply, standing: Standing | None, caller: Caller
     ) -> None:
-        name = operation.name if operation is not None else "none"
-        self.figures.requests.labels(name, str(status)).inc()
-        self.figures.seconds.labels(name).observe(seconds)
-        if name == "pattern.execute" and status == 200:
-            self.figures.patterns.labels(path["number"]).observe(seconds)
-        subject = caller.subject if caller is not None else ""
-        log_call(operation=name, status=status, seconds=seconds, path=dict(path), trace=trace, subject=subject or None)
+        """Write what was done."""
+        del asked, caller
+        _write(answer, reply, standing)
+
+    def refuse(self, asked: falcon.Request, answer: falcon.Response, problem: Problem, caller: Caller | None) -> None:
+        """Write why it was not."""
+        del asked, caller
+        _write_problem(answer, problem)
 
 
-def application(gate: Gate, health: Health, *, version: str) -> falcon.App[falcon.Request, falcon.Response]:
+def application(gate: HttpGate, health: Health, *, version: str) -> falcon.App[falcon.Request, falcon.Response]:
     """Return the whole application."""
     app = falcon.App(cors_enable=False)
     app.req_options.strip_url_path_trailing_slash = False
@@ -283,21 +124,21 @@ def application(gate: Gate, health: Health, *, version: str) -> falcon.App[falco
     document = json.dumps(description(version)).encode()
     app.add_route("/openapi.json", _Text("application/json", lambda: document))
     app.add_route("/swagger", _Swagger())
-    app.add_sink(lambda req, resp, **_: gate.handle(req, resp, None, {}, ""), PREFIX)
+    app.add_sink(lambda req, resp, **_: gate.handle(req, resp, None, {}, NOTHING_THERE), PREFIX)
     app.add_error_handler(falcon.HTTPError, _http_error)
     app.add_error_handler(Exception, _unexpected)
     return app
 
 
-def resource_of(gate: Gate, operations: Mapping[str, Operation]) -> Any:
+def resource_of(gate: Gate[falcon.Request, falcon.Response], operations: Mapping[str, Operation]) -> Any:
     """Return a resource that answers every method: those that the address has, and the others with what they are."""
     # HEAD is answered as GET is; Falcon leaves the body out.
     methods = {**operations, **({"HEAD": operations["GET"]} if "GET" in operations else {})}
-    allowed = ", ".join(sorted(methods))
+    refused = Problem(kind="method-not-allowed", headers={"Allow": ", ".join(sorted(methods))})
 
     def responder(method: str) -> Callable[..., None]:
         def respond(_: Any, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
-            gate.handle(req, resp, methods.get(method), path, allowed)
+            gate.handle(req, resp, methods.get(method), path, refused)
 
         return respond
 
@@ -306,35 +147,6 @@ def resource_of(gate: Gate, operations: Mapping[str, Operation]) -> Any:
 
 
 # --- what comes in --------------------------------------------------------------------------------------------------------
-
-
-def check_path(path: Mapping[str, str]) -> None:
-    """Raise Problem where a part of an address can be the name of nothing."""
-    for name, value in path.items():
-        if not _PARTS.get(name, _NAME).fullmatch(value):
-            raise Problem(kind="not-found")
-
-
-def read_query(params: Mapping[str, Any], operation: Operation) -> tuple[dict[str, str], int, str]:
-    """Return the parts of a query, how long a page is wanted and after what; raises Problem."""
-    paging = {"limit", "cursor"} if operation.paged else set()
-    wrong: list[Finding] = []
-    query: dict[str, str] = {}
-    for name, value in params.items():
-        if name not in operation.query and name not in paging:
-            wrong.append(Finding(f"query.{name[:64]}", "is no part of this query"))
-        elif not isinstance(value, str):
-            wrong.append(Finding(f"query.{name}", "is there more than once"))
-        elif not 0 < len(value) <= _QUERY_TEXT or not value.isprintable():
-            wrong.append(Finding(f"query.{name}", f"must be text of 1 to {_QUERY_TEXT} characters"))
-        else:
-            query[name] = value
-    limit = query.pop("limit", str(_DEFAULT_PAGE))
-    if not re.fullmatch(r"[1-9][0-9]{0,3}", limit) or int(limit) > LONGEST_PAGE:
-        wrong.append(Finding("query.limit", f"must be 1 to {LONGEST_PAGE}"))
-    if wrong:
-        raise Problem(kind="invalid", detail="the query is not right", findings=tuple(wrong))
-    return query, int(limit), query.pop("cursor", "")
 
 
 def _body(req: falcon.Request, operation: Operation) -> Any:
@@ -348,21 +160,7 @@ def _body(req: falcon.Request, operation: Operation) -> Any:
         return Specification.from_dict(read_yaml(_text(raw)))
     if raw.strip() and media not in _JSON:
         raise Problem(kind="unsupported-media", detail="the body must be application/json")
-    tree = read_json(_text(raw)) if raw.strip() else {}
-    shape = shape_of(tree, operation.takes)
-    if operation.specification and isinstance(shape, shapes.RegisterWorkflow):
-        return Specification.from_dict(shape.spec)
-    return shape
-
-
-def shape_of(tree: Any, shape: type[shapes.Body]) -> Any:
-    """Return a tree as a shape; raises Problem where it is none."""
-    try:
-        return msgspec.convert(_plain(tree), type=shape, strict=True)
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at ")
-        finding = Finding(place.strip("`").removeprefix("$.").removeprefix("$"), message)
-        raise Problem(kind="invalid", detail=str(error), findings=(finding,)) from None
+    return body_of(read_json(_text(raw)) if raw.strip() else {}, operation)
 
 
 def read_bytes(req: falcon.Request) -> bytes:
@@ -384,15 +182,6 @@ def _text(raw: bytes) -> str:
         raise Problem(kind="malformed", detail="the body is not UTF-8") from None
 
 
-def _plain(value: Any) -> Any:
-    """Return a tree in which numbers have forgotten their spelling."""
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return float(value) if isinstance(value, float) else value
-
-
 def _expected(req: falcon.Request, operation: Operation) -> int | None:
     written = req.get_header("If-Match")
     if not operation.conditional or written is None or written.strip() == "*":
@@ -403,48 +192,7 @@ def _expected(req: falcon.Request, operation: Operation) -> int | None:
     return int(match[1])
 
 
-def _key(req: falcon.Request, operation: Operation) -> str | None:
-    written = req.get_header("Idempotency-Key")
-    if not operation.keyed or written is None:
-        return None
-    if not _KEY.fullmatch(written):
-        raise Problem(kind="invalid", detail="an Idempotency-Key has 1 to 200 visible ASCII characters")
-    return written
-
-
-def _span(tracer: Tracer, req: falcon.Request, operation: Operation | None) -> AbstractContextManager[Span]:
-    """Return the span of a request, in the trace that its caller has named."""
-    about = {"http.request.method": req.method, "url.scheme": req.scheme}
-    name = str(req.method)
-    if operation is not None:
-        route = req.uri_template or operation.path
-        about |= {"http.route": route, "knhk.operation": operation.name}
-        name = f"{name} {route}"
-    carrier = {each: req.get_header(each, default="") for each in ("traceparent", "tracestate")}
-    return spanned(tracer, name, about, kind="server", parent=carrier)
-
-
-def _named(body: Any) -> dict[str, str]:
-    """Return of which workflow and case an answer speaks, where its request has not said it."""
-    found = {name: getattr(body, name, None) for name in ("spec_id", "case_id")}
-    return {name: value for name, value in found.items() if isinstance(value, str)}
-
-
-def _trace(req: falcon.Request, tracer: Tracer | None) -> str:
-    ids = None if tracer is None else tracer.ids()
-    if ids is not None:
-        return ids[0]
-    match = _TRACE.fullmatch(req.get_header("traceparent", default=""))
-    return match[1] if match is not None and set(match[1]) != {"0"} else secrets.token_hex(16)
-
-
 # --- what goes out --------------------------------------------------------------------------------------------------------
-
-
-def _nothing_there(allowed: str) -> Problem:
-    if allowed:
-        return Problem(kind="method-not-allowed", headers={"Allow": allowed})
-    return Problem(kind="not-found")
 
 
 def _write(resp: falcon.Response, reply: Reply, standing: Standing | None) -> None:

@@ -36,7 +36,7 @@ from knhk.server.identity import verifier_of
 from knhk.server.metering import metered
 from knhk.server.observing import log_traces
 from knhk.server.rates import Rates
-from knhk.server.rest import MOST_BYTES, Gate, application
+from knhk.server.rest import MOST_BYTES, HttpGate, application
 from knhk.server.service import Service
 from knhk.server.tenants import Tenants
 from knhk.stores import open_store
@@ -198,7 +198,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         more={} if exporting is None else {"exporter": exporting.health},
     )
     rates = Rates(settings.rate_limit, settings.rates) if settings.rate_limit_enabled else None
-    gate = Gate(service, verifier, rates, audit, figures, clock.now, region=settings.region, tracer=tracer)
+    gate = HttpGate(service, verifier, rates, audit, figures, clock.now, region=settings.region, tracer=tracer)
     wsgi = application(gate, health, version=package_version())
     mount(wsgi, gate)
     return Application(

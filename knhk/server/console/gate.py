@@ -20,7 +20,8 @@ from knhk.server.identity import Caller
 from knhk.server.operations import Call, Operation, Reply
 from knhk.server.problems import TITLES, Problem
 from knhk.server.rates import Standing
-from knhk.server.rest import Gate, check_path, read_query, shape_of
+from knhk.server.reading import check_path, read_query, shape_of
+from knhk.server.rest import HttpGate
 from knhk.server.rights import may
 from knhk.server.shapes import CreateCase
 
@@ -54,20 +55,11 @@ class View:
     values: Mapping[str, Any]
 
 
-class ConsoleGate(Gate):
+class ConsoleGate(HttpGate):
     """As the API's gate, for people: the same verifier, rates, record and figures."""
 
-    def __init__(self, gate: Gate) -> None:
-        super().__init__(
-            gate.service,
-            gate.verifier,
-            gate.rates,
-            gate.audit,
-            gate.figures,
-            gate.now,
-            region=gate.region,
-            tracer=gate.tracer,
-        )
+    def __init__(self, *shared: Any, **more: Any) -> None:
+        super().__init__(*shared, **more)
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("knhk.server.console"),
             autoescape=True,
@@ -78,18 +70,20 @@ class ConsoleGate(Gate):
         self._templates.filters["pretty"] = _pretty
         self._templates.filters["words"] = _words
 
-    def _caller(self, req: falcon.Request) -> Caller:
-        return self.identify(f"Bearer {token_of(req)}", req.remote_addr or "")
+    def caller(self, asked: falcon.Request) -> Caller:
+        """Return whose token the cookie has; raises Problem."""
+        return self.identify(f"Bearer {token_of(asked)}", asked.remote_addr or "")
 
-    def _call(self, req: falcon.Request, operation: Operation, caller: Caller, path: Mapping[str, str]) -> Call:
+    def call(self, asked: falcon.Request, operation: Operation, caller: Caller, path: Mapping[str, str]) -> Call:
+        """Return what a page or a form asks for; raises Problem where it is not right."""
         fields: dict[str, str] = {}
-        if req.method == "POST":
-            fields = read_form(req)
-            check_sign(req, fields.get(SIGN, ""))
+        if asked.method == "POST":
+            fields = read_form(asked)
+            check_sign(asked, fields.get(SIGN, ""))
         check_path(path)
         # A search form sends the fields that were left empty too.
-        asked = {name: value for name, value in req.params.items() if value != ""}
-        query, limit, after = read_query(asked, operation)
+        filled = {name: value for name, value in asked.params.items() if value != ""}
+        query, limit, after = read_query(filled, operation)
         version = fields.get("version_read", "")
         key = fields.get("key", "")
         return Call(
@@ -100,32 +94,34 @@ class ConsoleGate(Gate):
             body=None if operation.takes is None else shape_of(body_of(fields, operation.takes), operation.takes),
             expected=int(version) if operation.conditional and re.fullmatch("[0-9]{1,15}", version) else None,
             key=key if operation.takes is CreateCase and _KEY.fullmatch(key) else None,
-            limit=min(limit, 50) if "limit" not in asked else limit,
+            limit=min(limit, 50) if "limit" not in filled else limit,
             after=after,
         )
 
     def answer(
-        self, req: falcon.Request, resp: falcon.Response, reply: Reply, standing: Standing | None, caller: Caller
+        self, asked: falcon.Request, answer: falcon.Response, reply: Reply, standing: Standing | None, caller: Caller
     ) -> None:
         """Show a page, or lead to where what was done can be seen."""
         if standing is not None:
-            resp.set_headers(standing.headers())
+            answer.set_headers(standing.headers())
         if isinstance(reply.body, View):
-            self.show(req, resp, reply.body, caller)
+            self.show(asked, answer, reply.body, caller)
         else:
-            resp.set_header("Location", reply.location)
-        resp.status = falcon.code_to_http_status(reply.status)
+            answer.set_header("Location", reply.location)
+        answer.status = falcon.code_to_http_status(reply.status)
 
-    def refuse(self, req: falcon.Request, resp: falcon.Response, problem: Problem, caller: Caller | None) -> None:
+    def refuse(self, asked: falcon.Request, answer: falcon.Response, problem: Problem, caller: Caller | None) -> None:
         """Show why something was not done; who is not known is asked for his token."""
         if problem.kind == "unauthenticated":
-            later = later_of(req.path if req.method == "GET" else "")
-            self.show(req, resp, View(template="login.html", values={"later": later, "refused": bool(token_of(req))}))
+            later = later_of(asked.path if asked.method == "GET" else "")
+            self.show(
+                asked, answer, View(template="login.html", values={"later": later, "refused": bool(token_of(asked))})
+            )
         else:
             values = {"problem": problem, "title": TITLES[problem.kind], "back": ROOT}
-            self.show(req, resp, View(template="problem.html", values=values), caller)
-            resp.set_headers({name: each for name, each in problem.headers.items() if name != "WWW-Authenticate"})
-        resp.status = falcon.code_to_http_status(problem.status)
+            self.show(asked, answer, View(template="problem.html", values=values), caller)
+            answer.set_headers({name: each for name, each in problem.headers.items() if name != "WWW-Authenticate"})
+        answer.status = falcon.code_to_http_status(problem.status)
 
     def show(self, req: falcon.Request, resp: falcon.Response, view: View, caller: Caller | None = None) -> None:
         """Write a page."""

@@ -10,7 +10,7 @@ import falcon  # noqa: TC002 - as the rest
 from knhk.server.console.gate import ConsoleGate, harden
 from knhk.server.console.pages import ROUTES, Door
 from knhk.server.console.sessions import ROOT
-from knhk.server.rest import Gate, resource_of
+from knhk.server.rest import NOTHING_THERE, HttpGate, resource_of
 
 _STATIC: Final = {
     "console.css": "text/css; charset=utf-8",
@@ -19,9 +19,9 @@ _STATIC: Final = {
 }
 
 
-def mount(app: falcon.App[falcon.Request, falcon.Response], gate: Gate) -> None:
+def mount(app: falcon.App[falcon.Request, falcon.Response], gate: HttpGate) -> None:
     """Add the pages to an application, behind a gate like the API's."""
-    console = ConsoleGate(gate)
+    console = ConsoleGate.beside(gate)
     for path, operations in ROUTES.items():
         app.add_route(ROOT + path, resource_of(console, operations))
     door = Door(console)
@@ -30,7 +30,7 @@ def mount(app: falcon.App[falcon.Request, falcon.Response], gate: Gate) -> None:
     app.add_route(f"{ROOT}/logout", door, suffix="logout")
     for name, media in _STATIC.items():
         app.add_route(f"{ROOT}/static/{name}", _File(name, media))
-    app.add_sink(lambda req, resp, **_: console.handle(req, resp, None, {}, ""), ROOT + "/")
+    app.add_sink(lambda req, resp, **_: console.handle(req, resp, None, {}, NOTHING_THERE), ROOT + "/")
 
 
 class _File:
