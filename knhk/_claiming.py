@@ -78,6 +78,13 @@ class Claiming(PeopleLife):
             self._hold(self.item(number), lease)
             return self.state.deadlines[number]
 
+    def release_claim(self, number: int, attempt: int, *, at: int) -> None:
+        """Offer claimed work again before its lease ends: the attempt does not count."""
+        with self._command(at, Phase.RUNNING, Phase.FAILED):
+            item = self.check_claim(number, attempt, "release", at=at)
+            self._record(Code.ATTEMPTS_SPARED, number, item.spared + 1)
+            self._record(Code.ITEM, number, ItemState.OFFERED.value, "", item.attempt)
+
     def check_claim(self, number: int, attempt: int, command: str, *, at: int) -> ItemEntry:
         """
         Return the item of a claim.

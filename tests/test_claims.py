@@ -204,6 +204,23 @@ def test_an_extended_lease_holds() -> None:
     assert "completed" == case.state
 
 
+def test_work_that_is_given_back_is_offered_at_once() -> None:
+    """Work that a worker gives back has another attempt, which counts as the same; the worker has it no more."""
+    engine, (case,) = opened(ManualClock(0), {**LABEL, "retry": {"max_attempts": 1}})
+    (claim,) = engine.claim("labels", worker="w", lease="10s")
+    assert 10.0 == engine.external.left(claim.deadline)
+
+    claim.release()
+    with pytest.raises(ClaimLost):
+        claim.release()
+    (other,) = engine.claim("labels", worker="other")
+
+    assert (claim.id, 2) == (other.id, other.attempt)
+    assert other.fail("no paper") is False
+    again = [event.details for event in case.history() if event.kind is EventKind.ATTEMPTS_SPARED]
+    assert [{"spared": 1}] == again
+
+
 @pytest.mark.parametrize("token", ["", "1", "1.2", "2.1", "1.x", "x.1", "1.1.1"])
 def test_a_foreign_token_is_refused(token: str) -> None:
     """Only the token that the claim was given opens it."""
@@ -589,6 +606,10 @@ def test_an_asynchronous_engine_claims_alike() -> None:
         await engine.dead_letters.discard(f"{other.id}:1", by="ann", reason="spam")
         assert "deadlocked" == await other.state()
         third = await (await engine.create_case("p")).run()
+        (claim,) = await engine.claim("labels", worker="w")
+        await claim.release()
+        (claim,) = await engine.claim("labels", worker="w")
+        await engine.external.release(claim.claim.id, claim.claim.token)
         (claim,) = await engine.claim("labels", worker="w")
         await engine.external.complete(claim.claim.id, claim.claim.token)
         assert "completed" == await third.state()

@@ -15,6 +15,7 @@ from knhk.client.results import (
     DeadLetter,
     Delivered,
     Event,
+    Extended,
     Item,
     Page,
     Registered,
@@ -293,7 +294,7 @@ class Items(_Area):
 
 
 class Work(_Area):
-    """External work, under leases; every word about a claim but `extend` is sent once, for its token ends with it."""
+    """External work, under leases; a word about a claim may be sent again, for its token lets none be done twice."""
 
     def claim(
         self,
@@ -321,9 +322,7 @@ class Work(_Area):
 
     def complete(self, claim: Claim, data: Mapping[str, Any] | None = None) -> None:
         """Complete claimed work; raises ClaimLost where the worker has it no more."""
-        self._post(
-            f"/work/{claim.id}/complete", {"token": claim.token, "data": dict(data or {})}, affinity=claim.case_id
-        )
+        self._say(claim, "complete", {"data": dict(data or {})})
 
     def fail(
         self,
@@ -335,42 +334,59 @@ class Work(_Area):
         retry_after: float | None = None,
     ) -> bool:
         """Say that claimed work has failed; returns whether that is taken care of, else it is a dead letter."""
-        body: dict[str, Any] = {"token": claim.token, "reason": reason, "error": error, "retryable": retryable}
+        body: dict[str, Any] = {"reason": reason, "error": error, "retryable": retryable}
         if retry_after is not None:
             body["retry_after"] = retry_after
-        return bool(self._post(f"/work/{claim.id}/fail", body, affinity=claim.case_id)["handled"])
+        return bool(self._say(claim, "fail", body)["handled"])
 
-    def extend(self, claim: Claim, lease: float | None = None) -> str:
-        """Keep claimed work for so many seconds from now; returns when the lease ends."""
-        body: dict[str, Any] = {"token": claim.token} if lease is None else {"token": claim.token, "lease": lease}
-        return str(self._post(f"/work/{claim.id}/extend", body, affinity=claim.case_id, safe=True)["deadline"])
+    def extend(self, claim: Claim, lease: float | None = None, *, timeout: float | None = None) -> Extended:
+        """Keep claimed work for so many seconds from now, within the call's own `timeout`; raises ClaimLost."""
+        return read(Extended, self._say(claim, "extend", {} if lease is None else {"lease": lease}, timeout))
+
+    def release(self, claim: Claim) -> None:
+        """Give claimed work back, to be offered again at once; the attempt does not count; raises ClaimLost."""
+        self._say(claim, "release", {})
+
+    def _say(self, claim: Claim, word: str, body: Mapping[str, Any], timeout: float | None = None) -> Any:
+        request = Request(
+            method="POST",
+            path=f"/work/{claim.id}/{word}",
+            body={"token": claim.token, **body},
+            affinity=claim.case_id,
+            safe=True,
+        )
+        return self._transport.call(request, timeout=timeout)
 
 
 class DeadLetters(_Area):
-    """Work that has failed for good."""
+    """Work that has failed for good, and messages of webhooks that did not arrive."""
 
     def list(
         self,
         *,
+        kind: str | None = None,
         spec_id: str | None = None,
         handler: str | None = None,
         topic: str | None = None,
         error: str | None = None,
+        webhook: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[DeadLetter]:
-        """Return a page of it."""
-        wanted: dict[str, Any] = {"spec_id": spec_id, "handler": handler, "topic": topic, "error": error}
+        """Return a page of those that have exactly this."""
+        wanted: dict[str, Any] = {"kind": kind, "spec_id": spec_id, "handler": handler, "topic": topic, "error": error}
+        wanted["webhook"] = webhook
         return self._list(DeadLetter, "/dead-letters", "", limit=limit, cursor=cursor, **wanted)
 
     def replay(self, letter_id: str) -> None:
-        """Give failed work all its attempts anew."""
+        """Give failed work all its attempts anew, or send a message again."""
         self._post(f"/dead-letters/{letter_id}/replay", affinity=_case_of(letter_id))
 
     def discard(self, letter_id: str, reason: str) -> None:
-        """Give failed work up."""
+        """Give failed work up, or forget a message."""
         self._post(f"/dead-letters/{letter_id}/discard", {"reason": reason}, affinity=_case_of(letter_id))
 
 
 def _case_of(item_id: str) -> str:
-    return item_id.rpartition(":")[0]
+    """Return the case in the id of a work item, or of a message: ``case:number``, ``webhook:case:place``."""
+    return item_id.rpartition(":")[0].rpartition(":")[2]

@@ -106,7 +106,7 @@ class Item:
 
 @attrs.frozen(kw_only=True)
 class Claim:
-    """External work that a worker has until the deadline, by its token."""
+    """External work that a worker has until the deadline, for `lease` seconds from when it was given, by its token."""
 
     id: str
     token: str
@@ -117,16 +117,27 @@ class Claim:
     worker: str
     attempt: int
     deadline: str
+    lease: float
     data: dict[str, Any]
     item: Any = None
     index: int | None = None
 
 
 @attrs.frozen(kw_only=True)
+class Extended:
+    """When a lease ends, and in how many seconds that was when it was said."""
+
+    deadline: str
+    lease: float
+
+
+@attrs.frozen(kw_only=True)
 class DeadLetter:
-    """Work that has failed for good."""
+    """Work that has failed for good, or a message of a webhook that did not arrive: its `kind` is ``work`` or ``message``."""
 
     id: str
+    kind: str
+    webhook: str
     case_id: str
     number: int
     path: str

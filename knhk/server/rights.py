@@ -50,6 +50,7 @@ RIGHTS: Final[dict[str, frozenset[str]]] = {
     "work.complete": _ITEMS,
     "work.fail": _ITEMS,
     "work.extend": _ITEMS,
+    "work.release": _ITEMS,
     "letter.list": _READ,
     "letter.replay": _RUN,
     "letter.discard": _RUN,

@@ -111,6 +111,12 @@ class ExtendWork(Body):
     lease: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
 
 
+class ReleaseWork(Body):
+    """Claimed work is given back; the token is the claim's."""
+
+    token: Name
+
+
 class Discard(Body):
     """Why work that failed for good is given up."""
 
@@ -222,7 +228,7 @@ class WholeItem(Item):
 
 
 class Claim(Answer):
-    """External work that a worker has until the deadline; the token is needed for every word about it."""
+    """External work that a worker has until the deadline, for `lease` seconds; the token is needed for every word about it."""
 
     id: str
     token: str
@@ -233,6 +239,7 @@ class Claim(Answer):
     worker: str
     attempt: int
     deadline: str
+    lease: float
     data: Data
     item: Any
     index: int | None
@@ -245,15 +252,18 @@ class Failed(Answer):
 
 
 class Extended(Answer):
-    """When the lease ends."""
+    """When the lease ends, and in how many seconds that is."""
 
     deadline: str
+    lease: float
 
 
 class DeadLetter(Answer):
-    """Work that has failed for good."""
+    """Work that has failed for good, or a message of a webhook that did not arrive: its `kind` is ``work`` or ``message``."""
 
     id: str
+    kind: str
+    webhook: str
     case_id: str
     number: int
     path: str

@@ -13,7 +13,8 @@ from knhk.engine import Engine
 from knhk.server import shapes
 from knhk.server.problems import Problem
 from knhk.work.claims import LEASE, Claim
-from knhk.work.dead_letters import DeadLetter
+from knhk.work.dead_letter import DeadLetter
+from knhk.work.dead_messages import is_message
 
 MOST_RUNS: Final = 5
 """Cases whose work calls do at once; for further ones the background does it."""
@@ -99,7 +100,8 @@ def claim_work(engine: Engine, polls: Polls, body: shapes.ClaimWork, worker: str
             wait=_whole(wait) if wait else None,
         )
 
-    return shapes.Page(items=[_claim(each) for each in polls.poll(claim, body.wait)], next=None)
+    claims = polls.poll(claim, body.wait)
+    return shapes.Page(items=[_claim(each, engine.external.left(each.deadline)) for each in claims], next=None)
 
 
 def fail_work(engine: Engine, work: str, body: shapes.FailWork) -> shapes.Failed:
@@ -113,13 +115,14 @@ def fail_work(engine: Engine, work: str, body: shapes.FailWork) -> shapes.Failed
 
 def extend_work(engine: Engine, work: str, body: shapes.ExtendWork) -> shapes.Extended:
     """Keep claimed work for longer."""
-    return shapes.Extended(deadline=_time(engine.external.extend(work, body.token, _span(body.lease))))
+    deadline = engine.external.extend(work, body.token, _span(body.lease))
+    return shapes.Extended(deadline=_time(deadline), lease=engine.external.left(deadline))
 
 
 def list_letters(engine: Engine, wanted: Mapping[str, str | None], *, limit: int, after: str) -> shapes.Page:
-    """List work that has failed for good."""
+    """List work that has failed for good, and messages that did not arrive."""
     case, _, number = after.rpartition(":")
-    place = after if case and number.isdecimal() and len(number) <= 12 else ""
+    place = after if is_message(after) or (case and number.isdecimal() and len(number) <= 12) else ""
     found = engine.dead_letters.list(**wanted, after=place, limit=limit + 1)
     items = [_letter(each) for each in found[:limit]]
     return shapes.Page(items=items, next=items[-1].id if len(found) > limit else None)
@@ -138,7 +141,7 @@ def _time(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _claim(claim: Claim) -> shapes.Claim:
+def _claim(claim: Claim, lease: float) -> shapes.Claim:
     return shapes.Claim(
         id=claim.id,
         token=claim.token,
@@ -149,6 +152,7 @@ def _claim(claim: Claim) -> shapes.Claim:
         worker=claim.worker,
         attempt=claim.attempt,
         deadline=_time(claim.deadline),
+        lease=lease,
         data=claim.data,
         item=claim.item,
         index=claim.index,
@@ -158,6 +162,8 @@ def _claim(claim: Claim) -> shapes.Claim:
 def _letter(letter: DeadLetter) -> shapes.DeadLetter:
     return shapes.DeadLetter(
         id=letter.id,
+        kind=letter.kind,
+        webhook=letter.webhook,
         case_id=letter.case_id,
         number=letter.number,
         path=letter.path,

@@ -53,6 +53,10 @@ class AsyncClaim:
         """Keep the work for so long from now on, as `knhk.Claim.extend`."""
         return await self._call(self.claim.extend, lease)
 
+    async def release(self) -> None:
+        """Give the work back, as `knhk.Claim.release`."""
+        await self._call(self.claim.release)
+
 
 class AsyncExternalWork:
     """The work of external tasks, as `ExternalWork`, with await; whoever waits for work holds no thread."""
@@ -100,6 +104,10 @@ class AsyncExternalWork:
     async def extend(self, work: str, token: str, lease: Span | None = LEASE) -> int:
         """Keep claimed work, as `ExternalWork.extend`."""
         return await self._call(self._work.extend, work, token, lease)
+
+    async def release(self, work: str, token: str) -> None:
+        """Give claimed work back, as `ExternalWork.release`."""
+        await self._call(self._work.release, work, token)
 
 
 class AsyncDeadLetters:

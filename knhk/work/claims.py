@@ -1,4 +1,4 @@
-"""External work for workers elsewhere: claimed in batches under a lease, extended, completed, failed.
+"""External work for workers elsewhere: claimed in batches under a lease, extended, completed, failed, given back.
 
 A claim is committed before it is handed out, and fenced by its token: a worker that died, or comes back after its lease has
 ended, changes nothing any more.
@@ -108,6 +108,10 @@ class Claim:
         """Keep the work for so long from now on, as `ExternalWork.extend`."""
         self.deadline = self._work.extend(self.id, self.token, lease)
         return self.deadline
+
+    def release(self) -> None:
+        """Give the work back, as `ExternalWork.release`."""
+        self._work.release(self.id, self.token)
 
 
 class ExternalWork:
@@ -239,6 +243,19 @@ class ExternalWork:
         return self._do(
             work, token, "extend", lambda case, number, attempt, at: case.extend_claim(number, attempt, span, at=at)
         )
+
+    def release(self, work: str, token: str) -> None:
+        """
+        Give claimed work back: it is offered again at once, and the attempt does not count.
+
+        Raises:
+            ClaimLost: as `complete`.
+        """
+        self._do(work, token, "release", lambda case, number, attempt, at: case.release_claim(number, attempt, at=at))
+
+    def left(self, deadline: int) -> float:
+        """Return how many seconds are left until a lease ends; 0 where it has ended."""
+        return max(deadline - self._cache.clock.now(), 0) / 1000
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
