@@ -279,6 +279,24 @@ def test_run_waits_no_longer_than_it_is_told(site: Site) -> None:
     assert ("running", ["A"]) == (case.state, case.running)
 
 
+def test_pending_work_that_is_taken_over_meanwhile(site: Site) -> None:
+    """Doing what waits does not wait for another engine that has taken the work over while a handler ran."""
+    a, b = site.engines("a", "b")
+
+    @a.handler("late")
+    def late(_: Any) -> None:
+        instance(a).leave()
+
+    a.register(line({"id": "A", "handler": "late"}))
+    of(a, a).start()
+    driving = threading.Thread(target=a.run_pending, daemon=True)
+    driving.start()
+    driving.join(PATIENCE)
+
+    assert not driving.is_alive()
+    assert b.ownership is not None
+
+
 def test_run_where_nobody_is(site: Site) -> None:
     """Where no instance is on the store, running a case with automatic work says so instead of waiting for ever."""
     engine = site.engine("a")
