@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import falcon.testing
-import limits.storage.memory
 import pytest
 
 from knhk.ports import Store
+from knhk.server import windows
 from knhk.server.configuration import Configuration
 from knhk.server.identity import make_token
 from knhk.server.serving import Application, make
@@ -124,5 +124,5 @@ class StoppedTime:
 def stop_rates(monkeypatch: pytest.MonkeyPatch) -> StoppedTime:
     """Stop the clock by which requests are counted, so that it does not matter how fast they come."""
     clock = StoppedTime()
-    monkeypatch.setattr(limits.storage.memory, "time", clock)
+    monkeypatch.setattr(windows, "time", clock)
     return clock

@@ -57,6 +57,18 @@ class Figures:
             "knhk_store_errors", "Calls of the store that failed.", ["operation", "error"], registry=registry
         )
 
+        self._answers: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
+    def answered(self, operation: str, status: int, seconds: float) -> None:
+        """Count an answer; its series are looked up once."""
+        series = self._answers.get((operation, status))
+        if series is None:
+            series = self.requests.labels(operation, str(status)), self.seconds.labels(operation)
+            self._answers[operation, status] = series
+        count, histogram = series
+        count.inc()
+        histogram.observe(seconds)
+
     def ask(self, source: Callable[[], Iterable[Metric]]) -> None:
         """Ask for further figures whenever somebody looks."""
         self._asked.register(_Source(source))

@@ -254,8 +254,7 @@ class Gate(ABC, Generic[Asked, Answer]):
         trace: str,
     ) -> None:
         name = operation.name if operation is not None else "none"
-        self.figures.requests.labels(name, str(status)).inc()
-        self.figures.seconds.labels(name).observe(seconds)
+        self.figures.answered(name, status, seconds)
         if name == "pattern.execute" and status == 200:
             self.figures.patterns.labels(path["number"]).observe(seconds)
         subject = caller.subject if caller is not None else ""

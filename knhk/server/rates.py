@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import attrs
 from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from knhk.server.problems import Problem
+from knhk.server.windows import Windows
 
 
 @attrs.frozen
@@ -41,7 +41,7 @@ class Rates:
     """
 
     def __init__(self, rate: float, overrides: Mapping[str, float]) -> None:
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._limiter = SlidingWindowCounterRateLimiter(Windows())
         self._rate = _item(rate)
         self._overrides = {client: _item(each) for client, each in overrides.items()}
 
