@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from knhk.cli.app import knhk
-from tests.instances import instances
+from tests.listening import instances
 from tests.served import token
 
 LABEL: dict[str, Any] = {

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from knhk.server import shapes
-from tests.instances import instances
+from tests.listening import instances
 from tests.served import token
 from tests.test_docs import DOCS, fences
 
