@@ -16,6 +16,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ class Plan:
     @property
     def patience(self) -> float:
         """After how many seconds it is taken to hang."""
-        return 120 + self.cases / 10
+        return 120 + self.cases / 4
 
 
 class Crowd:
@@ -64,7 +65,7 @@ class Crowd:
         self._chance = chance
         self._count = 0
         self.processes = [self._start() for _ in range(INSTANCES)]
-        self.paused: dict[int, float] = {}
+        self.paused: dict[int, threading.Timer] = {}
 
     def _start(self) -> Worker:
         self._count += 1
@@ -79,16 +80,15 @@ class Crowd:
 
     def stop(self) -> None:
         """Stop one, for shorter or longer than its lease."""
-        each = self._chance.choice([each for each in self.processes if each.pid not in self.paused])
-        os.kill(each.pid, signal.SIGSTOP)
-        self.paused[each.pid] = time.monotonic() + self._chance.choice((0.2, LEASE, 2 * LEASE))
+        pid = self._chance.choice([each.pid for each in self.processes if each.pid not in self.paused])
+        # By a thread of its own: whoever waits for a lock of the stopped one waits no longer than that.
+        self.paused[pid] = threading.Timer(self._chance.choice((0.2, LEASE, 2 * LEASE)), self._go_on, (pid,))
+        os.kill(pid, signal.SIGSTOP)
+        self.paused[pid].start()
 
-    def go_on(self, *, all_of: bool = False) -> None:
-        """Let those go on that were stopped for long enough."""
-        for pid, until in tuple(self.paused.items()):
-            if all_of or time.monotonic() >= until:
-                os.kill(pid, signal.SIGCONT)
-                del self.paused[pid]
+    def _go_on(self, pid: int) -> None:
+        os.kill(pid, signal.SIGCONT)
+        del self.paused[pid]
 
     def check(self) -> None:
         """Raise where a process has ended that nobody has killed."""
@@ -99,7 +99,6 @@ class Crowd:
 
     def end(self) -> list[int | None]:
         """End all in order; returns how they ended."""
-        self.go_on(all_of=True)
         for each in self.processes:
             os.kill(each.pid, signal.SIGTERM)
         end = time.monotonic() + 60
@@ -109,6 +108,8 @@ class Crowd:
 
     def remove(self) -> None:
         """Kill all."""
+        for each in tuple(self.paused.values()):
+            each.join()
         for each in self.processes:
             each.kill()
             each.wait()
@@ -176,7 +177,6 @@ def harm(
             made.append(patiently(lambda: create(engine, len(made))))
         if todo and done >= moments[-len(todo)] and len(crowd.paused) < INSTANCES - 2:
             todo.pop()()
-        crowd.go_on()
         time.sleep(0.02)
     return made
 

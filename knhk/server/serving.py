@@ -76,6 +76,7 @@ class Application:
     wsgi: Any
     made_key: Path | None
     census: Census
+    rates: Rates | None
     exporting: Any = None
 
     def start(self) -> None:
@@ -119,6 +120,8 @@ class Application:
         self.health.close()
         if self.exporting is not None:
             self.exporting.close(max(end - time.monotonic(), 0.1))
+        if self.rates is not None:
+            self.rates.close()
         self.store.close()
 
 
@@ -197,7 +200,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         ownership=ownership,
         more={} if exporting is None else {"exporter": exporting.health},
     )
-    rates = Rates(settings.rate_limit, settings.rates) if settings.rate_limit_enabled else None
+    rates = _rates(settings) if settings.rate_limit_enabled else None
     gate = HttpGate(service, verifier, rates, audit, figures, clock.now, region=settings.region, tracer=tracer)
     wsgi = application(gate, health, version=package_version())
     mount(wsgi, gate)
@@ -215,8 +218,19 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         wsgi=wsgi,
         made_key=made,
         census=census,
+        rates=rates,
         exporting=exporting,
     )
+
+
+def _rates(settings: Configuration) -> Rates:
+    if not settings.counts:
+        return Rates(settings.rate_limit, settings.rates)
+    try:
+        common = import_module("knhk.server.counts").CommonCounts(settings.counts)
+    except (MissingExtra, StoreError) as error:
+        raise ConfigurationError([f"{variable('rate_limit_store')}: {error}"]) from error
+    return Rates(settings.rate_limit, settings.rates, common)
 
 
 def _ownership(settings: Configuration, store: Store, clock: Clock) -> Ownership | None:
