@@ -63,8 +63,10 @@ def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
                     worker.wait_ready()
                 time.sleep(chance.uniform(0, 0.1))
                 for worker in (first, second):
-                    worker.kill()
-                    assert worker.wait() == -signal.SIGKILL
+                    assert worker.poll() is None, worker.stderr.read().decode()
+                first.kill()
+                second.kill()
+                assert [-signal.SIGKILL] * 2 == [first.wait(), second.wait()]
 
     with Engine(path, limits=Limits(leases=1_000)) as engine:
         end = time.monotonic() + 60
