@@ -61,6 +61,7 @@ class Application:
         wsgi: the application.
         made_key: the file of a key that was made just now, or None.
         exporting: sends spans (`knhk.server.exporting.Exporting`); None where no collector is configured.
+        rpc: serves gRPC (`knhk.server.rpc.listening.RpcServer`); None where no port is configured.
     """
 
     settings: Configuration
@@ -77,6 +78,7 @@ class Application:
     made_key: Path | None
     census: Census
     exporting: Any = None
+    rpc: Any = None
 
     def start(self) -> None:
         """
@@ -96,11 +98,16 @@ class Application:
             self.archive.start()
         self.background.start()
         self.census.start()
+        if self.rpc is not None:
+            self.rpc.start()
 
     def close(self, patience: float = 30.0) -> None:
         """End in order: nothing new, what runs ends, the record is sealed, the store is given back."""
         self.health.draining = True
+        self.service.polls.end()
         end = time.monotonic() + patience
+        if self.rpc is not None:
+            self.rpc.stop(patience)
         self.census.stop()
         if self.ownership is not None:
             self.ownership.drain()
@@ -216,7 +223,19 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         made_key=made,
         census=census,
         exporting=exporting,
+        rpc=_rpc(settings, gate, health),
     )
+
+
+def _rpc(settings: Configuration, gate: HttpGate, health: Health) -> Any:
+    """Return what serves gRPC; None where no port is configured."""
+    if settings.grpc_port is None:
+        return None
+    try:
+        library = import_module("knhk.server.rpc.listening")
+    except MissingExtra as error:
+        raise ConfigurationError([f"{variable('grpc_port')}: {error}"]) from error
+    return library.RpcServer(settings, gate, health)
 
 
 def _ownership(settings: Configuration, store: Store, clock: Clock) -> Ownership | None:
@@ -343,6 +362,8 @@ class Server:
         assert isinstance(self._server, BaseWSGIServer)
         self._server.channel_class = Channel
         self._over = threading.Event()
+        if made.rpc is not None:
+            made.rpc.listen(shared=listener is not None)
 
     def run(self, ready: Callable[[int], None]) -> None:
         """Serve until SIGTERM or SIGINT, then end in order."""
@@ -370,9 +391,11 @@ class Server:
         if self._made.ownership is not None:
             self._made.ownership.drain()
         # A balancer looks every few seconds; until then requests still come, and are answered.
-        while time.monotonic() - begun < min(1.0, patience / 4) or (
-            self._server.task_dispatcher.active_count and time.monotonic() - begun < patience
-        ):
+        while (passed := time.monotonic() - begun) < min(1.0, patience / 4):
+            time.sleep(0.05)
+        if self._made.rpc is not None:
+            self._made.rpc.refuse(patience - passed)
+        while self._server.task_dispatcher.active_count and time.monotonic() - begun < patience:
             time.sleep(0.05)
         self._server.close()
         self._server.task_dispatcher.shutdown(timeout=max(1, int(patience - (time.monotonic() - begun))))
