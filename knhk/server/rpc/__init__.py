@@ -2,5 +2,5 @@
 
 The map, from below: `messages` between messages and what operations take and give; `statuses` how a problem is told; `methods` which
 method is which operation; `gate` what a call goes through; `watching` the stream of a case's events; `probing` the standard health
-service; `listening` the port.
+service, `mirroring` reflection; `listening` the port.
 """

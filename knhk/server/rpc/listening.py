@@ -17,12 +17,14 @@ from knhk.server.gate import Gate
 from knhk.server.health import Health
 from knhk.server.rpc.gate import MOST_WATCHES, RpcGate
 from knhk.server.rpc.methods import METHODS
+from knhk.server.rpc.mirroring import MOST_STREAMS, Mirror
 from knhk.server.rpc.probing import Probe
 from knhk.server.rpc.watching import watch
 
 try:
     import grpc
     from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+    from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 except ImportError as error:
     raise MissingExtra("grpc", "serving gRPC") from error
 
@@ -30,7 +32,7 @@ MOST_BYTES: Final = 4 * 1024 * 1024
 """Bytes that a message has at the most, as clients expect."""
 
 _THREADS: Final = 16
-"""For calls that are no streams of events, each of which has one of its own."""
+"""For calls that are no streams, each of which has one of its own."""
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MOST_BYTES),
@@ -83,13 +85,15 @@ class RpcServer:
         settings = self._settings
         where = _address(settings)
         server = grpc.server(
-            ThreadPoolExecutor(_THREADS + MOST_WATCHES, thread_name_prefix="knhk-grpc"),
+            ThreadPoolExecutor(_THREADS + MOST_WATCHES + MOST_STREAMS, thread_name_prefix="knhk-grpc"),
             handlers=[_Calls(self._gate)],
             options=[*_OPTIONS, ("grpc.so_reuseport", int(shared))],
             maximum_concurrent_rpcs=_MOST_CALLS,
         )
         self._probe = Probe(self._health)
         add_HealthServicer_to_server(self._probe, server)
+        if settings.grpc_reflection:
+            add_ServerReflectionServicer_to_server(Mirror(), server)
         try:
             if settings.tls_cert:
                 self.port = server.add_secure_port(where, _credentials(settings))
