@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
     from knhk.work.claims import Claim
-    from knhk.work.dead_letters import DeadLetter
+    from knhk.work.dead_letter import DeadLetter
     from knhk.work.handlers import Work
     from knhk.work.organisation import Organisation
     from knhk.work.outbound import Outbound
@@ -76,7 +76,7 @@ _HOME = {
     "knhk.people": ("Directory", "Participant"),
     "knhk.running": ("RunningCase", "WorkItem"),
     "knhk.work.claims": ("Claim",),
-    "knhk.work.dead_letters": ("DeadLetter",),
+    "knhk.work.dead_letter": ("DeadLetter",),
     "knhk.work.handlers": ("Work",),
     "knhk.work.organisation": ("Organisation",),
     "knhk.work.worklist": ("Worklist",),

@@ -68,6 +68,20 @@ def next_attempt(retry: Retry | None, item: ItemEntry, failure: Failure, *, now:
     return due, ""
 
 
+def why_no_further_claim(retry: Retry | None, item: ItemEntry, limits: Limits, *, now: int) -> str:
+    """
+    Say why external work whose claim has ended without a result must not be offered again; "" where it may.
+
+    Work that ends every worker that takes it up would else go round for ever.
+    """
+    ended = "its last claim ended without a result"
+    if item.until is not None and now >= item.until:
+        return ended
+    if retry is not None:
+        return ended if item.counted >= retry.max_attempts else ""
+    return f"{ended} (limit leases={limits.leases})" if item.counted >= limits.leases else ""
+
+
 def why_no_further(retry: Retry | None, item: ItemEntry, limits: Limits) -> str:
     """
     Say why an item whose last attempt was cut off must not be begun again; "" where it may.

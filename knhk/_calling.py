@@ -79,6 +79,11 @@ class Calling(Claiming):
             self._drive()
             return caught
 
+    def take_unchosen(self) -> tuple[str, ...]:
+        """Return, once, what there is to tell of work for which no worklet could be called and whose error nobody took."""
+        taken, self.unchosen = self.unchosen, ()
+        return taken
+
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _call_worklets(self, net: NetInstance, task: int) -> None:
@@ -96,14 +101,14 @@ class Calling(Claiming):
             rule = self._first(plan.worklets, self._mapping_variables(net, item.task, item.instance), self.path(item))
             given = None if plan.input is None else self.work_data(item.number)
         except DataError as error:
-            self._fail_call(item, Failure(text=f"DataError: {error}", kinds=("DataError",)))
+            self._fail_choice(item, Failure(text=f"DataError: {error}", kinds=("DataError",)))
             return
         if rule is None:
             text = "NoWorklet: none of its rules holds"
-            self._fail_call(item, Failure(text=text, kinds=("NoWorklet", "WorkletFailed")))
+            self._fail_choice(item, Failure(text=text, kinds=("NoWorklet", "WorkletFailed")))
         elif self._too_deep:
             text = f"LimitExceeded: worklets are {self._limits.worklets} deep (limit worklets={self._limits.worklets})"
-            self._fail_call(item, Failure(text=text, kinds=("LimitExceeded", "WorkletFailed")))
+            self._fail_choice(item, Failure(text=text, kinds=("LimitExceeded", "WorkletFailed")))
         else:
             self._record(Code.WORKLET_CALLED, item.number, rule.worklet, given, None, [])
 
@@ -146,6 +151,11 @@ class Calling(Claiming):
     def _too_deep(self) -> bool:
         principal = self.state.principal
         return (0 if principal is None else principal.depth) >= self._limits.worklets
+
+    def _fail_choice(self, item: ItemEntry, failure: Failure) -> None:
+        path = self.path(item)
+        if not self._fail_call(item, failure):
+            self.unchosen += (f"{path}: {failure.text}",)
 
     def _fail_call(self, item: ItemEntry, failure: Failure) -> bool:
         self._record(Code.ATTEMPT_FAILED, item.number, failure.text, None, self._about(failure))

@@ -48,7 +48,9 @@ class Course:
         "_steps",
         "_taken",
         "_visited",
+        "compensates",
         "state",
+        "unchosen",
     )
 
     def __init__(
@@ -72,6 +74,8 @@ class Course:
         self._now = 0
         self._steps = 0
         self._visited: dict[int, None] = {}
+        self.compensates = True
+        self.unchosen: tuple[str, ...] = ()
 
     # --- journal ------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from knhk._attempts import Failure, is_retryable, next_attempt, why_no_further
+from knhk._attempts import Failure, is_retryable, next_attempt, why_no_further, why_no_further_claim
 from knhk._codes import Code, Phase
 from knhk._course import Undo
 from knhk._decisions import mapped
@@ -306,10 +306,9 @@ class ItemLife(Raising):
         """Try failed work again, or offer external work again whose claim has ended, unless its attempts are used up."""
         plan = self.plan(item)
         if item.state is not ItemState.FAILED:
-            retry = plan.task.retry
-            used_up = retry is not None and item.counted >= retry.max_attempts
-            if used_up or (item.until is not None and self._now >= item.until):
-                failure = Failure(text="its last claim ended without a result", kinds=("TimeoutError",))
+            why = why_no_further_claim(plan.task.retry, item, self._limits, now=self._now)
+            if why:
+                failure = Failure(text=why, kinds=("TimeoutError",))
                 last = (ItemState.FAILED.value, failure.text, self._about(failure))
                 self._record(Code.CLAIM_EXPIRED, item.number, *last)
                 self._raise_failure(item, failure)

@@ -169,8 +169,7 @@ class OrJoinAnalysis:
         key = region.key(marking, status, seen)
         answer = region.answers.get(key)
         if answer is None:
-            goals = [[*marked, suspect] for suspect in suspects]
-            answer = self._search(region, goals, marking, status, seen)
+            answer = self._search(region, marked, suspects, marking, status, seen)
             if len(region.answers) >= _REMEMBERED:
                 region.answers.clear()
             region.answers[key] = answer
@@ -201,16 +200,19 @@ class OrJoinAnalysis:
     def _search(
         self,
         region: _Region,
-        goals: Sequence[Sequence[Arc]],
+        marked: Sequence[Arc],
+        suspects: Sequence[Arc],
         marking: Sequence[int],
         status: Sequence[int],
         seen: Mapping[int, int],
     ) -> int:
         translation = region.translation
-        targets = [target for goal in goals for target in translation.targets(goal)]
+        common = translation.common(marked)
+        targets = translation.targets(common, marked, suspects)
         have = translation.state(marking, status, seen)
-        outcome = Backward(translation.system, have, self._budget).run(targets)
+        outcome = Backward(translation.system, have, self._budget).run(targets, common)
         if outcome != EXHAUSTED and not translation.exact:
+            goals = [[*marked, suspect] for suspect in suspects]
             outcome = region.forward.run(goals, self._budget, marking, status, seen)
         if outcome == EXHAUSTED:
             return ENABLED
@@ -412,6 +414,9 @@ class _Translation:
         rules += [self._reset_rule(t) for t in sorted(self._flagged)]
         heaviest = max(weight for task in self._table for _, weight in task.inputs + task.outputs)
         self.system = Monotone(len(self._number), rules, heaviest)
+        self._conditions = sorted(conditions)
+        self._remembered = [(self._number[_TOKENS, c], *what) for c, what in self._memory.items()]
+        self._control_atoms = [each for each in self._number if each[0] != _TOKENS]
 
     # -- which partial joins can be carried exactly (P) --
 
@@ -602,19 +607,32 @@ class _Translation:
 
     def state(self, marking: Sequence[int], status: Sequence[int], seen: Mapping[int, int]) -> list[int]:
         """Return how often each atom holds in this state."""
-        have = [0] * self.system.atoms
-        for (kind, number), atom in self._number.items():
-            if kind == _TOKENS:
-                join, position, weight = self._memory.get(number, (-1, 0, 0))
-                have[atom] = marking[number] + (weight if seen.get(join, 0) >> position & 1 else 0)
-            elif kind in (_BUSY, _IDLE):
-                have[atom] = int((status[number] == 1) == (kind == _BUSY))
+        have = [marking[condition] for condition in self._conditions]
+        for atom, join, position, weight in self._remembered:
+            if seen.get(join, 0) >> position & 1:
+                have[atom] += weight
+        for kind, number in self._control_atoms:
+            if kind in (_BUSY, _IDLE):
+                have.append(int((status[number] == 1) == (kind == _BUSY)))
             else:
-                have[atom] = int((seen.get(number, 0) != 0) == (kind == _FIRED))
+                have.append(int((seen.get(number, 0) != 0) == (kind == _FIRED)))
         return have
 
-    def targets(self, conditions: Sequence[Arc]) -> Iterator[int]:
-        """Yield the elements that ask for all these conditions to be marked, by these weights."""
+    def common(self, marked: Sequence[Arc]) -> int:
+        """Return an element that asks for what every target asks for: all that is marked, where no flags matter."""
+        return 0 if self._memory else self.system.pack((self._number[_TOKENS, c], weight) for c, weight in marked)
+
+    def targets(self, common: int, marked: Sequence[Arc], suspects: Sequence[Arc]) -> Iterator[int]:
+        """Yield the elements that ask for all that is marked and one of the suspects, by their weights."""
+        if self._memory:
+            for suspect in suspects:
+                yield from self._targets_by_flags((*marked, suspect))
+            return
+        # No two arcs lead from one condition: what they ask for adds up.
+        for c, weight in suspects:
+            yield common + (weight << self._number[_TOKENS, c] * self.system.width)
+
+    def _targets_by_flags(self, conditions: Sequence[Arc]) -> Iterator[int]:
         met = sorted(self._met((condition for condition, _ in conditions), ()))
         for values in product((False, True), repeat=len(met)):
             fired = dict(zip(met, values, strict=True))

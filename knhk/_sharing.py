@@ -135,7 +135,7 @@ def elsewhere() -> suppress:
 def pauses(seconds: float | None) -> Iterator[float]:
     """Yield pauses that grow, one at least and so many seconds in all; None: without end."""
     pause, left = _FIRST_PAUSE, seconds
-    yield pause
+    yield pause if left is None else min(pause, left)
     while left is None or left > 0:
         yield pause if left is None else min(pause, left)
         left = None if left is None else left - pause

@@ -43,6 +43,8 @@ class Case(Calling):
 
     Attributes:
         state: what the records have made of it; read it, never change it.
+        compensates: what the last `cancel` said of undoing, for the worklets that it cancels.
+        unchosen: what nobody was told yet: work that failed for good because no worklet could be called for it.
     """
 
     __slots__ = ()
@@ -106,6 +108,7 @@ class Case(Calling):
         """
         anywhere = (Phase.CREATED, Phase.RUNNING, Phase.SUSPENDED, Phase.FAILED, Phase.DEADLOCKED, Phase.COMPENSATING)
         with self._command(at, *anywhere):
+            self.compensates = compensate
             undoing = self.state.undoing
             if compensate and undoing is not None and undoing.then is None:
                 return

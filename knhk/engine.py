@@ -107,7 +107,7 @@ class Engine:
         ownership: which automatic work is this engine's; None: all.
         webhooks: who is told of what happens (`knhk.work.webhooks.Webhooks`).
         external: the work of external tasks (`knhk.work.claims.ExternalWork`).
-        dead_letters: work that has failed for good (`knhk.work.dead_letters.DeadLetters`).
+        dead_letters: work that has failed for good, and messages that did not arrive (`knhk.work.dead_letters.DeadLetters`).
         schedules: which cases are launched by themselves (`knhk.work.schedules.Schedules`).
         metrics: what is counted of the cases (`knhk.work.metrics.Metrics`).
     """
@@ -174,11 +174,11 @@ class Engine:
         if tracer is not None:
             self._cache.outbox.carrier = tracer.carrier
         self.external = ExternalWork(self._cache, self._handlers)
-        self.dead_letters = DeadLetters(self._cache, self._handlers)
         self._correspondence = Correspondence(self._cache)
         self.schedules = Schedules(self._cache, self._clock, self._new_header)
         self._rounds = Rounds(self._cache, self._running, self.schedules, self._delivery)
         self.webhooks = Webhooks(self._store, self._clock, self._ids, self._outbound, self._cache.outbox)
+        self.dead_letters = DeadLetters(self._cache, self._handlers, self.webhooks)
 
     def __enter__(self) -> Self:
         return self

@@ -18,6 +18,8 @@ class Limits:
         depth: composite tasks inside one another.
         crashes: attempts at a task without a retry policy, of which each was cut off by the end of its process; after so many
             its item fails.  A retry policy has its own bound, `max_attempts`.
+        leases: claims on external work without a retry policy, of which each ended without a result; after so many its item
+            fails.
         or_join_budget: work units of an OR-join's exact search; beyond it the join waits and the case shows a problem.
             None: the kernel's own (`knhk._orjoin.DEFAULT_BUDGET`).
         worklets: worklets inside one another: a case that runs in the place of work of a case that itself does, and so on.
@@ -28,6 +30,7 @@ class Limits:
     instances: int = 100_000
     depth: int = 1_000
     crashes: int = 5
+    leases: int = 10
     or_join_budget: int | None = None
     worklets: int = 8
     payload: int = MAX_PAYLOAD

@@ -280,7 +280,8 @@ class RunningCase(CaseWork):
             until: is asked before each handler; once it is true, the rest of the work stays for the next `run`.
 
         Raises:
-            HandlerError: a handler raised at its last attempt; its item has failed, the other work was done first.
+            HandlerError: a handler raised at its last attempt, or no worklet could be called; the item has failed, the other work
+                was done first.
             CommandError: the work is for another instance, and there is none.
         """
         return self._run(self._cache.pin(self.id), wait, until)
@@ -374,7 +375,8 @@ class RunningCase(CaseWork):
         Remove everything and end the case as cancelled.
 
         Args:
-            compensate: whether what has completed is undone first, where its task says how (`compensate`).
+            compensate: whether what has completed is undone first, where its task says how (`compensate`), and what completed
+                in the worklets that run in the place of its work.
                 Then the case is compensating until `run`, or a background runner, has done that work.
         """
         self._do(lambda case, at: case.cancel(at=at, compensate=compensate), "cancel")

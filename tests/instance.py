@@ -13,17 +13,26 @@ import random
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from knhk import Engine, build
-from knhk.errors import CommandError, KnhkError
+from knhk.errors import CommandError, KnhkError, StoreError
 from knhk.spec import Specification
 from knhk.stores import open_store
 from knhk.work.ownership import Ownership
 
-DURABILITY = "off"
-"""A process that is killed loses nothing that it has written, so nothing is to be gained from a sync."""
+_T = TypeVar("_T")
+
+TASKS = ("first", "second", "last")
+"""The tasks whose handler notes its attempts."""
+
+
+def durability_of(store: str) -> str:
+    """Of a file nothing is to be gained from a sync: a process that is killed loses nothing that it has written."""
+    return "full" if "://" in store else "off"
 
 
 def specification() -> Specification:
@@ -72,25 +81,39 @@ def complete_some(engine: Engine, acknowledged: int, name: str) -> None:
         note(acknowledged, f"{row.case_id} {said}")
 
 
+def patiently(part: Callable[[], _T]) -> _T:
+    """Do a part again until the store is there."""
+    while True:
+        try:
+            return part()
+        except StoreError:
+            time.sleep(0.05)
+
+
 def main(store: str, name: str, directory: str, lease: str) -> None:
     """Work until SIGTERM."""
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY
-    calls, acknowledged = (os.open(Path(directory) / each, flags) for each in ("calls", "acknowledged"))
-    opened = open_store(store, durability=DURABILITY)
+    calls, acknowledged, joined, said = (
+        os.open(Path(directory) / each, flags) for each in ("calls", "acknowledged", "joined", f"said-{name}")
+    )
+    os.dup2(said, sys.stderr.fileno())
+    opened = patiently(lambda: open_store(store, durability=durability_of(store)))
     ownership = Ownership(opened, name, lease=float(lease))
     engine = Engine(opened, instance=ownership)
     engine.handler("count")(count(calls, name))
-    with ownership, engine.serve(workers=3, interval=0.05):
-        note(os.open(Path(directory) / "joined", flags), name)
+    patiently(ownership.start)
+    with engine.serve(workers=3, interval=0.05):
+        note(joined, name)
         while not over.wait(0.02):
             try:
                 complete_some(engine, acknowledged, name)
             except KnhkError as error:
-                # A process that is stopped as it writes keeps all others from it: they try again.
+                # The store is away, or a process that is stopped as it writes keeps all others from it: they try again.
                 note(calls, f"failed {error!r}")
         ownership.drain()
+    ownership.stop()
     opened.close()
 
 

@@ -295,6 +295,12 @@ def require(name: str) -> None:
         pytest.skip(reason)
 
 
+def place(url: str, name: str) -> str:
+    """The URL of a part of a server that nobody else uses: a namespace or, of PostgreSQL, a schema."""
+    part = "schema" if url.startswith("postgresql") else "namespace"
+    return f"{url}?{part}={name}_{os.getpid()}"
+
+
 @contextlib.contextmanager
 def running(server: Server) -> Iterator[Server]:
     """The server, prepared and started, and gone afterwards."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from knhk import AsyncEngine, ClaimLost, Claim, DataError, Engine, EventKind, IllegalTransition, Specification
+from knhk import AsyncEngine, ClaimLost, Claim, DataError, Engine, EventKind, IllegalTransition, Limits, Specification
 from knhk.errors import ConcurrentUpdate
 from knhk.ports import Commit
 from knhk.stores import open_store
@@ -28,9 +28,11 @@ def line(*tasks: dict[str, Any], spec_id: str = "p") -> Specification:
     return Specification.from_dict({"id": spec_id, "tasks": list(tasks), "flows": flows})
 
 
-def opened(clock: ManualClock, *tasks: dict[str, Any], cases: int = 1) -> tuple[Engine, list[Any]]:
+def opened(
+    clock: ManualClock, *tasks: dict[str, Any], cases: int = 1, limits: Limits | None = None
+) -> tuple[Engine, list[Any]]:
     """An engine with running cases of a line of tasks, each with its number in `n`."""
-    engine = Engine(clock=clock)
+    engine = Engine(clock=clock, limits=limits or Limits())
     engine.register(line(*tasks))
     return engine, [engine.create_case("p", {"n": n}).run() for n in range(cases)]
 
@@ -323,6 +325,29 @@ def test_leases_that_end_count_as_attempts() -> None:
         letter.attempts,
         letter.at,
     )
+
+
+def test_without_a_policy_leases_that_end_are_bounded() -> None:
+    """Work that ends every worker is a dead letter after so many leases; what was given back does not count."""
+    clock = ManualClock(0)
+    engine, (case,) = opened(clock, LABEL, limits=Limits(leases=3))
+    engine.claim("labels", worker="w")[0].release()
+    for _ in range(3):
+        assert "running" == case.state
+        engine.claim("labels", worker="w", lease="10s")
+        clock.advance(10_000)
+        assert 1 == engine.tick()
+
+    (letter,) = engine.dead_letters.list()
+    assert ("failed", "its last claim ended without a result (limit leases=3)", "TimeoutError", 3) == (
+        case.state,
+        letter.reason,
+        letter.error,
+        letter.attempts,
+    )
+    engine.dead_letters.replay(letter.id)
+    engine.claim("labels", worker="w")[0].complete()
+    assert "completed" == case.state
 
 
 def test_the_deadline_of_the_policy_ends_the_last_lease() -> None:

@@ -17,13 +17,14 @@ import pytest
 
 from knhk.cli.app import knhk
 from knhk.server.configuration import Configuration, variable
-from tests.deployment import DEPLOY, ROOT, compose
+from tests.deployment import DEPLOY, KUBERNETES, ROOT, compose
+from tests.kustomize import build, documents
 from tests.served import token
 from tests.test_docs import fences
 from tests.test_server_serving import Process, process
 
 HOW_TO = ROOT / "docs" / "how-to"
-PAGES = [HOW_TO / "compose.md"]
+PAGES = [HOW_TO / "compose.md", HOW_TO / "kubernetes.md"]
 WAIT = """for _ in $(seq 300); do
   curl -s "http://127.0.0.1:$PORT/api/v1/workitems" -H "Authorization: Bearer $TOKEN" | grep -q '"ship"' && break
   sleep 0.1
@@ -46,10 +47,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
             yield made
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_first_case_of_a_page(page: Path, running: Process) -> None:
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("compose", {"amount": 42, "charged": 42, "parcel": "A-1"}), ("kubernetes", {"amount": 42, "parcel": "A-1"})],
+)
+def test_the_first_case_of_a_page(name: str, data: dict[str, Any], running: Process) -> None:
     """What a page lets its reader ask, one command after the other, leads from a workflow to a case that is completed."""
-    asked = [line for line in lines(page) if "curl " in line and "/instances" not in line]
+    asked = [line for line in lines(HOW_TO / f"{name}.md") if "curl " in line and "/instances" not in line]
     at = [re.sub(r"localhost:808[01]", f"127.0.0.1:{running.port}", line) for line in asked]
     item = next(number for number, line in enumerate(at) if line.startswith("export ITEM="))
     given = {**os.environ, "TOKEN": token(), "PORT": str(running.port)}
@@ -59,9 +63,7 @@ def test_the_first_case_of_a_page(page: Path, running: Process) -> None:
     answers: list[Any] = [json.loads(line) for line in done.stdout.splitlines() if line]
 
     assert [] == [each for each in answers if "urn:knhk:problem" in str(each)]
-    assert "order" == answers[0]["spec_id"]
-    assert "completed" == answers[-1]["state"]
-    assert {"amount": 42, "charged": 42, "parcel": "A-1"} == answers[-1]["data"]
+    assert ("completed", data) == (answers[-1]["state"], answers[-1]["data"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -70,13 +72,14 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     files = set(re.findall(r"\bdeploy/[\w./-]+\w", text))
     variables = set(re.findall(r"\bWORKFLOW_[A-Z0-9_]+[A-Z0-9]", text))
-    commands = set(re.findall(r"\bknhk (serve|token|config|doctor|store|audit|instances|[a-z]+ --)", text))
+    commands = set(re.findall(r"(?:-- |knhk-1 |exec knhk |['`]|\$\()knhk ([a-z]+)", text))
     made = {f"deploy/compose/secrets/{name}" for name in compose()["secrets"]} | {"deploy/compose/secrets"}
 
     assert files
     assert [] == sorted(each for each in files - made if not (ROOT / each).exists())
     assert set() == variables - {variable(each.name) for each in attrs.fields(Configuration)}
-    assert set() == {each.split()[0] for each in commands} - set(knhk.commands)
+    assert commands
+    assert set() == commands - set(knhk.commands)
 
 
 def test_the_services_that_the_page_on_compose_names_are_there() -> None:
@@ -96,3 +99,48 @@ def test_the_services_that_the_page_on_compose_names_are_there() -> None:
     assert {"knhk-1", "knhk-2", "postgres", "otel-collector"} == named
     assert named <= set(services)
     assert ports == set(re.findall(r"http://localhost:(\d+)`", text))
+
+
+def test_what_the_page_on_kubernetes_names_is_there() -> None:
+    """Resources, keys of the secret, and the times and numbers that the page tells are those of the manifests."""
+    page = HOW_TO / "kubernetes.md"
+    told, text = "\n".join(lines(page)), page.read_text(encoding="utf-8")
+    resources = [each for name in ("embedded", "shared", "monitoring") for each in build(KUBERNETES / name)]
+    examples = [each for path in KUBERNETES.glob("*.example.yaml") for each in documents(path)]
+    there = {f"{each['kind'].lower()}/{each['metadata']['name']}" for each in (*resources, *examples)}
+    (embedded,) = (each for each in build(KUBERNETES / "embedded") if each["kind"] == "StatefulSet")
+    (secret,) = (each for each in examples if each["kind"] == "Secret")
+    pod = embedded["spec"]["template"]["spec"]
+    waits = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1]
+
+    assert set(re.findall(r"\b(?:statefulset|service|pod)/[\w-]+", told)) - {"pod/knhk-0"} <= there
+    assert secret["stringData"].keys() == set(re.findall(r"--from-literal=([\w-]+)=", told))
+    assert {"knhk"} == set(re.findall(r"--namespace (\S+)", told))
+    assert {pod["containers"][0]["image"]} == set(re.findall(r"registry\.example\.com/\S+:[\w.]+", told))
+    assert f"`preStop`, which waits for {waits} seconds" in text
+    assert f"`terminationGracePeriodSeconds`, {pod['terminationGracePeriodSeconds']}," in text
+    assert f"`WORKFLOW_DRAIN_TIMEOUT`, {Configuration().drain_timeout:g} seconds" in text
+    (rules,) = (each["spec"]["groups"][0]["rules"] for each in resources if each["kind"] == "PrometheusRule")
+    assert f"{len(rules)} alerts" in text
+    (scaler,) = (each["spec"] for each in resources if each["kind"] == "HorizontalPodAutoscaler")
+    assert (3, 6, "600m") == (
+        scaler["minReplicas"],
+        scaler["maxReplicas"],
+        scaler["metrics"][0]["resource"]["target"]["averageValue"],
+    )
+
+
+def test_the_pod_that_holds_the_volume() -> None:
+    """It holds the volume of `embedded`, is of the same image, and has no more rights than an instance."""
+    (pod,) = documents(KUBERNETES / "volume.example.yaml")
+    (embedded,) = (each for each in build(KUBERNETES / "embedded") if each["kind"] == "StatefulSet")
+    template = embedded["spec"]["template"]
+    (claim,) = embedded["spec"]["volumeClaimTemplates"]
+    there, here = template["spec"]["containers"][0], pod["spec"]["containers"][0]
+    mounts = {each["name"]: each["mountPath"] for each in there["volumeMounts"]}
+
+    assert f"{claim['metadata']['name']}-knhk-0" == pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
+    assert (there["image"], there["securityContext"]) == (here["image"], here["securityContext"])
+    assert pod["spec"]["securityContext"].items() <= template["spec"]["securityContext"].items()
+    assert mounts["state"] == here["volumeMounts"][0]["mountPath"]
+    assert "labels" not in pod["metadata"], "no service may find it"

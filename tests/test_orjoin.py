@@ -781,11 +781,11 @@ def searched(game: Game, join: int) -> int:
     analysis = OrJoinAnalysis(game.tables)
     view = _orjoin._View(game.tables, analysis._producers, join)
     marked = [(c, weight) for c, weight in view.inputs if game.tokens[c] >= weight]
-    goals = [[*marked, (c, weight)] for c, weight in view.inputs if game.tokens[c] < weight]
-    if not marked or not goals:
+    suspects = [(c, weight) for c, weight in view.inputs if game.tokens[c] < weight]
+    if not marked or not suspects:
         return ENABLED if marked else WAITING
     region = view.explore(game.tables, analysis._producers)
-    return analysis._search(region, goals, game.tokens, game.status, dict(enumerate(game.seen)))
+    return analysis._search(region, marked, suspects, game.tokens, game.status, dict(enumerate(game.seen)))
 
 
 @settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import cast
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
 
 import limits.strategies
 import pytest
+from servers import RedisServer, place
 
+from knhk.server.configuration import ConfigurationError, load
+from knhk.server.counts import CommonCounts
 from knhk.server.problems import Problem
 from knhk.server.rates import Rates
+from knhk.server.serving import make
 from knhk.server.windows import Windows
 from tests.served import Served, StoppedTime, problem, served, stop_rates, token
 
@@ -144,7 +150,7 @@ def test_many_clients_need_little_memory(clock: StoppedTime) -> None:
     clock.at += 10
     rates.admit("default/last")
 
-    assert 1 == len(cast("Windows", rates._limiter.storage))
+    assert 1 == len(cast("Windows", rates._own.storage))
 
 
 def test_a_clock_that_is_set_back_starves_nobody(clock: StoppedTime) -> None:
@@ -154,3 +160,55 @@ def test_a_clock_that_is_set_back_starves_nobody(clock: StoppedTime) -> None:
     clock.at -= 3_600
 
     assert 5 == admitted(rates, "default/ann", 10)
+
+
+def test_instances_count_together(redis: str) -> None:
+    """What one instance has admitted another counts too, of clients and of strangers; in another namespace it does not."""
+    one, two = (Rates(100, {"default/rare": 0.001}, CommonCounts(place(redis, "rates"))) for _ in range(2))
+    apart = Rates(100, {"default/rare": 0.001}, CommonCounts(place(redis, "others")))
+
+    assert [1, 0, 0, 1] == [admitted(each, "default/rare", 1) for each in (one, two, one, apart)]
+    one._rate = two._rate = one._overrides["default/rare"]
+    one.admit_stranger("192.0.2.1")
+    with pytest.raises(Problem, match="at most 1 requests"):
+        two.admit_stranger("192.0.2.1")
+    for each in (one, two, apart):
+        each.close()
+
+
+def test_an_instance_counts_alone_while_the_others_cannot_be_asked(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A count that is out of reach refuses nobody whom this instance would admit, is not asked by each request, and counts again."""
+    rates = Rates(100, {"default/a": 0.001, "default/b": 0.001}, CommonCounts(own_redis.url))
+    own_redis.stop()
+    monkeypatch.setattr("knhk.server.rates.AWAY", 3600.0)
+
+    assert [1, 0, 1] == [admitted(rates, client, 1) for client in ("default/a", "default/a", "default/b")]
+    assert 1 == len([each for each in caplog.records if "requests are counted by this instance alone" in each.message])
+    own_redis.start()
+    assert 0 == admitted(rates, "default/a", 1)
+    rates._away_until = 0.0
+    assert [1, 0] == [admitted(rates, "default/a", 1) for _ in range(2)]
+    rates.close()
+
+
+def test_instances_on_redis_count_together_unless_they_are_told_otherwise(redis: str, tmp_path: Path) -> None:
+    """Two services on one Redis answer 429 to what both together are asked too often, and each for itself where that is said."""
+    (tmp_path / "key").write_text("a key that signs the record")
+    settings: dict[str, Any] = {"rate_limit_overrides": "default/rare=0.001", "audit_key_file": str(tmp_path / "key")}
+    for counts, second in (("", 429), ("none", 200)):
+        store = place(redis, f"counts{second}")
+        with ExitStack() as stack:
+            told = {**settings, "state_path": store, "rate_limit_store": counts}
+            pair = [stack.enter_context(served(**told, instance_id=name)) for name in ("one", "two")]
+            assert [200, second] == [each.ask("GET", "/cases", sub="rare").status_code for each in pair]
+
+
+@pytest.mark.parametrize("address", ["etcd://host", "redis://u:secret@host?namespace={x}"])
+def test_where_requests_cannot_be_counted(address: str) -> None:
+    """An address that is no Redis's is refused, and no password is shown."""
+    with pytest.raises(ConfigurationError, match="WORKFLOW_RATE_LIMIT_STORE") as refused:
+        make(load({"WORKFLOW_STATE_PATH": "memory:", "WORKFLOW_RATE_LIMIT_STORE": address}).settings)
+
+    assert "secret" not in str(refused.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -120,6 +121,32 @@ def test_record_is_whole_with_several_writers(pair: tuple[Served, Served]) -> No
     assert [True] * 4 == [each["intact"] for each in verdicts]
     assert {"one", "two"} >= set(verdicts[-1]["heads"])
     assert 41 <= verdicts[-1]["links"]
+
+
+def test_record_of_several_writers_is_verified_offline(pair: tuple[Served, Served], tmp_path: Path) -> None:
+    """The exported record has the chain of each writer, and what was changed or cut off in either of them is found."""
+    one, two = pair
+    one.register()
+    for each in (one, two):
+        each.case()
+        assert each.made.audit is not None
+        each.made.audit.seal()
+    heads = one.ask("GET", "/audit/verify").json["heads"]
+    ran = CliRunner(env={"WORKFLOW_STATE_PATH": str(tmp_path / "state")})
+    lines = ran.invoke(knhk, ["audit", "export"]).stdout.splitlines(keepends=True)
+    kept = [
+        part for writer, head in heads.items() for part in ("--head", f"{writer}:{head['sequence']}:{head['hash']}")
+    ]
+
+    def verified(lines: list[str]) -> int:
+        return ran.invoke(knhk, ["audit", "verify", "-", *kept], input="".join(lines)).exit_code
+
+    assert {"one", "two"} == set(heads)
+    assert 0 == verified(lines)
+    for writer in heads:
+        number = next(n for n, line in enumerate(lines) if json.loads(line)["writer"] == writer and "ann" in line)
+        before, link, behind = lines[:number], lines[number], lines[number + 1 :]
+        assert [1, 1] == [verified([*before, *changed, *behind]) for changed in ([], [link.replace("ann", "eve")])]
 
 
 def test_execute_waits_for_the_owner(pair: tuple[Served, Served]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,10 +164,29 @@ def test_without_a_rule_that_holds_the_work_fails(engine: Engine) -> None:
     case = caught(engine, "NoWorklet", worklet={"worklet": "quick", "when": "data.n > 1"}).run()
     assert (["after"], 1) == (case.enabled, len(list(engine.cases())))
 
-    other = started(engine, ("work", {"worklet": {"worklet": "quick", "when": "data.m > 1"}}), version="2")
+    for number, rule in enumerate(("data.m > 1", "data.n > 1"), 2):
+        net = line("above", ("work", {"worklet": {"worklet": "quick", "when": rule}}), version=str(number))
+        engine.register(net.specification())
+        with pytest.raises(HandlerError, match="work: (DataError: .*no member|NoWorklet: none of its rules holds)"):
+            engine.create_case("above", {"n": 1}).run()
 
-    (letter,) = engine.dead_letters.list()
-    assert ("failed", "DataError", 1) == (other.state, letter.error, letter.reason.count("no member"))
+    assert {"DataError", "NoWorklet"} == {letter.error for letter in engine.dead_letters.list()}
+    assert {"failed": 2, "running": 1} == Counter(each.state for each in engine.cases())
+
+
+def test_work_without_a_worklet_is_told_once(engine: Engine, log: Log) -> None:
+    """Behind a handler, and among many cases, it is told like any other failure, and the next run tells nothing."""
+    rule = {"worklet": "quick", "when": "data.n > 1"}
+    net = line("above", ("first", {"handler": "do"}), ("work", {"worklet": rule}))
+    engine.register(net.specification())
+    cases = [engine.create_case("above", {"n": n}) for n in range(3)]
+
+    with pytest.raises(HandlerError, match="work: NoWorklet") as raised:
+        engine.run_many(cases)
+
+    assert ["failed", "failed", "completed"] == [case.state for case in cases]
+    assert 1 == len(raised.value.__notes__)
+    assert "failed" == cases[0].run().state
 
 
 def test_input_and_output_are_mapped(engine: Engine, log: Log) -> None:
@@ -197,8 +217,7 @@ def test_what_cannot_be_launched_or_taken_is_a_failure_of_the_work(
     engine.register(line("above", ("work", members)).specification())
     case = engine.create_case("above", {"n": 1})
 
-    # What fails before anything is launched was told by the history alone, as a split's.
-    with contextlib.nullcontext() if "input" in members else pytest.raises(HandlerError, match=text):
+    with pytest.raises(HandlerError, match=text):
         case.run()
 
     (letter,) = engine.dead_letters.list()
@@ -301,8 +320,9 @@ def test_a_runner_does_worklets_at_once(engine: Engine, clock: ManualClock) -> N
     with engine.serve(workers=2, interval=3600) as runner:
         case = engine.create_case("above")
         case.start()
+        end = time.monotonic() + 60
         while case.state != "completed":
-            pass
+            assert time.monotonic() < end
         assert 0 == runner.failures
     assert [] == engine._cache.wakers
 
@@ -476,6 +496,20 @@ def test_cancelling_a_case_cancels_its_worklets(engine: Engine, log: Log) -> Non
     assert ["cancelled", "cancelled", "cancelled"] == [each.state for each in (case, *below)]
     assert ["lend", "lend"] == log.done
     assert [] == list(engine.store.documents(WORKLETS))
+
+
+def test_a_cancel_without_compensation_undoes_nothing_below(engine: Engine, log: Log) -> None:
+    """The worklets of a case that is cancelled so undo nothing either, those below them included, nor go on with it."""
+    engine.register(line("middle", ("inner", {"worklet": "careful"})).specification())
+    case = started(engine, ("work", {"worklet": "middle"}))
+    below = [engine.case(f"{case.id}.1{each}") for each in ("", ".1")]
+
+    case.cancel(compensate=False)
+    engine.tick()
+    engine.run_pending()
+
+    assert ["cancelled", "cancelled", "cancelled"] == [each.state for each in (case, *below)]
+    assert ["lend"] == log.done
 
 
 def test_a_worklet_that_was_not_launched_yet_never_is(engine: Engine) -> None:

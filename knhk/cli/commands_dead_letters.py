@@ -1,4 +1,4 @@
-"""``knhk dead-letters``: work that has failed for good, in all cases."""
+"""``knhk dead-letters``: work that has failed for good, in all cases, and messages that did not arrive."""
 
 from __future__ import annotations
 
@@ -13,32 +13,37 @@ from knhk.cli.failures import USAGE, Failure
 from knhk.cli.options import InOrder, db_option, json_option
 from knhk.cli.output import json_text, local_time, note, say, say_fields, say_json, say_table
 from knhk.cli.session import Session, opened
-from knhk.work.dead_letters import DeadLetter
+from knhk.work.dead_letter import MESSAGE, WORK, DeadLetter
+from knhk.work.dead_messages import is_message
 
 
 @click.group("dead-letters", cls=InOrder)
 def dead_letters() -> None:
     """
-    See, try again and give up work that has failed for good.
+    See, try again and give up work that has failed for good, and messages of webhooks that did not arrive.
 
     LETTER is CASE:ITEM, as the list shows it; CASE may be a part of the case's id that no other case has.
+    Of a message it is the whole of what the list shows.
     """
 
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that narrow the list."""
-    for name, what in (
-        ("--error", "whose error is of this type"),
-        ("--topic", "of external work of this topic"),
-        ("--handler", "of this handler"),
-        ("--spec", "of cases of this specification"),
+    for name, member, what in (
+        ("--webhook", "webhook", "that are messages of this webhook"),
+        ("--error", "error", "whose error is of this type"),
+        ("--topic", "topic", "of external work of this topic"),
+        ("--handler", "handler", "of this handler"),
+        ("--spec", "spec_id", "of cases of this specification"),
     ):
-        command = click.option(name, metavar="NAME", help=f"Only those {what}.")(command)
-    return command
+        command = click.option(name, member, metavar="NAME", help=f"Only those {what}.")(command)
+    return click.option("--kind", type=click.Choice((WORK, MESSAGE)), help="Only work, or only messages.")(command)
 
 
 def _letter(session: Session, name: str) -> str:
     """Return the whole id of a letter."""
+    if is_message(name):
+        return name
     case, mark, number = name.rpartition(":")
     if not mark or not number.isdecimal():
         raise Failure(f"{name!r} names no dead letter: say CASE:ITEM; `knhk dead-letters list` shows them", USAGE)
@@ -54,19 +59,10 @@ def _document(letter: DeadLetter) -> dict[str, Any]:
 @click.option("--limit", type=click.IntRange(1), help="No more than so many.")
 @db_option
 @json_option
-def list_(
-    *,
-    spec: str | None,
-    handler: str | None,
-    topic: str | None,
-    error: str | None,
-    limit: int | None,
-    db: str,
-    as_json: bool,
-) -> None:
-    """List what has failed for good, by case."""
+def list_(*, limit: int | None, db: str, as_json: bool, **wanted: str | None) -> None:
+    """List what has failed for good: work by case, then messages by webhook."""
     with opened(db, as_json=as_json) as session:
-        letters = session.engine.dead_letters.all(spec_id=spec, handler=handler, topic=topic, error=error)
+        letters = session.engine.dead_letters.all("", **wanted)
         found = islice(letters, limit)
         if as_json:
             session.progress.stop()
@@ -74,7 +70,14 @@ def list_(
                 say_json(_document(each))
             return
         rows = [
-            (each.id, each.path, each.handler or each.topic, each.attempts, local_time(each.at), each.reason)
+            (
+                each.id,
+                each.path,
+                each.handler or each.topic or each.webhook,
+                each.attempts,
+                local_time(each.at),
+                each.reason,
+            )
             for each in session.progress.count(found, "dead letters")
         ]
     if not rows:
@@ -101,6 +104,7 @@ def show(letter: str, *, db: str, as_json: bool) -> None:
             ("task", found.path),
             ("handler", found.handler),
             ("topic", found.topic),
+            ("webhook", found.webhook),
             ("failed at", local_time(found.at)),
             (
                 "attempts",
@@ -123,22 +127,12 @@ def show(letter: str, *, db: str, as_json: bool) -> None:
 @click.option("--by", default="", metavar="NAME", help="Who does it.")
 @db_option
 @json_option
-def replay(
-    letter: str | None,
-    *,
-    everything: bool,
-    spec: str | None,
-    handler: str | None,
-    topic: str | None,
-    error: str | None,
-    by: str,
-    db: str,
-    as_json: bool,
-) -> None:
+def replay(letter: str | None, *, everything: bool, by: str, db: str, as_json: bool, **wanted: str | None) -> None:
     """Give LETTER, or all that fit, all its attempts anew; `knhk tick` makes those of handlers."""
-    wanted = {"spec_id": spec, "handler": handler, "topic": topic, "error": error}
     if everything == (letter is not None) or (letter is not None and any(wanted.values())):
-        raise Failure("say which: LETTER, or --all with or without --spec, --handler, --topic, --error", USAGE)
+        raise Failure(
+            "say which: LETTER, or --all with or without --kind, --spec, --handler, --topic, --error, --webhook", USAGE
+        )
     with opened(db, as_json=as_json) as session:
         letters = session.engine.dead_letters
         count = 1
@@ -159,12 +153,12 @@ def replay(
 @db_option
 @json_option
 def discard(letter: str, *, by: str, reason: str, db: str, as_json: bool) -> None:
-    """Give LETTER up: its task is withdrawn, or of several instances this one ends."""
+    """Give LETTER up: its task is withdrawn, or of several instances this one ends; or a message is forgotten."""
     with opened(db, as_json=as_json) as session:
         name = _letter(session, letter)
         session.engine.dead_letters.discard(name, by=by, reason=reason)
-        state = session.engine.case(name.rpartition(":")[0]).state
+        state = "" if is_message(name) else session.engine.case(name.rpartition(":")[0]).state
     if as_json:
-        say_json({"discarded": name, "state": state})
+        say_json({"discarded": name, "state": state or None})
     else:
-        say(f"discarded {name}; the case is {state}")
+        say(f"discarded {name}" + (f"; the case is {state}" if state else ""))

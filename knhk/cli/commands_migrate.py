@@ -92,6 +92,7 @@ def migrate(
     if as_json:
         for each in report.cases:
             say_json(_document(each, dry_run=dry_run))
+        note(_head(report, seconds))
     else:
         _say(report, seconds)
     if report.refused:
@@ -122,9 +123,15 @@ def _document(fate: CaseMigration, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
+def _head(report: MigrationReport, seconds: float) -> str:
+    """Say how many moved, in what time, and how many a second were looked at."""
+    rate = f" ({len(report.cases) / seconds:,.0f} cases/s)" if report.cases and seconds > 0 else ""
+    return clean(f"{str(report).partition(chr(10))[0]} in {seconds:.1f} s{rate}")
+
+
 def _say(report: MigrationReport, seconds: float) -> None:
-    head, *reasons = str(report).split("\n")
-    say(clean(f"{head} in {seconds:.1f} s"))
+    _, *reasons = str(report).split("\n")
+    say(_head(report, seconds))
     for reason in reasons[:_SHOWN]:
         say(clean(f"  {reason}"))
     if len(reasons) > _SHOWN:

@@ -359,30 +359,34 @@ class Work(_Area):
 
 
 class DeadLetters(_Area):
-    """Work that has failed for good."""
+    """Work that has failed for good, and messages of webhooks that did not arrive."""
 
     def list(
         self,
         *,
+        kind: str | None = None,
         spec_id: str | None = None,
         handler: str | None = None,
         topic: str | None = None,
         error: str | None = None,
+        webhook: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[DeadLetter]:
-        """Return a page of it."""
-        wanted: dict[str, Any] = {"spec_id": spec_id, "handler": handler, "topic": topic, "error": error}
+        """Return a page of those that have exactly this."""
+        wanted: dict[str, Any] = {"kind": kind, "spec_id": spec_id, "handler": handler, "topic": topic, "error": error}
+        wanted["webhook"] = webhook
         return self._list(DeadLetter, "/dead-letters", "", limit=limit, cursor=cursor, **wanted)
 
     def replay(self, letter_id: str) -> None:
-        """Give failed work all its attempts anew."""
+        """Give failed work all its attempts anew, or send a message again."""
         self._post(f"/dead-letters/{letter_id}/replay", affinity=_case_of(letter_id))
 
     def discard(self, letter_id: str, reason: str) -> None:
-        """Give failed work up."""
+        """Give failed work up, or forget a message."""
         self._post(f"/dead-letters/{letter_id}/discard", {"reason": reason}, affinity=_case_of(letter_id))
 
 
 def _case_of(item_id: str) -> str:
-    return item_id.rpartition(":")[0]
+    """Return the case in the id of a work item, or of a message: ``case:number``, ``webhook:case:place``."""
+    return item_id.rpartition(":")[0].rpartition(":")[2]

@@ -133,9 +133,11 @@ class Extended:
 
 @attrs.frozen(kw_only=True)
 class DeadLetter:
-    """Work that has failed for good."""
+    """Work that has failed for good, or a message of a webhook that did not arrive: its `kind` is ``work`` or ``message``."""
 
     id: str
+    kind: str
+    webhook: str
     case_id: str
     number: int
     path: str

@@ -126,6 +126,13 @@ def expecting(outcome: int) -> None:
         pending.expect(outcome)
 
 
+def documents_expected() -> None:
+    """Say that the call of this context changes documents, and no case."""
+    pending = _CALL.get()
+    if pending is not None:
+        pending.in_documents = True
+
+
 @contextmanager
 def _carried(resource: str, *, in_documents: bool) -> Iterator[Document | None]:
     """Give the entry that the transaction in here has to carry, if there is one, and take it back where that fails."""

@@ -106,6 +106,8 @@ class Configuration:
         tls_cert, tls_key, tls_client_ca: files; with a client CA every client needs a certificate of it.
         rate_limit: requests a second and client.
         rate_limit_overrides: other rates, as ``tenant/subject=rate`` separated by commas.
+        rate_limit_store: the Redis on which all instances count requests together; "" for the store itself where it is a Redis
+            that is shared, else for none; "none": each counts for itself.
         grpc_port: where gRPC is served, on the same address; None: nowhere; port 0 picks one and prints it.
         grpc_reflection: whether the gRPC service describes itself to whoever asks.
         log_level: of the lines on stderr.
@@ -144,6 +146,7 @@ class Configuration:
     tls_client_ca: str = ""
     rate_limit: float = attrs.field(default=100.0, validator=_positive)
     rate_limit_overrides: str = ""
+    rate_limit_store: str = ""
     grpc_port: int | None = attrs.field(default=None, validator=attrs.validators.optional(_port))
     grpc_reflection: bool = False
     log_level: str = "info"
@@ -168,10 +171,21 @@ class Configuration:
         return not self.embedded if self.shared is Shared.AUTO else self.shared is Shared.TRUE
 
     @property
+    def counts(self) -> str:
+        """The address of the Redis on which all instances count requests together; "" where each counts for itself."""
+        if self.rate_limit_store == "none":
+            return ""
+        return self.rate_limit_store or (self.store if self.shares and _on_redis(self.store) else "")
+
+    @property
     def rates(self) -> dict[str, float]:
         """The rates of the clients that have their own."""
         pairs = (each.strip().rpartition("=") for each in self.rate_limit_overrides.split(",") if each.strip())
         return {client: float(rate) for client, _, rate in pairs}
+
+
+def _on_redis(address: str) -> bool:
+    return address.lower().startswith(("redis://", "rediss://"))
 
 
 _KINDS: Final = typing.get_type_hints(Configuration)
@@ -307,6 +321,9 @@ def _contradictions(settings: Configuration, given: Mapping[str, str]) -> list[s
         found += _key_findings(settings) + _sharing_findings(settings)
     if not _RATES.fullmatch(settings.rate_limit_overrides) or not all(settings.rates.values()):
         found.append(f"{variable('rate_limit_overrides')}: must be tenant/subject=rate, separated by commas")
+    if settings.counts and not _on_redis(settings.counts):
+        shown = _shown("rate_limit_store", settings.counts)
+        found.append(f"{variable('rate_limit_store')}={shown!r}: must be the address of a Redis, or none")
     return found
 
 
@@ -395,7 +412,7 @@ def _shown(name: str, value: Any) -> str:
         return ""
     if name in _SECRET:
         return MASK if value else ""
-    if name == "state_path":
+    if name in ("state_path", "rate_limit_store"):
         return without_password(str(value))
     if isinstance(value, enum.Enum):
         return str(value.value)

@@ -166,7 +166,7 @@ def log_call(*, operation: str, status: int, seconds: float, path: dict[str, str
         "status": status,
         "duration_ms": round(seconds * 1000, 3),
         "workflow_id": path.get("spec_id"),
-        "case_id": path.get("case_id") or item.rpartition(":")[0] or None,
+        "case_id": path.get("case_id") or item.rpartition(":")[0].rpartition(":")[2] or None,
         "pattern_id": int(path["number"]) if path.get("number", "").isdecimal() else None,
         "trace_id": trace,
         **more,

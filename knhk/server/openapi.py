@@ -84,14 +84,16 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    open_work = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}:[0-9]{1,12}$"}
+    case = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+    open_work = {"type": "string", "pattern": f"^{case}:[0-9]{{1,12}}$"}
+    letter = {"type": "string", "pattern": f"^{case}:([0-9]{{1,12}}|{case}:[0-9]{{12}}\\.[0-9]{{6}})$"}
     schemas = {
         "number": {"type": "integer", "minimum": 1, "maximum": 43},
         "item_id": open_work,
         "work_id": open_work,
-        "letter_id": open_work,
+        "letter_id": letter,
     }
-    named = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"}
+    named = {"type": "string", "pattern": f"^{case}$"}
     told = [
         {"name": name, "in": "path", "required": True, "schema": schemas.get(name, named)}
         for name in re.findall(r"\{(\w+)\}", operation.path)

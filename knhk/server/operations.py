@@ -213,6 +213,16 @@ def _unsubscribe(call: Call) -> Reply:
     return Reply(body=None, status=204)
 
 
+LETTER_FILTERS: Final = {
+    "kind": "only work, or only messages: `work` or `message`",
+    "spec_id": "only of this workflow",
+    "handler": "only of this handler",
+    "topic": "only of this topic",
+    "error": "only of this error",
+    "webhook": "only messages of this webhook",
+}
+"""What the list of dead letters is narrowed by, and to what."""
+
 _VERSION: Final = {"version": "which version; the latest where none is named"}
 
 
@@ -492,30 +502,25 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "letter.list",
         "GET",
         "/dead-letters",
-        "List work that has failed for good",
+        "List work that has failed for good, and messages that did not arrive",
         lambda call: Reply(
             body=call.service.letter_list(
                 call.caller,
-                {name: call.asked(name) for name in ("spec_id", "handler", "topic", "error")},
+                {name: call.asked(name) for name in LETTER_FILTERS},
                 limit=call.limit,
                 after=call.after,
             )
         ),
         gives=shapes.Page,
         item=shapes.DeadLetter,
-        query={
-            "spec_id": "only of this workflow",
-            "handler": "only of this handler",
-            "topic": "only of this topic",
-            "error": "only of this error",
-        },
+        query=LETTER_FILTERS,
         paged=True,
     ),
     _operation(
         "letter.replay",
         "POST",
         "/dead-letters/{letter_id}/replay",
-        "Give failed work all its attempts anew",
+        "Give failed work all its attempts anew, or send a message again",
         _on_letter("replay"),
         status=204,
     ),
@@ -523,7 +528,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "letter.discard",
         "POST",
         "/dead-letters/{letter_id}/discard",
-        "Give failed work up",
+        "Give failed work up, or forget a message",
         _on_letter("discard"),
         takes=shapes.Discard,
         status=204,

@@ -15,10 +15,13 @@ from knhk.server.problems import Problem
 from knhk.server.service import LONGEST_PAGE
 from knhk.spec import Specification
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_CASE_ID: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_NAME: Final = re.compile(_CASE_ID)
 _PARTS: Final = {
     "number": re.compile(r"[1-9][0-9]?"),
-    **dict.fromkeys(("item_id", "work_id", "letter_id"), re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}:[0-9]{1,12}")),
+    **dict.fromkeys(("item_id", "work_id"), re.compile(rf"{_CASE_ID}:[0-9]{{1,12}}")),
+    # Of work, or of a message.
+    "letter_id": re.compile(rf"{_CASE_ID}:(?:[0-9]{{1,12}}|{_CASE_ID}:[0-9]{{12}}\.[0-9]{{6}})"),
 }
 _KEY: Final = re.compile(r"[!-~]{1,200}")
 _QUERY_TEXT: Final = 256

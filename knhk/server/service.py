@@ -36,7 +36,7 @@ from knhk.patterns import patterns
 from knhk.ports import CaseHeader, Document, ItemRow, Store, StoredSpecification
 from knhk.running import RunningCase, WorkItem
 from knhk.server import shapes
-from knhk.server.audit import AuditLog, announced, expecting, unrecorded
+from knhk.server.audit import AuditLog, announced, documents_expected, expecting, unrecorded
 from knhk.server.identity import Caller
 from knhk.server.problems import Problem
 from knhk.server.record import Verification, Wanted
@@ -45,6 +45,7 @@ from knhk.server.tenants import Tenants, another_was_faster
 from knhk.server.working import MOST_JUDGED, MOST_RUNS, Places, Polls, claim_work, extend_work, fail_work, list_letters
 from knhk.spec import ROOT, Specification
 from knhk.spec.verdict import Budget, Verdict
+from knhk.work.dead_messages import is_message
 from knhk.work.outbox import Subscription
 
 CASE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -442,11 +443,13 @@ class Service:
         return list_letters(self._engine(caller), wanted, limit=limit, after=after)
 
     def letter_replay(self, caller: Caller, letter_id: str, _: None) -> None:
-        """Give failed work all its attempts anew."""
+        """Give failed work all its attempts anew, or send a message again."""
+        _announce_letter(letter_id)
         self._engine(caller).dead_letters.replay(letter_id, by=caller.subject)
 
     def letter_discard(self, caller: Caller, letter_id: str, body: shapes.Discard) -> None:
-        """Give failed work up."""
+        """Give failed work up, or forget a message."""
+        _announce_letter(letter_id)
         self._engine(caller).dead_letters.discard(letter_id, by=caller.subject, reason=body.reason)
 
     # --- webhooks -----------------------------------------------------------------------------------------------------
@@ -601,6 +604,12 @@ def _webhook_members(subscription: Subscription) -> dict[str, Any]:
         "with_data": subscription.with_data,
         "paused": subscription.paused,
     }
+
+
+def _announce_letter(letter_id: str) -> None:
+    """Say what the entry of a call about a dead letter goes with: a message is a document, work is its case's."""
+    if is_message(letter_id):
+        documents_expected()
 
 
 # --- documents ------------------------------------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ class Application:
     wsgi: Any
     made_key: Path | None
     census: Census
+    rates: Rates | None
     exporting: Any = None
     rpc: Any = None
 
@@ -126,6 +127,8 @@ class Application:
         self.health.close()
         if self.exporting is not None:
             self.exporting.close(max(end - time.monotonic(), 0.1))
+        if self.rates is not None:
+            self.rates.close()
         self.store.close()
 
 
@@ -204,7 +207,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         ownership=ownership,
         more={} if exporting is None else {"exporter": exporting.health},
     )
-    rates = Rates(settings.rate_limit, settings.rates) if settings.rate_limit_enabled else None
+    rates = _rates(settings) if settings.rate_limit_enabled else None
     gate = HttpGate(service, verifier, rates, audit, figures, clock.now, region=settings.region, tracer=tracer)
     wsgi = application(gate, health, version=package_version())
     mount(wsgi, gate)
@@ -222,6 +225,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         wsgi=wsgi,
         made_key=made,
         census=census,
+        rates=rates,
         exporting=exporting,
         rpc=_rpc(settings, gate, health),
     )
@@ -236,6 +240,16 @@ def _rpc(settings: Configuration, gate: HttpGate, health: Health) -> Any:
     except MissingExtra as error:
         raise ConfigurationError([f"{variable('grpc_port')}: {error}"]) from error
     return library.RpcServer(settings, gate, health)
+
+
+def _rates(settings: Configuration) -> Rates:
+    if not settings.counts:
+        return Rates(settings.rate_limit, settings.rates)
+    try:
+        common = import_module("knhk.server.counts").CommonCounts(settings.counts)
+    except (MissingExtra, StoreError) as error:
+        raise ConfigurationError([f"{variable('rate_limit_store')}: {error}"]) from error
+    return Rates(settings.rate_limit, settings.rates, common)
 
 
 def _ownership(settings: Configuration, store: Store, clock: Clock) -> Ownership | None:

@@ -259,9 +259,11 @@ class Extended(Answer):
 
 
 class DeadLetter(Answer):
-    """Work that has failed for good."""
+    """Work that has failed for good, or a message of a webhook that did not arrive: its `kind` is ``work`` or ``message``."""
 
     id: str
+    kind: str
+    webhook: str
     case_id: str
     number: int
     path: str

@@ -13,7 +13,8 @@ from knhk.engine import Engine
 from knhk.server import shapes
 from knhk.server.problems import Problem
 from knhk.work.claims import LEASE, Claim
-from knhk.work.dead_letters import DeadLetter
+from knhk.work.dead_letter import DeadLetter
+from knhk.work.dead_messages import is_message
 
 MOST_RUNS: Final = 5
 """Cases whose work calls do at once; for further ones the background does it."""
@@ -132,9 +133,9 @@ def extend_work(engine: Engine, work: str, body: shapes.ExtendWork) -> shapes.Ex
 
 
 def list_letters(engine: Engine, wanted: Mapping[str, str | None], *, limit: int, after: str) -> shapes.Page:
-    """List work that has failed for good."""
+    """List work that has failed for good, and messages that did not arrive."""
     case, _, number = after.rpartition(":")
-    place = after if case and number.isdecimal() and len(number) <= 12 else ""
+    place = after if is_message(after) or (case and number.isdecimal() and len(number) <= 12) else ""
     found = engine.dead_letters.list(**wanted, after=place, limit=limit + 1)
     items = [_letter(each) for each in found[:limit]]
     return shapes.Page(items=items, next=items[-1].id if len(found) > limit else None)
@@ -174,6 +175,8 @@ def _claim(claim: Claim, lease: float) -> shapes.Claim:
 def _letter(letter: DeadLetter) -> shapes.DeadLetter:
     return shapes.DeadLetter(
         id=letter.id,
+        kind=letter.kind,
+        webhook=letter.webhook,
         case_id=letter.case_id,
         number=letter.number,
         path=letter.path,

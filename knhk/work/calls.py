@@ -52,7 +52,8 @@ def calls_of(before: CaseHeader, case: Case, known: Mapping[int, str], version: 
     """
     state = case.state
     found = open_worklets(before.case_id, case)
-    documents = [_document(child, CANCEL, {}, now) for number, child in known.items() if found.get(number) != child]
+    how = {} if case.compensates else {"compensate": False}
+    documents = [_document(child, CANCEL, how, now) for number, child in known.items() if found.get(number) != child]
     for number, child in found.items():
         if known.get(number) != child:
             documents.append(_document(child, LAUNCH, _order(before.case_id, case, state.items[number]), now))

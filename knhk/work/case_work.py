@@ -178,6 +178,7 @@ class CaseWork:
                 held = held or permit
                 passed_over[number] = None
             self._cache.commit(resident)
+            failures += map(HandlerError, case.take_unchosen())
             return held
 
     def finish(self, job: Job, output: object) -> HandlerError | None:

@@ -1,13 +1,14 @@
-"""The dead letter queue: work that has failed for good in any case, listed, looked into, tried again, given up.
+"""The dead letter queue: what has failed for good, listed, looked into, tried again, given up.
 
-A dead letter is the failed item of its case, and nothing beside it: what replays or discards it is a command on the case.
+Dead work is the failed item of its case, and nothing beside it: what replays or discards it is a command on the case.
+A message of a webhook that did not arrive is a document of the store; in lists these stand behind all work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
-from typing import Any, TypeVar
+from itertools import chain, islice
+from typing import TypeVar
 
 import attrs
 
@@ -17,52 +18,16 @@ from knhk.case import Case
 from knhk.errors import CommandError, ConcurrentUpdate, DataError, QuarantinedCase, UnknownWorkItem
 from knhk.ports import ItemRow
 from knhk.running import RunningCase
+from knhk.work.dead_letter import MESSAGE, WORK, DeadLetter
+from knhk.work.dead_messages import DeadMessages, is_message
 from knhk.work.failed_rows import DEAD, is_dead
 from knhk.work.handlers import Handlers
+from knhk.work.webhooks import Webhooks
 from knhk.workitem import ItemState
 
+__all__ = ("DeadLetter", "DeadLetters")
+
 _T = TypeVar("_T")
-
-
-@attrs.frozen(kw_only=True)
-class DeadLetter:
-    """
-    Work that has failed for good.
-
-    Args:
-        id: names the work, ``case:number``; its idempotency key.
-        case_id, number, path: the work item, and where it stands.
-        spec_id, spec_version: the specification of its case.
-        handler, topic: what would do it; both "" for work of people.
-        reason: what the last attempt failed of.
-        error: the type of that error by name.
-        at: when, in milliseconds since the epoch; None where an older history does not say.
-        attempts: how many were made since it was last replayed.
-        attempt: the number of the last one, all counted.
-        digest: the same for failures that came the same way through the same code; "" without a traceback.
-        where: the innermost place of the traceback, as ``bank.py:41 charge``.
-        data: what the work is given, or the case's data where the input mapping is what fails; None in lists.
-        item, index: the element and position of a multiple instance, else None.
-    """
-
-    id: str
-    case_id: str
-    number: int
-    path: str
-    spec_id: str
-    spec_version: str
-    handler: str
-    topic: str
-    reason: str
-    error: str
-    at: int | None
-    attempts: int
-    attempt: int
-    digest: str
-    where: str
-    data: dict[str, Any] | None = None
-    item: Any = None
-    index: int | None = None
 
 
 class DeadLetters:
@@ -70,54 +35,57 @@ class DeadLetters:
     The dead letters of all cases; an engine has them as `dead_letters`.
 
     Args:
-        cache, handlers: of the engine.
+        cache, handlers, webhooks: of the engine.
     """
 
-    def __init__(self, cache: CaseCache, handlers: Handlers) -> None:
+    def __init__(self, cache: CaseCache, handlers: Handlers, webhooks: Webhooks) -> None:
         self._cache = cache
         self._handlers = handlers
+        self._messages = DeadMessages(webhooks)
 
     def list(
         self,
         *,
+        kind: str | None = None,
         spec_id: str | None = None,
         handler: str | None = None,
         topic: str | None = None,
         error: str | None = None,
+        webhook: str | None = None,
         after: str = "",
         limit: int = 100,
     ) -> list[DeadLetter]:
         """
-        Return a page of the dead letters, by case and number.
+        Return a page of the dead letters: work by case and number, then messages by subscription, case and place.
 
         Args:
-            spec_id, handler, topic, error: that have exactly this.
+            kind, spec_id, handler, topic, error, webhook: that have exactly this.
             after: the id of the last one of the page before.
             limit: how many at the most.
         """
-        found = self.all(after, spec_id=spec_id, handler=handler, topic=topic, error=error)
+        found = self.all(after, kind=kind, spec_id=spec_id, handler=handler, topic=topic, error=error, webhook=webhook)
         return [*islice(found, max(limit, 0))]
 
     def all(
         self,
         after: str = "",
         *,
+        kind: str | None = None,
         spec_id: str | None = None,
         handler: str | None = None,
         topic: str | None = None,
         error: str | None = None,
+        webhook: str | None = None,
     ) -> Iterator[DeadLetter]:
-        """Go through all that have exactly this, by case and number, from behind the id `after`."""
+        """Go through all that have exactly this, in the order of `list`, from behind the id `after`."""
         wanted = {"spec_id": spec_id, "handler": handler, "topic": topic, "error": error}
-        self._cache.land()
-        place = _read(after) if after else ("", 0)
-        while page := self._cache.store.items(state=ItemState.FAILED.value, after=place):
-            for row in page:
-                # What waits for its next attempt has failed too, and is no dead letter.
-                letter = _letter(row) if DEAD in row.details else None
-                if letter is not None and _is(letter, wanted):
-                    yield letter
-            place = (page[-1].case_id, page[-1].number)
+        behind = is_message(after)
+        found: Iterator[DeadLetter] = iter(())
+        if kind in (None, WORK) and not webhook and not behind:
+            found = self._work(after)
+        if kind in (None, MESSAGE) and not handler and not topic:
+            found = chain(found, self._messages.all(after if behind else "", webhook=webhook))
+        return (letter for letter in found if _is(letter, wanted))
 
     def get(self, letter: str) -> DeadLetter:
         """Return a dead letter with its data, by its id; raises UnknownWorkItem where there is none."""
@@ -137,35 +105,44 @@ class DeadLetters:
                 index=item.instance - 1 if item.instance else None,
             )
 
+        if is_message(letter):
+            return self._messages.get(letter)
         case_id, number = _read(letter)
         with self._cache.hold(case_id) as resident:
             return look(resident.case, case_id, number)
 
     def replay(self, letter: str, *, by: str = "") -> None:
         """
-        Give the work all its attempts anew, under the same idempotency key.
+        Give work all its attempts anew, under the same idempotency key, or a message, under the same id.
 
-        That of a handler is made by the next run, external work is offered to all workers of its topic.
+        The work of a handler is done by the next run, external work is offered to all workers of its topic.
+        A message is sent by the next `Engine.deliver`, and may come behind what happened after it.
 
         Raises:
-            UnknownWorkItem: there is no such item.
+            UnknownWorkItem: there is no such item, or message.
             IllegalTransition: it has not failed for good.
         """
+        if is_message(letter):
+            self._messages.replay(letter, by=by)
+            return
         _, number = _read(letter)
         self._do(letter, lambda case, at: case.replay_item(number, at=at, by=by))
 
     def replay_all(
         self,
         *,
+        kind: str | None = None,
         spec_id: str | None = None,
         handler: str | None = None,
         topic: str | None = None,
         error: str | None = None,
+        webhook: str | None = None,
         by: str = "",
     ) -> int:
         """Replay all that have exactly this, each in its own commit; returns how many there were."""
         replayed = 0
-        for letter in self.all(spec_id=spec_id, handler=handler, topic=topic, error=error):
+        found = self.all(kind=kind, spec_id=spec_id, handler=handler, topic=topic, error=error, webhook=webhook)
+        for letter in found:
             try:
                 self.replay(letter.id, by=by)
             except (CommandError, QuarantinedCase):
@@ -176,23 +153,26 @@ class DeadLetters:
 
     def discard(self, letter: str, *, by: str, reason: str) -> None:
         """
-        Give the work up: its task's thread of control is gone, as by `RunningCase.cancel_task`.
+        Give work up: its task's thread of control is gone, as by `RunningCase.cancel_task`; or forget a message.
 
         Of a multiple-instance task only this instance ends, without a result; where it was the last one, control passes.
 
         Args:
             letter: the id.
             by: who decides it.
-            reason: why, for the history.
+            reason: why, for the history; of a message for the log.
 
         Raises:
             ValueError: `by` or `reason` is empty.
-            UnknownWorkItem: there is no such item.
+            UnknownWorkItem: there is no such item, or message.
             IllegalTransition: it has not failed for good.
             DataError: control would pass, and no predicate of the split holds.
         """
         if not by or not reason:
             raise ValueError("say who discards it (by) and why (reason)")
+        if is_message(letter):
+            self._messages.discard(letter, by=by, reason=reason)
+            return
         _, number = _read(letter)
         self._do(letter, lambda case, at: case.discard_item(number, by=by, reason=reason, at=at))
 
@@ -200,6 +180,14 @@ class DeadLetters:
         return self.all()
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _work(self, after: str) -> Iterator[DeadLetter]:
+        self._cache.land()
+        place = _read(after) if after else ("", 0)
+        while page := self._cache.store.items(state=ItemState.FAILED.value, after=place):
+            # What waits for its next attempt has failed too, and is no dead letter.
+            yield from (_letter(row) for row in page if DEAD in row.details)
+            place = (page[-1].case_id, page[-1].number)
 
     def _do(self, letter: str, command: Callable[[Case, int], _T]) -> _T:
         case = RunningCase(self._cache, self._handlers, _read(letter)[0])
@@ -228,5 +216,5 @@ def _letter(row: ItemRow) -> DeadLetter:
 def _read(letter: str) -> tuple[str, int]:
     case_id, _, number = letter.rpartition(":")
     if not case_id or not number.isdecimal():
-        raise UnknownWorkItem(f"{letter!r} names no dead letter: one is named case:number")
+        raise UnknownWorkItem(f"{letter!r} names no dead letter: one is named case:number, or subscription:case:place")
     return case_id, int(number)

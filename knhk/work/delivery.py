@@ -274,17 +274,17 @@ class Delivery:
     ) -> None:
         """Let a message wait for its next attempt, or put it among the dead and let the next one go."""
         tree = json.loads(sent.value)
-        tree["error"] = str(error)[:_LONGEST_ERROR]
-        value = json.dumps(tree, ensure_ascii=False)
+        tree |= {"error": str(error)[:_LONGEST_ERROR], "kind": type(error).__name__}
         if error.retryable and tree["attempts"] < subscription.retry.max_attempts:
             pause = backoff(subscription.retry, tree["attempts"])
             # Many streams that failed together must not come back together.
             pause -= round(pause * self._draw() / 2)
             due = now + max(pause, round((error.retry_after or 0) * 1000))
+            value = json.dumps(tree, ensure_ascii=False)
             waiting = attrs.evolve(sent, value=value, due=due, version=sent.version + 1)
             self._store.write([waiting])
         else:
-            dead = Document(collection=DEAD, key=sent.key, value=value)
+            dead = Document(collection=DEAD, key=sent.key, value=json.dumps({**tree, "died": now}, ensure_ascii=False))
             wake = [attrs.evolve(each, due=now, version=each.version + 1) for each in following[:1]]
             self._store.write([dead, *wake], removed=[sent])
 

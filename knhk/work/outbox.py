@@ -89,9 +89,8 @@ def write_subscription(subscription: Subscription, *, version: int = 1) -> Docum
     return Document(collection=SUBSCRIPTIONS, key=subscription.id, value=json.dumps(tree), version=version)
 
 
-def all_documents(store: Store, collection: str, *, prefix: str = "") -> Iterable[Document]:
-    """List the documents of a collection, a page at a time."""
-    after = ""
+def all_documents(store: Store, collection: str, *, prefix: str = "", after: str = "") -> Iterable[Document]:
+    """List the documents of a collection, a page at a time, from behind a key."""
     while page := store.documents(collection, prefix=prefix, after=after):
         yield from page
         after = page[-1].key

@@ -63,7 +63,7 @@ class Rounds:
         while True:
             for case_id in self.pending():
                 try:
-                    self._running(case_id).run()
+                    self._running(case_id).run(wait=0)
                 except (QuarantinedCase, ConcurrentUpdate):
                     continue
                 except (CommandError, HandlerError, DirectoryError) as error:

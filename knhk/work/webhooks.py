@@ -43,7 +43,8 @@ class Message:
         subscription: whose it is.
         message: what is sent.
         attempts: how often it was sent.
-        error: what the last attempt failed of.
+        error, kind: what the last attempt failed of, and the type of that error by name.
+        died: when it was given up, in milliseconds since the epoch; None where it was not, or is not known.
         due: when it is looked at next, in milliseconds since the epoch; None among the dead.
     """
 
@@ -53,6 +54,8 @@ class Message:
     attempts: int
     error: str
     due: int | None
+    kind: str = ""
+    died: int | None = None
 
 
 class Webhooks:
@@ -153,9 +156,13 @@ class Webhooks:
         """List the messages that have not arrived yet: of one subscription, or of all."""
         return self._messages(OUTBOX, subscription)
 
-    def dead(self, subscription: str = "") -> Iterator[Message]:
-        """List the messages that did not arrive and are not sent any more: of one subscription, or of all."""
-        return self._messages(DEAD, subscription)
+    def dead(self, subscription: str = "", *, after: str = "") -> Iterator[Message]:
+        """List the messages that did not arrive and are not sent any more: of one subscription, or of all, behind one."""
+        return self._messages(DEAD, subscription, after)
+
+    def dead_message(self, message: str) -> Message:
+        """Return a dead message by its id; raises CommandError where there is none."""
+        return _message(self._dead(message))
 
     def replay(self, message: str) -> None:
         """Send a dead message again, with all its attempts before it; raises CommandError where there is none."""
@@ -164,7 +171,7 @@ class Webhooks:
         again = Document(
             collection=OUTBOX,
             key=message,
-            value=json.dumps({**tree, "attempts": 0}, ensure_ascii=False),
+            value=json.dumps({**tree, "attempts": 0, "died": None}, ensure_ascii=False),
             due=self._clock.now(),
         )
         self._store.write([again], removed=[document])
@@ -213,17 +220,23 @@ class Webhooks:
             # Whoever is sending it finds no subscription then, and removes it.
             return
 
-    def _messages(self, collection: str, subscription: str) -> Iterator[Message]:
-        for each in all_documents(self._store, collection, prefix=f"{subscription}/" if subscription else ""):
-            tree = json.loads(each.value)
-            yield Message(
-                id=each.key,
-                subscription=each.key.partition("/")[0],
-                message=tree["message"],
-                attempts=tree["attempts"],
-                error=tree["error"],
-                due=each.due,
-            )
+    def _messages(self, collection: str, subscription: str, after: str = "") -> Iterator[Message]:
+        prefix = f"{subscription}/" if subscription else ""
+        return map(_message, all_documents(self._store, collection, prefix=prefix, after=after))
+
+
+def _message(document: Document) -> Message:
+    tree = json.loads(document.value)
+    return Message(
+        id=document.key,
+        subscription=document.key.partition("/")[0],
+        message=tree["message"],
+        attempts=tree["attempts"],
+        error=tree["error"],
+        due=document.due,
+        kind=tree.get("kind", ""),
+        died=tree.get("died"),
+    )
 
 
 def _types(events: Iterable[str]) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def _follow(cache: CaseCache, document: Document, failures: MutableSequence[Knhk
     if told["do"] == LAUNCH:
         _launch(cache, document, child, told, failures)
     elif told["do"] == CANCEL:
-        _cancel(cache, document, child)
+        _cancel(cache, document, child, compensate=told.get("compensate", True))
     else:
         _take(cache, document, child, told, failures)
     return 1
@@ -138,7 +138,7 @@ def _first_data(cache: CaseCache, header: CaseHeader, told: dict[str, Any]) -> d
     return whole
 
 
-def _cancel(cache: CaseCache, document: Document, child: str) -> None:
+def _cancel(cache: CaseCache, document: Document, child: str, *, compensate: bool) -> None:
     launch = cache.store.document(WORKLETS, f"{child}/{LAUNCH}")
     if launch is not None:
         cache.store.write([], removed=[document, launch])
@@ -148,7 +148,7 @@ def _cancel(cache: CaseCache, document: Document, child: str) -> None:
         with cache.hold(child) as resident:
             case = resident.case
             if case.state.phase not in (Phase.COMPLETED, Phase.CANCELLED):
-                case.cancel(at=cache.clock.now())
+                case.cancel(at=cache.clock.now(), compensate=compensate)
             if case.owes:
                 cache.commit(resident, removed=(document,))
                 return

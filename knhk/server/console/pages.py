@@ -18,7 +18,7 @@ from knhk.server.console.gate import ConsoleGate, View, harden, later_of
 from knhk.server.console.playback import play
 from knhk.server.console.sessions import ROOT, SIGN, check_sign, forget_token, keep_token
 from knhk.server.observing import Stopwatch
-from knhk.server.operations import OPERATIONS, Call, Operation, Reply
+from knhk.server.operations import LETTER_FILTERS, OPERATIONS, Call, Operation, Reply
 from knhk.server.problems import Problem
 from knhk.server.rights import may
 from knhk.spec import Specification
@@ -119,7 +119,7 @@ def _item(call: Call) -> View:
 
 
 def _letters(call: Call) -> View:
-    wanted = {name: call.asked(name) for name in ("spec_id", "handler", "topic", "error")}
+    wanted = {name: call.asked(name) for name in LETTER_FILTERS}
     page = call.service.letter_list(call.caller, wanted, limit=call.limit, after=call.after)
     values = {name: value or "" for name, value in wanted.items()}
     return View(template="letters.html", values={**values, "letters": page.items, "further": _further(call, page.next)})
