@@ -14,7 +14,7 @@ from knhk import errors
 from knhk.client import Client
 from knhk.client.balancing import assign, by_weight, consistent, least_connections, round_robin
 from knhk.client.problems import error_of
-from tests.instances import instances
+from tests.listening import instances
 from tests.served import ORDER, token
 
 

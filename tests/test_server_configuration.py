@@ -106,7 +106,7 @@ def test_enterprise_profile() -> None:
 
 def test_unknown_variable() -> None:
     """A variable of this prefix that the service does not know is warned of; others are others' business."""
-    warnings = load({"WORKFLOW_API_PROT": "1", "KNHK_PORT": "1"}).warnings
+    warnings = load({"WORKFLOW_API_PROT": "1", "KNHK_PORT": "1", "WORKFLOW_TOKEN": "a client's"}).warnings
 
     assert ["WORKFLOW_API_PROT"] == [each.split()[0] for each in warnings]
 

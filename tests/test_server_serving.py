@@ -396,7 +396,7 @@ def test_commands_of_the_page_on_deployment(tmp_path: Path) -> None:
 
 def doctor(*arguments: str, **environment: str) -> tuple[int, str]:
     """Run `knhk doctor`."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKFLOW_", "KNHK_TOKEN"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WORKFLOW_")}
     command = [sys.executable, "-m", "knhk", "doctor", *arguments]
     done = subprocess.run(
         command, env={**clean, "COLUMNS": "200", **environment}, capture_output=True, text=True, timeout=60, check=False
@@ -408,7 +408,7 @@ def test_doctor(running: Process) -> None:
     """The doctor finds nothing wrong with an instance that works, and names what is wrong: the token, the address."""
     address = f"http://127.0.0.1:{running.port}"
 
-    healthy = doctor("--json", KNHK_TOKEN=token(), WORKFLOW_API_PORT=str(running.port))
+    healthy = doctor("--json", WORKFLOW_TOKEN=token(), WORKFLOW_API_PORT=str(running.port))
     assert 0 == healthy[0], healthy[1]
     assert {"alive", "ready", "store", "audit", "token"} <= {each["name"] for each in json.loads(healthy[1])}
     without = doctor(address)

@@ -16,7 +16,7 @@ from knhk.client import Client, Worker
 from knhk.client.claimed import ClaimedWork
 from knhk.client.leases import Leases
 from knhk.client.pacing import Pace, jittered
-from tests.instances import Instance, instances
+from tests.listening import Instance, instances
 from tests.served import token
 
 LABEL: dict[str, Any] = {

@@ -57,7 +57,7 @@ class Client:
         self,
         urls: str | Sequence[str],
         *,
-        token: str | Callable[[], str] | None = None,
+        token: str | Callable[[], str | None] | None = None,
         balancing: Balancing | str = Balancing.ROUND_ROBIN,
         timeout: float = 30.0,
         attempts: int = 4,

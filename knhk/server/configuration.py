@@ -19,6 +19,9 @@ from knhk.work.instances import instance_name
 from knhk.work.ownership import LEASE
 
 PREFIX: Final = "WORKFLOW_"
+CLIENT_TOKEN: Final = "WORKFLOW_TOKEN"
+"""With what commands ask a service: no setting of it, and no mistake beside those."""
+
 SHORTEST_SECRET: Final = 32
 """Bytes that an HS256 secret has at least (RFC 7518, section 3.2)."""
 
@@ -237,7 +240,7 @@ def load(environment: Mapping[str, str]) -> Loaded:
     """
     names = {variable(each.name): each.name for each in attrs.fields(Configuration)}
     given = {names[key]: value for key, value in environment.items() if key in names}
-    unknown = sorted(key for key in environment if key.startswith(PREFIX) and key not in names)
+    unknown = sorted(key for key in environment if key.startswith(PREFIX) and key not in names and key != CLIENT_TOKEN)
     findings: list[str] = []
     values: dict[str, Any] = {}
     for each in attrs.fields(Configuration):
