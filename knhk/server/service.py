@@ -98,7 +98,13 @@ class Service:
         self._runs = Places(MOST_RUNS)
         self.deadline = deadline
         self.polls = Polls()
+        self._leaving = False
         self._runners = ThreadPoolExecutor(MOST_RUNS, thread_name_prefix="knhk-execute")
+
+    def leave(self) -> None:
+        """Begin nothing any more that takes long; all else is still done."""
+        self.polls.end()
+        self._leaving = True
 
     def close(self) -> None:
         """Let what runs end, and nobody wait for work."""
@@ -273,6 +279,8 @@ class Service:
         self, caller: Caller, case_id: str, expected: int | None, left: Callable[[], float]
     ) -> shapes.Case:
         """Start a case if needed and do its automatic work until it waits or ends, or the deadline comes or the caller's."""
+        if self._leaving:
+            raise Problem(kind="draining", headers={"Retry-After": "1"})
         engine = self._engine(caller)
         case = self._find(engine, case_id)
         with _expecting(case, expected):
