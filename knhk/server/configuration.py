@@ -255,6 +255,12 @@ def load(environment: Mapping[str, str]) -> Loaded:
         raise ConfigurationError(findings)
     settings = Configuration(**values)
     findings = _contradictions(settings, given)
+    if settings.fortune5_enabled:
+        # Misspelt, a variable leaves what it was to protect as it was.
+        findings += [
+            f"{each}: is no variable of this service; {variable('fortune5_enabled')}=true has none of them"
+            for each in unknown
+        ]
     if findings:
         raise ConfigurationError(findings)
     return Loaded(
