@@ -256,47 +256,6 @@ def test_dripping_request(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (408, True) == (parser.error.code, b"urn:knhk:problem:malformed" in parser.error.to_response()[2])
 
 
-def test_wrong_signals_do_not_lose_answers(tmp_path: Path) -> None:
-    """At SIGTERM every request that was accepted is answered, readiness goes first, and the exit is 0, in time; three times."""
-    for number in range(3):
-        with process(tmp_path / f"s{number}", DRAIN_TIMEOUT="4") as made:
-            made.ask("POST", "/api/v1/workflows", {"spec": ORDER})
-            broken: list[str] = []
-            over = threading.Event()
-            done = Counter[int]()
-
-            def load() -> None:
-                while not over.is_set():
-                    try:
-                        done[made.ask("POST", "/api/v1/cases", {"spec_id": "order", "start": True})[0]] += 1
-                    except ConnectionRefusedError:
-                        return
-                    except (OSError, http.client.HTTPException) as error:
-                        broken.append(repr(error))
-                        return
-
-            threads = [threading.Thread(target=load) for _ in range(4)]
-            for each in threads:
-                each.start()
-            time.sleep(0.3)
-            begun = time.monotonic()
-            made.process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(OSError):
-                time.sleep(0.1)
-                assert (503, {"ready": False, "reason": "draining"}) == made.ask("GET", "/health/ready")
-                assert 200 == made.ask("GET", "/health/live")[0]
-            assert 0 == made.end()
-            over.set()
-            for each in threads:
-                each.join()
-            assert time.monotonic() - begun < 6
-            assert set(done) <= {201, 503}
-            assert done[201]
-            # A connection that was made when the socket closed was never accepted.
-            assert all("Reset" in each or "RemoteDisconnected" in each for each in broken), broken
-            assert len(broken) <= 4
-
-
 def test_record_and_history_agree_after_kills(tmp_path: Path) -> None:
     """After SIGKILL under load every change has its entry, every entry its change, and the chain is whole; five times."""
     chance = random.Random(3)
