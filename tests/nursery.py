@@ -13,12 +13,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from typing import IO, Any, Self
 
 # What runs in the process that forks: it reads arguments and three streams, and answers with the number of the process.
 _FORKS = """
-import json, os, signal, socket, sys, traceback
+import importlib, json, os, signal, socket, sys, traceback
 import knhk, urllib3
+for name in sys.argv[2:]:
+    importlib.import_module(name)
 for name in knhk.__all__:
     getattr(knhk, name)
 line = socket.socket(fileno=int(sys.argv[1]))
@@ -95,6 +98,10 @@ class Worker:
         if self.returncode is None:
             os.kill(self.pid, signal.SIGKILL)
 
+    def terminate(self) -> None:
+        """Ask it to end."""
+        os.kill(self.pid, signal.SIGTERM)
+
     def wait_ready(self, *, line: bytes = b"ready\n") -> None:
         """Wait until it says that it is ready; what it says instead is the test's failure."""
         said = self.stdout.readline()
@@ -113,12 +120,14 @@ class Nursery:
 
     Args:
         program: its text; its arguments are in ``sys.argv``.
+        modules: what it imports, so that this is done once.
     """
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, *modules: str) -> None:
+        self._asking = threading.Lock()
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, "-c", _FORKS, str(theirs.fileno())]
+            command = [sys.executable, "-c", _FORKS, str(theirs.fileno()), *modules]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[theirs.fileno()])
         if self._process.stdin is not None:
             self._process.stdin.write(program.encode())
@@ -136,8 +145,9 @@ class Nursery:
         return Worker(self, list(arguments))
 
     def _ask(self, said: Any, streams: list[int]) -> Any:
-        socket.send_fds(self._line, [json.dumps(said).encode()], streams)
-        (answer,) = json.loads(self._line.recv(1 << 16))
+        with self._asking:
+            socket.send_fds(self._line, [json.dumps(said).encode()], streams)
+            (answer,) = json.loads(self._line.recv(1 << 16))
         return answer
 
 

@@ -894,8 +894,8 @@ def test_every_command_has_a_help_text(command: str) -> None:
     text = call(*command.split(), "--help").stdout
 
     assert len(text.splitlines()) > 5
-    # A picture is no JSON.
-    assert command in ("work", "dead-letters", "draw", "serve", "token", "audit", "store") or "--json" in text
+    # A picture is no JSON, and neither serve nor worker answers anything.
+    assert command in ("work", "worker", "dead-letters", "draw", "serve", "token", "audit", "store") or "--json" in text
 
 
 # --- terminals and processes ----------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from knhk import errors
-from knhk.server.gauges import _STATES
 from knhk.server.rights import RIGHTS
 from tests.deployment import DEPLOY, KUBERNETES, ROOT
 from tests.served import served
@@ -28,7 +27,6 @@ POSSIBLE = {
     ("knhk_requests", "status"): {"503"},
     ("knhk_request_seconds", "operation"): set(RIGHTS),
     ("knhk_store_errors", "error"): set(dir(errors)),
-    ("knhk_case_transitions", "state"): set(_STATES),
 }
 """Values of labels that come with what did not happen here."""
 

@@ -26,7 +26,8 @@ ALL = {variable(each.name) for each in attrs.fields(Configuration)}
     ("name", "values"),
     [
         ("API_PORT", ("abc", "-1", "65536", "1.5", "")),
-        ("GRPC_PORT", ("x", "70000", "9090")),
+        ("GRPC_PORT", ("x", "70000", "-1")),
+        ("GRPC_REFLECTION", ("maybe",)),
         ("TRUST_DOMAIN", ("knhk.org", "spiffe://", "https://knhk.org")),
         ("RATE_LIMIT", ("0", "-1", "many", "nan", "inf")),
         ("DRAIN_TIMEOUT", ("0", "soon")),
@@ -105,7 +106,7 @@ def test_enterprise_profile() -> None:
 
 def test_unknown_variable() -> None:
     """A variable of this prefix that the service does not know is warned of; others are others' business."""
-    warnings = load({"WORKFLOW_API_PROT": "1", "KNHK_PORT": "1"}).warnings
+    warnings = load({"WORKFLOW_API_PROT": "1", "KNHK_PORT": "1", "WORKFLOW_TOKEN": "a client's"}).warnings
 
     assert ["WORKFLOW_API_PROT"] == [each.split()[0] for each in warnings]
 

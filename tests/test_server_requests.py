@@ -194,6 +194,20 @@ def test_query_that_is_not_right(shared: Served, query: str) -> None:
     assert answer.json["problems"][0]["place"].startswith("query.")
 
 
+def test_an_instance_that_ends_begins_nothing_long(service: Served) -> None:
+    """When an instance takes no connection any more, what may take long is refused for now and nothing has happened; all else is done."""
+    case = service.case(start=False)
+    before = service.state()
+    service.made.service.leave()
+
+    answer = service.ask("POST", f"/cases/{case}/execute")
+
+    assert problem(answer, "draining")
+    assert "1" == answer.headers["retry-after"]
+    assert before == service.state()
+    assert 200 == service.ask("POST", f"/cases/{case}/start").status_code
+
+
 def test_pages(service: Served) -> None:
     """A list comes in pages; following `next` gives everything once, in order."""
     made = sorted(service.case() for _ in range(5))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from knhk.spec import (
     from_document,
     to_document,
 )
+from knhk.spec.document import read_document
 from knhk.spec.places import MAX_PROBLEMS
 
 DESIGN: dict[str, Any] = {
@@ -424,3 +427,40 @@ def test_the_root_net_comes_first_without_a_name() -> None:
     specification = from_document({"id": "s", "conditions": ["c"], "subnets": {"b": {}, "a": {}}})
 
     assert list(specification.nets().items()) == [("", specification.root), ("b", Net()), ("a", Net())]
+
+
+def test_a_cancellation_set_has_short_forms() -> None:
+    """`A>*` and `*>B` are read as all implicit conditions behind A and in front of B, each once; explicit ones are not meant."""
+    tree: dict[str, Any] = {
+        "id": "short",
+        "tasks": [
+            {"id": "a", "split": "and"},
+            {"id": "b", "split": "and"},
+            {"id": "c"},
+            {"id": "stop", "join": {"partial": 1, "cancels": ["b>stop", "a>*", "c", "*>stop"]}, "cancels": ["b>*"]},
+        ],
+        "conditions": ["p"],
+        "flows": [
+            {"from": "start", "to": "a"},
+            *({"from": "a", "to": each} for each in ("b", "c", "p")),
+            *({"from": "b", "to": each} for each in ("stop", "p")),
+            {"from": "c", "to": "stop"},
+            {"from": "stop", "to": "end"},
+        ],
+    }
+    whole = copy.deepcopy(tree)
+    whole["tasks"][3]["join"]["cancels"] = ["b>stop", "a>b", "a>c", "c", "c>stop"]
+    whole["tasks"][3]["cancels"] = ["b>stop"]
+
+    assert read_document(whole) == read_document(tree)
+    assert read_document({"id": "s", "subnets": {"n": whole}}) == read_document({"id": "s", "subnets": {"n": tree}})
+
+
+@pytest.mark.parametrize("reference", ["z>*", "*>a", "*>*", "*", "stop>*"])
+def test_a_short_form_that_stands_for_nothing_is_no_name(reference: str) -> None:
+    """It is told like any other name that is not there."""
+    tasks = [{"id": "a"}, {"id": "stop", "cancels": [reference]}]
+    flows = [{"from": "start", "to": "a"}, {"from": "a", "to": "stop"}, {"from": "stop", "to": "end"}]
+
+    with pytest.raises(SpecificationError, match=re.escape(f'"{reference}"')):
+        Specification.from_dict({"id": "short", "tasks": tasks, "flows": flows})

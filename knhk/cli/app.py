@@ -21,6 +21,7 @@ from knhk.cli.commands_simulate import simulate
 from knhk.cli.commands_store import store
 from knhk.cli.commands_verify import verify
 from knhk.cli.commands_work import work
+from knhk.cli.commands_worker import worker
 from knhk.cli.failures import EXIT_CODES, translated
 from knhk.cli.options import InOrder
 
@@ -61,6 +62,7 @@ for _command in (
     cases,
     show,
     work,
+    worker,
     dead_letters,
     event,
     tick,

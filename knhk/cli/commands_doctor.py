@@ -15,6 +15,7 @@ from knhk.cli.commands_serve import configured
 from knhk.cli.failures import NO
 from knhk.cli.options import json_option
 from knhk.cli.output import clean, say_json, say_table
+from knhk.cli.remote import TOKEN
 
 _PATIENCE = 5.0
 
@@ -37,7 +38,7 @@ class _Check:
 
 @click.command()
 @click.argument("url", required=False)
-@click.option("--token", "bearer", metavar="TOKEN", help="Try this token; else the variable KNHK_TOKEN.")
+@click.option("--token", "bearer", metavar="TOKEN", help="Try this token; else the variable WORKFLOW_TOKEN.")
 @json_option
 def doctor(*, url: str | None, bearer: str | None, as_json: bool) -> None:
     """
@@ -50,7 +51,7 @@ def doctor(*, url: str | None, bearer: str | None, as_json: bool) -> None:
     host = "127.0.0.1" if settings.api_host == "0.0.0.0" else settings.api_host  # noqa: S104 - not bound here
     scheme = "https" if settings.tls_cert else "http"
     address = (url or f"{scheme}://{host}:{settings.api_port}").rstrip("/")
-    checks = _look(address, bearer or os.environ.get("KNHK_TOKEN"))
+    checks = _look(address, bearer or os.environ.get(TOKEN))
     if as_json:
         say_json([attrs.asdict(each) for each in checks])
     else:
@@ -74,7 +75,7 @@ def _look(address: str, bearer: str | None) -> list[_Check]:
     for name, part in sorted(parts.items()) if isinstance(parts, dict) else ():
         checks.append(_Check(name=name, good=part["status"] != "down", detail=part["detail"] or part["status"]))
     if bearer is None:
-        detail = "give one: --token, or the variable KNHK_TOKEN"
+        detail = f"give one: --token, or the variable {TOKEN}"
         return [*checks, _Check(name="token", good=None, detail=detail)]
     status, body = _ask(f"{address}/api/v1/workflows", bearer)
     said = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,8 @@ from knhk.errors import (
     JournalError,
     KnhkError,
     MissingExtra,
+    OutboundError,
+    ResponseRefused,
     SpecificationError,
     StoreError,
     UnknownCase,
@@ -41,7 +44,7 @@ EXIT_CODES: Final = {
     USAGE: "wrong usage: an option, an argument or a handler is missing or wrong",
     NOT_FOUND: "not found: a file, a store, a case, a work item, a pattern",
     REFUSED: "refused: the command does not fit the state, or somebody else was faster",
-    STORE: "the store failed",
+    STORE: "the store failed, or the service did not answer",
     DATA: "data or a handler failed",
     UNDECIDED: "neither yes nor no within the budget",
     BUG: "a bug in KNHK: please report it",
@@ -57,6 +60,7 @@ _CODES: Final[tuple[tuple[type[KnhkError], int], ...]] = (
     (UnknownWorkItem, NOT_FOUND),
     (CommandError, REFUSED),
     (StoreError, STORE),
+    (OutboundError, STORE),
     (JournalError, STORE),
     (DataError, DATA),
     (HandlerError, DATA),
@@ -76,6 +80,8 @@ class Failure(click.ClickException):
 
 def exit_code(error: KnhkError) -> int:
     """Return the exit code that tells of an error."""
+    if isinstance(error, ResponseRefused) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return REFUSED
     return next((code for kind, code in _CODES if isinstance(error, kind)), BUG)
 
 

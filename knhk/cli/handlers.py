@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from knhk.cli.failures import DATA, NOT_FOUND, USAGE, Failure
+from knhk.client import Worker
 from knhk.engine import Engine
 from knhk.errors import KnhkError
 from knhk.people import Directory
@@ -92,19 +93,25 @@ class Handlers:
 
     def give(self, engine: HandlerEngine) -> None:
         """Register the handlers with an engine."""
+        self._give(engine, engine.handler)
+
+    def give_worker(self, worker: Worker) -> None:
+        """Let a worker elsewhere call the functions, each for the topic that it is named after."""
+        self._give(worker, worker.task)
+
+    def _give(self, whom: object, name_it: Callable[[str], Callable[[Any], Any]]) -> None:
         for module in self._modules:
-            for name, function in _handlers_of(module).items():
-                engine.handler(name)(function)
             register = _register_of(module)
-            if register is None:
-                continue
             try:
                 with contextlib.redirect_stdout(sys.stderr):
-                    register(engine)
+                    for name, function in _handlers_of(module).items():
+                        name_it(name)(function)
+                    if register is not None:
+                        register(whom)
             except (click.ClickException, KnhkError):
                 raise
             except Exception as error:
-                raise _blamed(f"register(engine) of {module.__name__} failed", error) from error
+                raise _blamed(f"what {module.__name__} has cannot be registered", error) from error
 
 
 def _handlers_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -112,7 +119,7 @@ def _handlers_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
     return {str(name): function for name, function in handlers.items()} if isinstance(handlers, Mapping) else {}
 
 
-def _register_of(module: ModuleType) -> Callable[[Engine], object] | None:
+def _register_of(module: ModuleType) -> Callable[[Any], object] | None:
     register = getattr(module, "register", None)
     return register if callable(register) else None
 

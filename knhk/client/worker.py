@@ -6,6 +6,7 @@ Three kinds of threads: whoever calls `Worker.run` claims; one thread for each p
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import socket
@@ -122,7 +123,7 @@ class Worker:
             non_retryable: exceptions that no further attempt helps against.
 
         Raises:
-            ValueError: there is no topic, or it has a function already.
+            ValueError: there is no topic, it has a function already, or the function is asynchronous.
         """
         if not topics or not all(topics):
             raise ValueError("name the topics whose work the function does")
@@ -132,28 +133,37 @@ class Worker:
         never = non_retryable if isinstance(non_retryable, tuple) else (non_retryable,)
 
         def decorate(function: _H) -> _H:
+            if not callable(function) or inspect.iscoroutinefunction(function):
+                kind = "asynchronous: a worker calls plain functions" if callable(function) else "no function"
+                raise ValueError(f"what is to do the work of topic {topics[0]!r} is {kind}")
             task = _Task(run=function, heartbeat=heartbeat, non_retryable=never)
             self._tasks.update(dict.fromkeys(topics, task))
             return function
 
         return decorate
 
-    def run(self) -> None:
+    def run(self, *topics: str) -> None:
         """
         Take work and do it until `stop`; returns when what ran has ended, or was given back.
 
         A service that is out of reach is asked again, with growing waits.
 
+        Args:
+            topics: only of these; of all that have functions where none is named.
+
         Raises:
-            ValueError: no function does any work.
+            ValueError: no function does any work, or that of a topic which is named.
             KnhkError: why the service refuses the very first claim, where asking again does not help.
         """
         if not self._tasks:
             raise ValueError("no function does any work: name one with @worker.task(topic)")
+        for each in topics:
+            if each not in self._tasks:
+                raise ValueError(f"no function does the work of topic {each!r}; there are {', '.join(self._tasks)}")
         keeper = threading.Thread(target=self._keep_on, name="knhk-keeper", daemon=True)
         keeper.start()
         try:
-            self._take()
+            self._take(topics or self.topics)
         finally:
             self._end()
             keeper.join()
@@ -166,7 +176,7 @@ class Worker:
 
     # --- claiming -----------------------------------------------------------------------------------------------------
 
-    def _take(self) -> None:
+    def _take(self, topics: tuple[str, ...]) -> None:
         """Claim as long as it is not stopped."""
         pace = Pace(_FIRST_WAIT, _LONGEST_WAIT, self._chance)
         idle = Pace(_FIRST_WAIT, _LONGEST_IDLE, self._chance)
@@ -175,7 +185,7 @@ class Worker:
             asked = self._seconds()
             try:
                 claims = self._client.work.claim(
-                    *self._tasks, worker=self.name, max=min(free, _MOST_CLAIMS), lease=self.lease, wait=self.wait
+                    *topics, worker=self.name, max=min(free, _MOST_CLAIMS), lease=self.lease, wait=self.wait
                 )
             except KnhkError as error:
                 if not known and not _may_pass(error):

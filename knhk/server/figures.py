@@ -17,6 +17,9 @@ MOST_NAMES: Final = 100
 """Values of a label that is named by a program or a specification; further ones are ``other``."""
 
 OTHER: Final = "other"
+STATES: Final = ("created", "running", "compensating", "suspended", "completed", "cancelled", "failed", "deadlocked")
+"""States that a case may be in, as they are counted."""
+
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _QUICK: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
@@ -47,6 +50,9 @@ class Figures:
         self.transitions = Counter(
             "knhk_case_transitions", "How often a case came into a state.", ["state"], registry=registry
         )
+        for state in STATES:
+            # From 0 on: of a series that begins with 1, nobody sees that it grew.
+            self.transitions.labels(state)
         self.steps = Counter(
             "knhk_steps", "Steps of the token game, by what became of the task.", ["step"], registry=registry
         )

@@ -12,7 +12,6 @@ import time
 from http import HTTPStatus
 from typing import Any, Final
 
-from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.utilities import Error
 
@@ -80,9 +79,3 @@ class Parser(HTTPRequestParser):
             if b"HTTP/1.1" not in header_plus.partition(b"\r\n")[0]:
                 raise ParsingError("this version of HTTP has no transfer encodings")
         super().parse_header(header_plus)
-
-
-class Channel(HTTPChannel):
-    """A connection."""
-
-    parser_class = Parser

@@ -18,7 +18,7 @@ from knhk.engine import Engine
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
 from knhk.server.census import Census
-from knhk.server.figures import bounded, counted, measured
+from knhk.server.figures import STATES, bounded, counted, measured
 from knhk.server.tenants import Tenants
 from knhk.work.breaker import BreakerState
 from knhk.work.metrics import Distribution, MetricReading
@@ -26,7 +26,6 @@ from knhk.work.metrics import Distribution, MetricReading
 MOST_CUSTOM: Final = 200
 """Custom metrics that are shown, over all workflows."""
 
-_STATES: Final = ("created", "running", "compensating", "suspended", "completed", "cancelled", "failed", "deadlocked")
 _OPEN: Final = ("offered", "allocated", "started", "suspended", "failed")
 _KINDS: Final = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
 
@@ -60,7 +59,7 @@ class Gauges:
         last = self._census.last
         if last is None:
             return
-        cases = {**dict.fromkeys(_STATES, 0), **last.cases}
+        cases = {**dict.fromkeys(STATES, 0), **last.cases}
         items = {**dict.fromkeys(_OPEN, 0), **last.items}
         yield measured("knhk_cases", "Cases by state.", ("state",), _by(cases))
         yield measured("knhk_work_items", "Open work items by state.", ("state",), _by(items))

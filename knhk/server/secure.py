@@ -16,6 +16,7 @@ import attrs
 
 from knhk.errors import MissingExtra
 from knhk.server.configuration import Configuration, ConfigurationError, variable
+from knhk.server.leaving import Leaving, take_new
 from knhk.server.serving import Application, make
 
 try:
@@ -26,18 +27,42 @@ except ImportError as error:
 
 _THREADS: Final = 16
 _CONNECTIONS: Final = 1_000
+_LOOKS: Final = 0.02
 
 
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     """The process that answers."""
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.alive: bool
+        self._leaving: Leaving | None = None
+
+    def init_process(self) -> None:
+        """Serve; a worker before this one may have told the kernel to take no new connection."""
+        for each in self.sockets:
+            take_new(each)
+        super().init_process()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Say that this instance ends, and answer what has arrived."""
+        """Say that this instance ends; what has arrived is accepted, and answered, before it does."""
         made = self.app.made
-        if made is not None:
+        if made is None:
+            super().handle_exit(sig, frame)
+        elif self._leaving is None:
             made.health.draining = True
             made.service.polls.end()
-        super().handle_exit(sig, frame)
+            self._leaving = Leaving(self.sockets, self.app.settings.drain_timeout, alone=True)
+            # The loop wakes, and looks more often from now on.
+            self.method_queue.defer(lambda: None)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Do what has to be done now, and look how far the end has come."""
+        leaving = self._leaving if self.alive else None
+        super().wait_for_and_dispatch_events(timeout if leaving is None else min(timeout, _LOOKS))
+        if leaving is not None and leaving.over():
+            self.app.made.service.leave()
+            self.alive = False
 
 
 class SecureServer(BaseApplication):  # type: ignore[misc] # gunicorn has no types
@@ -92,6 +117,8 @@ class SecureServer(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
             name = f"{settings.instance_id}-{os.getpid()}-{secrets.token_hex(3)}"
             settings = attrs.evolve(settings, instance_id=name)
         self.made = make(settings)
+        if self.made.rpc is not None:
+            self.made.rpc.listen(shared=True)
         self.made.start()
         return self.made.wsgi
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
 from types import FrameType
@@ -26,13 +27,14 @@ from knhk.server.audit import AuditLog
 from knhk.server.background import Background
 from knhk.server.census import Census
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
+from knhk.server.connection import Channel, Ending
 from knhk.server.console.mounting import mount
 from knhk.server.endpoint import read_endpoint
 from knhk.server.figures import Figures
-from knhk.server.framing import Channel
 from knhk.server.gauges import Gauges
 from knhk.server.health import NAME, Health
 from knhk.server.identity import verifier_of
+from knhk.server.leaving import Leaving
 from knhk.server.metering import metered
 from knhk.server.observing import log_traces
 from knhk.server.rates import Rates
@@ -50,6 +52,8 @@ ARCHIVE: Final = "audit-archive"
 _THREADS: Final = 16
 _CONNECTIONS: Final = 1_000
 _IDLE: Final = 30
+_LOOKS: Final = 0.02
+"""Seconds between looks at whether the end has come further."""
 
 
 @attrs.define
@@ -61,6 +65,7 @@ class Application:
         wsgi: the application.
         made_key: the file of a key that was made just now, or None.
         exporting: sends spans (`knhk.server.exporting.Exporting`); None where no collector is configured.
+        rpc: serves gRPC (`knhk.server.rpc.listening.RpcServer`); None where no port is configured.
     """
 
     settings: Configuration
@@ -78,6 +83,7 @@ class Application:
     census: Census
     rates: Rates | None
     exporting: Any = None
+    rpc: Any = None
 
     def start(self) -> None:
         """
@@ -97,11 +103,16 @@ class Application:
             self.archive.start()
         self.background.start()
         self.census.start()
+        if self.rpc is not None:
+            self.rpc.start()
 
     def close(self, patience: float = 30.0) -> None:
         """End in order: nothing new, what runs ends, the record is sealed, the store is given back."""
         self.health.draining = True
+        self.service.polls.end()
         end = time.monotonic() + patience
+        if self.rpc is not None:
+            self.rpc.stop(patience)
         self.census.stop()
         if self.ownership is not None:
             self.ownership.drain()
@@ -220,7 +231,19 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         census=census,
         rates=rates,
         exporting=exporting,
+        rpc=_rpc(settings, gate, health),
     )
+
+
+def _rpc(settings: Configuration, gate: HttpGate, health: Health) -> Any:
+    """Return what serves gRPC; None where no port is configured."""
+    if settings.grpc_port is None:
+        return None
+    try:
+        library = import_module("knhk.server.rpc.listening")
+    except MissingExtra as error:
+        raise ConfigurationError([f"{variable('grpc_port')}: {error}"]) from error
+    return library.RpcServer(settings, gate, health)
 
 
 def _rates(settings: Configuration) -> Rates:
@@ -340,7 +363,7 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
         if made.ownership is not None:
             made.ownership.address = _address(made.settings, self.port)
-        self._server = create_server(
+        server = create_server(
             made.wsgi,
             sockets=[self._socket],
             threads=_THREADS,
@@ -354,9 +377,14 @@ class Server:
             expose_tracebacks=False,
         )
         # One socket, one server.
-        assert isinstance(self._server, BaseWSGIServer)
-        self._server.channel_class = Channel
-        self._over = threading.Event()
+        assert isinstance(server, BaseWSGIServer)
+        self._server = server
+        self._ending = Ending()
+        server.channel_class = partial(Channel, self._ending)  # type: ignore[assignment] # it is only called
+        self._alone = listener is None
+        self._over = False
+        if made.rpc is not None:
+            made.rpc.listen(shared=listener is not None)
 
     def run(self, ready: Callable[[int], None]) -> None:
         """Serve until SIGTERM or SIGINT, then end in order."""
@@ -366,29 +394,37 @@ class Server:
         serving = threading.Thread(target=self._server.run, name="knhk-http", daemon=True)
         serving.start()
         ready(self.port)
-        while not self._over.wait(0.2):
-            if not serving.is_alive():
-                break
+        while serving.is_alive() and not self._over:
+            serving.join(_LOOKS)
         self._drain(serving)
 
     def _end(self, _: int, __: FrameType | None) -> None:
+        # Nothing with a lock, which who is interrupted here may have.
         self._made.health.draining = True
-        self._made.service.polls.end()
-        self._over.set()
+        self._over = True
 
     def _drain(self, serving: threading.Thread) -> None:
         """Tell balancers that we end, answer what has arrived, and close."""
         begun = time.monotonic()
         patience = self._made.settings.drain_timeout
         self._made.health.draining = True
+        self._made.service.polls.end()
         if self._made.ownership is not None:
             self._made.ownership.drain()
-        # A balancer looks every few seconds; until then requests still come, and are answered.
-        while time.monotonic() - begun < min(1.0, patience / 4) or (
-            self._server.task_dispatcher.active_count and time.monotonic() - begun < patience
-        ):
-            time.sleep(0.05)
-        self._server.close()
+        self._ending.leaving = True
+        leaving = Leaving([self._socket], patience, alone=self._alone)
+        while not leaving.over():
+            time.sleep(_LOOKS)
+        self._made.service.leave()
+        if self._made.rpc is not None:
+            self._made.rpc.refuse(patience - (time.monotonic() - begun))
+        self._ending.closing = True
+        while self._server.active_channels and time.monotonic() - begun < patience:
+            self._server.pull_trigger()
+            time.sleep(_LOOKS)
+        # In the loop, which would otherwise look at what is closed.
+        trigger: Any = self._server.trigger
+        trigger.pull_trigger(self._server.close)
         self._server.task_dispatcher.shutdown(timeout=max(1, int(patience - (time.monotonic() - begun))))
         serving.join(1.0)
         self._made.close(max(0.1, patience - (time.monotonic() - begun)))

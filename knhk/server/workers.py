@@ -22,6 +22,7 @@ from typing import Final
 import attrs
 
 from knhk.server.configuration import Configuration, ConfigurationError, variable
+from knhk.server.leaving import grace_of, refuse_new
 from knhk.server.serving import listening
 
 LOG: Final = logging.getLogger("knhk.server")
@@ -90,7 +91,7 @@ class Workers:
         self._children: dict[int, _Child] = {}
         self._due: dict[int, float] = {}
         self._pauses: dict[int, float] = {}
-        self._over = threading.Event()
+        self._over = False
 
     def run(self, ready: Callable[[int], None]) -> int:
         """
@@ -107,19 +108,23 @@ class Workers:
         for place in range(1, self._count + 1):
             self._start(place)
         told = False
-        while not self._over.wait(0.1):
+        while not self._over:
+            time.sleep(0.1)
             if not told and all(each.ready.is_set() for each in self._children.values()):
                 told = True
                 ready(self.port)
             if not self._look_after(told=told):
                 break
-        self._listener.close()
-        return self._stop()
+        try:
+            return self._stop()
+        finally:
+            self._listener.close()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _end(self, _: int, __: FrameType | None) -> None:
-        self._over.set()
+        # Nothing with a lock, which who is interrupted here may have.
+        self._over = True
 
     def _start(self, place: int) -> None:
         name = f"{self._settings.instance_id}-{place}-{secrets.token_hex(3)}"
@@ -163,10 +168,13 @@ class Workers:
         return True
 
     def _stop(self) -> int:
-        ended = self._over.is_set()
+        ended = self._over
         for child in self._children.values():
             child.process.terminate()
         end = time.monotonic() + self._settings.drain_timeout + _GRACE
+        if ended:
+            time.sleep(grace_of(self._settings.drain_timeout))
+            refuse_new(self._listener)
         good = ended
         for child in self._children.values():
             try:

@@ -19,6 +19,7 @@ from knhk.errors import Problem
 from knhk.spec._manual import make as _make
 from knhk.spec._manual import manual as _manual
 from knhk.spec._metrics import read_metrics
+from knhk.spec._wildcards import expanded
 from knhk.spec._worklets import exlet, worklet
 from knhk.spec.durations import format_duration
 from knhk.spec.model import (
@@ -358,7 +359,7 @@ def _net(reading: Reading, tree: object, place: str) -> Net:
         return Net()
     if isinstance(tree, Mapping) and len(values) < len(tree):
         reading.incomplete.add(place)
-    return Net(**values)
+    return Net(**expanded(values))
 
 
 def _subnets(reading: Reading, value: object, place: str) -> Any:
@@ -457,7 +458,7 @@ def read_document(tree: object) -> Draft:
         reading.incomplete.add("")
     net = {each: values.pop(each) for each in _NET_ATTRIBUTES if each in values}
     return Draft(
-        attributes={"id": "", **values, "root": Net(**net)},
+        attributes={"id": "", **values, "root": Net(**expanded(net))},
         problems=reading.report.problems(),
         damaged=frozenset(reading.damaged),
         incomplete=frozenset(reading.incomplete),
