@@ -7,11 +7,12 @@ export KNHK_REQUIRE_EXTENSION := 1
 endif
 .DEFAULT_GOAL := help
 
-.PHONY: help run test lint browser bench peers mutants docs clean
+.PHONY: help run test lint proto browser bench peers mutants docs clean
 help:
 	@echo "make run    the main job: a thousand orders on an SQLite file, killed halfway and resumed"
 	@echo "make test   linters, type checker, all tests, coverage gate"
 	@echo "make lint   linters and type checker alone"
+	@echo "make proto  the code of knhk/rpc, from its description"
 	@echo "make browser  the console in a headless Chromium, which has to be installed"
 	@echo "make bench  what KNHK costs, beside what is promised; two minutes"
 	@echo "make peers  other engines doing the same work, each installed in .peers; half an hour"
@@ -43,6 +44,9 @@ lint: .venv/.test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+proto: .venv/.test
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. knhk/rpc/workflow_engine.proto
 
 test: lint
 	@tools/install_servers

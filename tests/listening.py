@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import socketserver
 import threading
 import wsgiref.simple_server
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from knhk.client import Client
+from knhk.client import AsyncClient, Client
+from knhk.client.operations import AsyncArea
 from knhk.stores.memory import MemoryStore
 from tests.served import served, token
 
@@ -65,8 +68,56 @@ class Instance:
         self.server.server_close()
 
 
+class Awaited:
+    """A client for asyncio, or a part of one, that is used like the other client: each call is awaited at once."""
+
+    def __init__(self, target: AsyncArea, runner: asyncio.Runner) -> None:
+        self._target, self._runner = target, runner
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._target, name)
+        if isinstance(found, AsyncArea):
+            return Awaited(found, self._runner)
+        return self._called(found) if callable(found) else found
+
+    def _called(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **named: Any) -> Any:
+            made = method(*args, **named)
+            return self._runner.run(_all(made) if inspect.isasyncgen(made) else made)
+
+        return call
+
+
+async def _all(found: AsyncIterator[Any]) -> list[Any]:
+    return [each async for each in found]
+
+
 @contextmanager
-def instances(count: int = 1, **more: Any) -> Iterator[tuple[Client, list[Instance]]]:
+def connected(kind: type[Client | AsyncClient], urls: list[str], **more: Any) -> Iterator[Any]:
+    """A client of either kind whose waits take no time: it says them in `waits`."""
+    waits: list[float] = []
+    if issubclass(kind, Client):
+        with kind(urls, **more) as client:
+            client.transport._sleep = waits.append
+            client.waits = waits  # type: ignore[attr-defined]
+            yield client
+        return
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    with asyncio.Runner() as runner:
+        awaited = kind(urls, **more)
+        awaited.transport._sleep = wait
+        awaited.waits = waits  # type: ignore[attr-defined]
+        yield Awaited(awaited, runner)
+        runner.run(awaited.close())
+
+
+@contextmanager
+def instances(
+    count: int = 1, *, kind: type[Client | AsyncClient] = Client, **more: Any
+) -> Iterator[tuple[Any, list[Instance]]]:
     """Serve instances on one store, with a client for them whose waits take no time."""
     with ExitStack() as stack:
         store = Shared() if count > 1 else None
@@ -74,7 +125,4 @@ def instances(count: int = 1, **more: Any) -> Iterator[tuple[Client, list[Instan
         several = [Instance(each) for each in made]
         for each in several:
             stack.callback(each.end)
-        client = stack.enter_context(Client([each.url for each in several], token=token(), **more))
-        client.waits = []  # type: ignore[attr-defined]
-        client.transport._sleep = client.waits.append  # type: ignore[attr-defined]
-        yield client, several
+        yield stack.enter_context(connected(kind, [each.url for each in several], token=token(), **more)), several

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from typing import Any
@@ -11,19 +12,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knhk import errors
-from knhk.client import Client
+from knhk.client import AsyncClient, Client
 from knhk.client.balancing import assign, by_weight, consistent, least_connections, round_robin
 from knhk.client.problems import error_of
 from tests.listening import instances
 from tests.served import ORDER, token
 
 
+Kind = type[Client | AsyncClient]
 NAMES = st.lists(st.text("abcdef0123", min_size=1, max_size=6), min_size=1, max_size=8, unique=True)
 
 
-def test_the_operations() -> None:
+@pytest.fixture(params=[Client, AsyncClient])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Both kinds of client, which do the same."""
+    return request.param
+
+
+def test_the_operations(kind: Kind) -> None:
     """A workflow, a case and its items go their way through the client, with typed results."""
-    with instances() as (client, _):
+    with instances(kind=kind) as (client, _):
         registered = client.workflows.register(ORDER)
         case = client.cases.create("order", {"n": 1}, start=True)
         (item,) = client.items.list(case_id=case.case_id).items
@@ -49,14 +57,14 @@ def test_the_operations() -> None:
             client.cases.get("none")
 
 
-def test_external_work_and_dead_letters() -> None:
+def test_external_work_and_dead_letters(kind: Kind) -> None:
     """Work is claimed, kept, completed and failed by its token; what failed for good is replayed, and discarded."""
     spec = {
         "id": "label",
         "tasks": [{"id": "print", "external": {"topic": "labels"}, "retry": {"max_attempts": 1}}],
         "flows": [{"from": "start", "to": "print"}, {"from": "print", "to": "end"}],
     }
-    with instances() as (client, _):
+    with instances(kind=kind) as (client, _):
         client.workflows.register(spec)
         first, second = (client.cases.create("label", {"n": n}) for n in range(2))
         for each in (first, second):
@@ -82,9 +90,9 @@ def test_external_work_and_dead_letters() -> None:
         assert () == client.dead_letters.list().items
 
 
-def test_items_and_events() -> None:
+def test_items_and_events(kind: Kind) -> None:
     """An item is given, handed on, laid aside, taken up again and skipped; an event is delivered; a workflow is removed."""
-    with instances() as (client, _):
+    with instances(kind=kind) as (client, _):
         client.workflows.register(ORDER)
         case = client.cases.create("order", version=client.workflows.get("order").version, start=True)
         (item,) = client.items.list(case_id=case.case_id).items
@@ -113,9 +121,9 @@ def test_items_and_events() -> None:
         assert ("completed", 0, ()) == (ended.state, delivered.kept, client.workflows.list().items)
 
 
-def test_refusals_are_the_errors_of_the_tree() -> None:
+def test_refusals_are_the_errors_of_the_tree(kind: Kind) -> None:
     """What the service refuses is raised as the library would raise it, and asked once."""
-    with instances() as (client, (one,)):
+    with instances(kind=kind) as (client, (one,)):
         client.workflows.register(ORDER)
         case = client.cases.create("order", start=True, key="k")
 
@@ -146,9 +154,9 @@ def test_refusals_are_the_errors_of_the_tree() -> None:
         assert len([each for each in one.asked if each.endswith("/start")]) == 1
 
 
-def test_a_lost_answer_makes_no_second_case() -> None:
+def test_a_lost_answer_makes_no_second_case(kind: Kind) -> None:
     """A case whose answer was lost is asked for again under its key: there is one."""
-    with instances() as (client, (one,)):
+    with instances(kind=kind) as (client, (one,)):
         client.workflows.register(ORDER)
         one.faults = [("502 Bad Gateway", "lost", {})]
 
@@ -158,9 +166,9 @@ def test_a_lost_answer_makes_no_second_case() -> None:
         assert 2 == one.asked.count("POST /api/v1/cases")
 
 
-def test_only_what_is_safe_is_sent_again() -> None:
+def test_only_what_is_safe_is_sent_again(kind: Kind) -> None:
     """A command without a version is not sent again after an unclear failure; with one it is; a rate limit is waited for."""
-    with instances() as (client, (one,)):
+    with instances(kind=kind) as (client, (one,)):
         client.workflows.register(ORDER)
         case = client.cases.create("order")
         one.faults = [("503 Service Unavailable", "store-unavailable", {"Retry-After": "1"})]
@@ -179,9 +187,9 @@ def test_only_what_is_safe_is_sent_again() -> None:
         assert 1 == len(client.waits) and 3 <= client.waits[0] <= 4
 
 
-def test_a_deadline_bounds_all_attempts() -> None:
+def test_a_deadline_bounds_all_attempts(kind: Kind) -> None:
     """A wait that would end after the deadline is not begun: the error of the last attempt is raised."""
-    with instances(timeout=20.0) as (client, (one,)):
+    with instances(kind=kind, timeout=20.0) as (client, (one,)):
         one.faults = [("429 Too Many Requests", "rate-limited", {"Retry-After": "60"})]
 
         with pytest.raises(errors.ResponseRefused) as late:
@@ -190,9 +198,9 @@ def test_a_deadline_bounds_all_attempts() -> None:
         assert (60.0, True, []) == (late.value.retry_after, late.value.retryable, client.waits)
 
 
-def test_an_instance_that_drains_costs_no_request() -> None:
+def test_an_instance_that_drains_costs_no_request(kind: Kind) -> None:
     """While one of three instances drains, and after it is gone, every call is answered, none by it."""
-    with instances(3, check_every=0.0) as (client, several):
+    with instances(3, kind=kind, check_every=0.0) as (client, several):
         client.workflows.register(ORDER)
         for _ in range(6):
             client.cases.create("order")
@@ -210,9 +218,9 @@ def test_an_instance_that_drains_costs_no_request() -> None:
         assert 12 == len(list(client.cases.all()))
 
 
-def test_an_endpoint_that_turns_away_passes_the_call_on() -> None:
+def test_an_endpoint_that_turns_away_passes_the_call_on(kind: Kind) -> None:
     """A command that a draining instance refuses, or that could not be sent at all, is done by another, once."""
-    with instances(2, check_every=1e9) as (client, several):
+    with instances(2, kind=kind, check_every=1e9) as (client, several):
         client.workflows.register(ORDER)
         cases = [client.cases.create("order") for _ in range(2)]
         for each in several:
@@ -220,17 +228,17 @@ def test_an_endpoint_that_turns_away_passes_the_call_on() -> None:
         several[1].faults.clear()
         first = client.cases.start(cases[0].case_id)
         several[0].end()
-        client.transport.endpoints[several[0].url].ready = True
-        client.transport.endpoints[several[1].url].ready = True
+        client.transport.core.endpoints[several[0].url].ready = True
+        client.transport.core.endpoints[several[1].url].ready = True
         done = [client.cases.get(cases[1].case_id).state for _ in range(4)]
 
         assert ("running", []) == (first.state, client.waits)
         assert [cases[1].state] * 4 == done
 
 
-def test_a_case_keeps_its_endpoint() -> None:
+def test_a_case_keeps_its_endpoint(kind: Kind) -> None:
     """With consistent hashing every call about a case goes to one instance."""
-    with instances(3, balancing="consistent-hashing") as (client, several):
+    with instances(3, kind=kind, balancing="consistent-hashing") as (client, several):
         client.workflows.register(ORDER)
         case = client.cases.create("order")
         for each in several:
@@ -241,9 +249,9 @@ def test_a_case_keeps_its_endpoint() -> None:
         assert [0, 0, 5] == sorted(len(each.asked) for each in several)
 
 
-def test_a_broken_endpoint_is_left_alone() -> None:
+def test_a_broken_endpoint_is_left_alone(kind: Kind) -> None:
     """An endpoint that fails again and again is not asked while its breaker is open."""
-    with instances(attempts=1) as (client, (one,)):
+    with instances(kind=kind, attempts=1) as (client, (one,)):
         one.faults = [("500 Internal Server Error", "", {})] * 10
         for _ in range(5):
             with pytest.raises(errors.ResponseRefused):
@@ -262,16 +270,40 @@ def test_an_address_that_is_none_is_refused(urls: Any) -> None:
         Client(urls)
 
 
-def test_without_its_library_the_client_says_how_to_get_it() -> None:
+@pytest.mark.parametrize("name", ["Client", "AsyncClient"])
+def test_without_its_library_a_client_says_how_to_get_it(name: str) -> None:
     """Importing the package loads no HTTP library; making a client without one names the extra."""
     code = (
-        "import sys; sys.modules['urllib3'] = None\nimport knhk.client\n"
-        "try: knhk.client.Client('http://x')\nexcept knhk.MissingExtra as error: print(error)"
+        "import sys; sys.modules['urllib3'] = sys.modules['httpx'] = None\nimport knhk.client\n"
+        f"try: knhk.client.{name}('http://x')\nexcept knhk.MissingExtra as error: print(error)"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert "the client needs an optional dependency: pip install 'knhk[client]'\n" == done.stdout
+
+
+def test_tasks_share_a_client() -> None:
+    """Calls of one client for asyncio are under way at once; one that is cancelled leaves nothing behind."""
+
+    async def play(url: str) -> None:
+        async with AsyncClient(url, token=token()) as client:
+            await client.workflows.register(ORDER)
+            made = await asyncio.gather(*(client.cases.create("order", {"n": n}) for n in range(8)))
+            waits = asyncio.create_task(client.work.claim("nothing", wait=20))
+            (endpoint,) = client.transport.core.endpoints.values()
+            while not endpoint.under_way:
+                await asyncio.sleep(0)
+            waits.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waits
+
+            assert {each.case_id for each in made} == {each.case_id async for each in client.cases.all(limit=3)}
+            assert 0 == endpoint.under_way
+
+    with instances() as (_, (one,)):
+        asyncio.run(play(one.url))
+        one.made.service.polls.end()
 
 
 def test_an_answer_of_somebody_else_is_refused() -> None:

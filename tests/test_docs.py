@@ -50,6 +50,7 @@ SHOWN_ONLY = (
     "knhk token",
     "knhk audit",
     "curl ",
+    "grpcurl ",  # run by test_rpc_described
     "export ",
     "docker ",  # the pages on compose and Kubernetes are looked at by test_deploy_docs
     "kubectl ",

@@ -26,7 +26,8 @@ ALL = {variable(each.name) for each in attrs.fields(Configuration)}
     ("name", "values"),
     [
         ("API_PORT", ("abc", "-1", "65536", "1.5", "")),
-        ("GRPC_PORT", ("x", "70000", "9090")),
+        ("GRPC_PORT", ("x", "70000", "-1")),
+        ("GRPC_REFLECTION", ("maybe",)),
         ("TRUST_DOMAIN", ("knhk.org", "spiffe://", "https://knhk.org")),
         ("RATE_LIMIT", ("0", "-1", "many", "nan", "inf")),
         ("DRAIN_TIMEOUT", ("0", "soon")),

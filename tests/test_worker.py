@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +45,11 @@ class Place:
         """A worker."""
         given = {"name": "w", "lease": 60.0, "seconds": lambda: self.now, "chance": lambda: 0.0, **more}
         return Worker(self.client, **given)
+
+    def sent_once(self) -> None:
+        """Let the client repeat nothing."""
+        core = self.client.transport.core
+        core.settings = attrs.evolve(core.settings, attempts=1)
 
     def states(self) -> list[str]:
         """The states of all cases."""
@@ -165,7 +171,7 @@ def test_the_result_of_lost_work_is_dropped(place: Place, how: str, caplog: pyte
         if how in ("elsewhere", "late"):
             place.client.cases.cancel(case)
         if how == "out of reach":
-            place.client.transport._attempts = 1
+            place.sent_once()
             place.instance.faults = [("502 Bad Gateway", "", {})]
         if how != "late":
             place.now += 100 if how == "lease" else 21
@@ -231,7 +237,7 @@ def test_what_a_stopped_worker_still_gets_is_given_back(place: Place) -> None:
 def test_a_service_that_fails_is_asked_again(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     """Claims and reports go on when the service is back; a report whose answer was lost is not done twice."""
     (case,) = place.cases(1)
-    place.client.transport._attempts = 1
+    place.sent_once()
     place.instance.faults = [("503 Service Unavailable", "store-unavailable", {})] * 3
 
     def label(_: ClaimedWork) -> dict[str, Any]:

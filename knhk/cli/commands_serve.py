@@ -45,7 +45,7 @@ def configured() -> Any:
 @click.option("--listener", type=(int, int), hidden=True)
 def serve(*, workers: int, listener: tuple[int, int] | None) -> None:
     """
-    Serve the REST API.
+    Serve the REST API, and gRPC where WORKFLOW_GRPC_PORT says a port.
 
     It is configured by the variables WORKFLOW_*; `knhk config` prints them.
     Without any key a secret is made in the state directory at the first start; `knhk token` signs with it.
@@ -72,6 +72,9 @@ def serve(*, workers: int, listener: tuple[int, int] | None) -> None:
         if secure or workers > 1:
             # It is made again in each process that serves; here it was to be seen that it can be.
             made.close()
+            if settings.grpc_port is not None:
+                reserved = _server("rpc.listening").Reservation(settings)
+                settings = configuration.on_port(settings, reserved.port)
     except configuration.ConfigurationError as error:
         raise Failure(str(error), USAGE) from error
 
@@ -83,6 +86,8 @@ def serve(*, workers: int, listener: tuple[int, int] | None) -> None:
         )
         if workers > 1:
             note(f"{workers} workers; limits and figures are each worker's own")
+        if settings.grpc_port is not None:
+            note(f"serving gRPC on {settings.api_host}:{made.rpc.port or settings.grpc_port}")
         if made.made_key is not None:
             note(f"a new secret is in {clean(str(made.made_key))}; get a token with: knhk token --role admin")
 
@@ -103,7 +108,10 @@ def serve(*, workers: int, listener: tuple[int, int] | None) -> None:
 
 def _serve_together(settings: Any, count: int, ready: Any) -> None:
     command = (sys.executable, "-m", "knhk", "serve", "--listener")
-    status = _server("workers").Workers(settings, count, command=command, environment=os.environ).run(ready)
+    environment = dict(os.environ)
+    if settings.grpc_port is not None:
+        environment[_server("configuration").variable("grpc_port")] = str(settings.grpc_port)
+    status = _server("workers").Workers(settings, count, command=command, environment=environment).run(ready)
     if status:
         raise click.exceptions.Exit(status)
 

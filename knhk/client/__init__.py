@@ -1,12 +1,14 @@
 """The client of the service (``pip install 'knhk[client]'``).
 
-The map, from below: `balancing` which endpoint a call goes to; `results` what is answered; `problems` what is raised;
-`pacing` how long to wait; `transport` one call with its attempts; `client` the operations; `leases` when work is to be kept,
-`claimed` what a handler is given, `worker` who calls it.
+The map, from below: `balancing` which endpoint a call goes to; `pacing` how long to wait; `results` what is answered; `problems`
+what is raised; `core` one call with its attempts, without sending; `transport` and `async_transport` send; `operations` what can
+be asked; `client` and `async_client` put them together; `leases` when work is to be kept, `claimed` what a handler is given,
+`worker` who calls it.
 """
 
 from __future__ import annotations
 
+from knhk.client.async_client import AsyncClient
 from knhk.client.balancing import Balancing
 from knhk.client.claimed import ClaimedWork
 from knhk.client.client import Client
@@ -26,6 +28,7 @@ from knhk.client.results import (
 from knhk.client.worker import Worker
 
 __all__ = [
+    "AsyncClient",
     "Balancing",
     "Case",
     "CaseLine",

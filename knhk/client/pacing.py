@@ -5,6 +5,7 @@ Full jitter: Brooker, "Exponential backoff and jitter", 2015.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import attrs
@@ -46,3 +47,29 @@ class Pace:
     def worked(self) -> None:
         """Note a success: the next wait is a short one."""
         self.failures = 0
+
+
+class Budget:
+    """
+    Bounds what repetition adds to the load: a tenth of the calls, and a reserve for the first ones.
+
+    What fails for everybody is not made worse by everybody's repeating it.
+    """
+
+    def __init__(self, part: float = 0.1, reserve: float = 10.0) -> None:
+        self._part, self._reserve = part, reserve
+        self._left = reserve
+        self._lock = threading.Lock()
+
+    def called(self) -> None:
+        """Note that a call begins."""
+        with self._lock:
+            self._left = min(self._left + self._part, self._reserve)
+
+    def retry(self) -> bool:
+        """Return whether a call may be sent once more."""
+        with self._lock:
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True

@@ -90,7 +90,7 @@ class Configuration:
     Args:
         state_path: a directory for the embedded store, or the address of a store.
         api_host, api_port: where REST is served; port 0 picks one and prints it.
-        fortune5_enabled: the enterprise profile: auth, audit and rate limit must be on, or off by name.
+        fortune5_enabled: the enterprise profile: auth, audit and rate limit are on, or off by name; no unknown variable.
         otel_endpoint: the collector that spans are sent to; see `knhk.server.endpoint`.
         audit_enabled, rate_limit_enabled, auth_enabled: false is a warning.
         audit_key_file: the key that signs the record, where there is no state directory to keep one in.
@@ -111,7 +111,8 @@ class Configuration:
         rate_limit_overrides: other rates, as ``tenant/subject=rate`` separated by commas.
         rate_limit_store: the Redis on which all instances count requests together; "" for the store itself where it is a Redis
             that is shared, else for none; "none": each counts for itself.
-        grpc_port: not built; any but 0 refuses the start.
+        grpc_port: where gRPC is served, on the same address; None: nowhere; port 0 picks one and prints it.
+        grpc_reflection: whether the gRPC service describes itself to whoever asks.
         log_level: of the lines on stderr.
         drain_timeout: seconds that an end may take.
         insecure: serve without TLS, though with auth, on an address that others reach, without a warning.
@@ -149,7 +150,8 @@ class Configuration:
     rate_limit: float = attrs.field(default=100.0, validator=_positive)
     rate_limit_overrides: str = ""
     rate_limit_store: str = ""
-    grpc_port: int = attrs.field(default=0, validator=_port)
+    grpc_port: int | None = attrs.field(default=None, validator=attrs.validators.optional(_port))
+    grpc_reflection: bool = False
     log_level: str = "info"
     drain_timeout: float = attrs.field(default=30.0, validator=_positive)
     insecure: bool = False
@@ -252,7 +254,7 @@ def load(environment: Mapping[str, str]) -> Loaded:
     if findings:
         raise ConfigurationError(findings)
     settings = Configuration(**values)
-    findings = _contradictions(settings, given)
+    findings = _contradictions(settings)
     if settings.fortune5_enabled:
         # Misspelt, a variable leaves what it was to protect as it was.
         findings += [
@@ -278,6 +280,8 @@ def _converted(kind: Any, text: str) -> Any:
         except ValueError:
             allowed = ", ".join(each.value for each in kind)
             raise ValueError(f"must be one of {allowed}") from None
+    if kind == int | None:
+        return _converted(int, text) if text.strip() else None
     if kind in (int, float):
         try:
             number = kind(text.strip())
@@ -293,21 +297,12 @@ def _converted(kind: Any, text: str) -> Any:
     return text.strip()
 
 
-def _contradictions(settings: Configuration, given: Mapping[str, str]) -> list[str]:
+def _contradictions(settings: Configuration) -> list[str]:
     found = []
     if settings.spiffe_enabled:
         found.append(f"{variable('spiffe_enabled')}=true: workload identity is not built yet; set it to false")
     if settings.multi_region:
         found.append(f"{variable('multi_region')}=true: replication between regions is not built yet; set it to false")
-    if settings.grpc_port:
-        found.append(f"{variable('grpc_port')}={settings.grpc_port}: gRPC is not built yet; leave it at 0")
-    if settings.fortune5_enabled:
-        off = [each for each in ("auth_enabled", "audit_enabled", "rate_limit_enabled") if not getattr(settings, each)]
-        found += [
-            f"{variable(each)}: {variable('fortune5_enabled')}=true needs it on, or off by name"
-            for each in off
-            if each not in given
-        ]
     if not _INSTANCE.fullmatch(settings.instance_id):
         found.append(f"{variable('instance_id')}={settings.instance_id!r}: must be letters, digits and . _ : - alone")
     if settings.audit_retention and settings.store == settings.state_path:
@@ -351,6 +346,11 @@ def _key_findings(settings: Configuration) -> list[str]:
     if symmetric and len(secret_of(settings)) < SHORTEST_SECRET:
         return [f"{variable(keys[0])}: the secret has {len(secret_of(settings))} bytes; it needs {SHORTEST_SECRET}"]
     return []
+
+
+def on_port(settings: Configuration, grpc_port: int) -> Configuration:
+    """Return a configuration with the port of gRPC that was picked."""
+    return attrs.evolve(settings, grpc_port=grpc_port)
 
 
 def shared_by(settings: Configuration, processes: int) -> Configuration:
@@ -410,6 +410,8 @@ def _warnings(settings: Configuration) -> list[str]:
 
 
 def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return ""
     if name in _SECRET:
         return MASK if value else ""
     if name in ("state_path", "rate_limit_store"):

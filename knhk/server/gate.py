@@ -96,7 +96,7 @@ class Gate(ABC, Generic[Asked, Answer]):
             asked: the call.
             answer: is written.
             operation: what is asked for; None: nothing that there is.
-            path: the names in it of what it is about.
+            path: the names in it of what it is about, complete once its sender is known.
             otherwise: what is answered where there is no operation.
         """
         with ExitStack() as inside:
@@ -106,9 +106,9 @@ class Gate(ABC, Generic[Asked, Answer]):
             trace = self._trace(asked)
             inside.enter_context(in_trace(trace))
             self.say_trace(answer, trace)
-            status = self._handle(asked, answer, operation, path, otherwise, trace, span)
+            self._handle(asked, answer, operation, path, otherwise, trace, span)
             if span is not None:
-                span.describe(self.ended(status))
+                span.describe(self.ended(answer))
 
     def _handle(
         self,
@@ -119,12 +119,12 @@ class Gate(ABC, Generic[Asked, Answer]):
         otherwise: Problem,
         trace: str,
         span: Span | None,
-    ) -> int:
+    ) -> None:
         watch = Stopwatch()
-        names = dict(path)
         name = operation.name if operation is not None else "none"
         caller: Caller | None = None
         pending: Pending | None = None
+        told: dict[str, str] = {}
         try:
             caller = self.caller(asked)
             standing = self._admitted(caller)
@@ -135,7 +135,7 @@ class Gate(ABC, Generic[Asked, Answer]):
                 pending = Pending(self.audit, entry, in_documents=permitted.changes == "documents")
             with announced(pending):
                 reply = permitted.run(call)
-            names = {**_named(reply.body), **path}
+            told = _named(reply.body)
             self.answer(asked, answer, reply, standing, caller)
             status = reply.status
         except Exception as error:  # noqa: BLE001 - what nobody foresaw is counted and recorded like the rest
@@ -147,10 +147,9 @@ class Gate(ABC, Generic[Asked, Answer]):
             self.refuse(asked, answer, problem, caller)
             status = problem.status
         seconds = watch.seconds()
-        self._note(operation, caller, names, status, seconds, trace)
+        self._note(operation, caller, {**told, **path}, status, seconds, trace)
         if self.audit is not None:
             self._record(self.audit, pending, self._entry(operation, caller, path, status, trace))
-        return status
 
     # --- what a protocol says in its own way ------------------------------------------------------------------------
 
@@ -159,8 +158,8 @@ class Gate(ABC, Generic[Asked, Answer]):
         """Return the span of a call, in the trace that its caller has named."""
 
     @abstractmethod
-    def ended(self, status: int) -> Attributes:
-        """Return what the span says of the answer, by its HTTP status."""
+    def ended(self, answer: Answer) -> Attributes:
+        """Return what the span says of an answer that is written."""
 
     @abstractmethod
     def traceparent(self, asked: Asked) -> str:

@@ -6,6 +6,7 @@ API (`knhk.server.openapi`) are all read from here, so none of them can say some
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
@@ -15,6 +16,10 @@ from knhk.server import shapes
 from knhk.server.service import Service
 
 Query = Mapping[str, str]
+
+
+def _for_ever() -> float:
+    return math.inf
 
 
 @attrs.frozen(kw_only=True)
@@ -31,6 +36,7 @@ class Call:
         expected: the version that ``If-Match`` names.
         key: the ``Idempotency-Key``.
         limit, after: the page that is asked for.
+        left: says how many seconds the caller still waits; 0 where he has gone.
     """
 
     service: Service
@@ -42,6 +48,7 @@ class Call:
     key: str | None
     limit: int
     after: str
+    left: Callable[[], float] = _for_ever
 
     def asked(self, name: str) -> str | None:
         """Return a part of the query, or None."""
@@ -141,6 +148,10 @@ def _create(call: Call) -> Reply:
 def _event(call: Call) -> Reply:
     body = call.service.case_event(call.caller, call.path["case_id"], call.body, call.expected)
     return Reply(body=body, version=body.case.version)
+
+
+def _execute(call: Call) -> Reply:
+    return _case(call.service.case_execute(call.caller, call.path["case_id"], call.expected, call.left))
 
 
 def _on_case(name: str) -> Callable[[Call], Reply]:
@@ -320,7 +331,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             "POST",
             f"/cases/{{case_id}}/{name}",
             summary,
-            _on_case(name),
+            _execute if name == "execute" else _on_case(name),
             gives=shapes.Case,
             conditional=True,
         )
@@ -446,7 +457,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "POST",
         "/work/claim",
         "Take external work under a lease, and wait for it where there is none",
-        lambda call: Reply(body=call.service.work_claim(call.caller, call.body)),
+        lambda call: Reply(body=call.service.work_claim(call.caller, call.body, call.left)),
         takes=shapes.ClaimWork,
         gives=shapes.Page,
         item=shapes.Claim,

@@ -46,6 +46,7 @@ _STATUS: Final = {
     "invalid": HTTPStatus.UNPROCESSABLE_ENTITY,
     "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "deadline": HTTPStatus.GATEWAY_TIMEOUT,
     "store-unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
     "storage-full": HTTPStatus.INSUFFICIENT_STORAGE,
@@ -63,6 +64,7 @@ TITLES: Final = {
     "invalid": "The content is not right",
     "rate-limited": "Too many requests",
     "internal": "Something went wrong here",
+    "deadline": "The deadline has passed",
     "store-unavailable": "The store is out of reach",
     "draining": "This instance is ending",
     "storage-full": "No space is left in the store",
@@ -80,6 +82,7 @@ class Problem(KnhkError):
         findings: every single thing that is wrong, with its place.
         headers: what a protocol with headers says besides.
         more: members of the answer besides.
+        raced: whether it is a conflict because somebody else was faster, so that the same call may succeed now.
     """
 
     kind: str
@@ -87,6 +90,7 @@ class Problem(KnhkError):
     findings: tuple[Finding, ...] = ()
     headers: Mapping[str, str] = attrs.field(factory=dict)
     more: Mapping[str, Any] = attrs.field(factory=dict)
+    raced: bool = False
 
     @property
     def status(self) -> int:
@@ -120,7 +124,7 @@ def problem_of(error: KnhkError) -> Problem:
     for classes, kind in _KINDS:
         if isinstance(error, classes):
             headers = {"Retry-After": "1"} if kind == "store-unavailable" else {}
-            return Problem(kind=kind, detail=str(error), headers=headers)
+            return Problem(kind=kind, detail=str(error), headers=headers, raced=isinstance(error, ConcurrentUpdate))
     return Problem(kind="internal")
 
 

@@ -55,9 +55,9 @@ class HttpGate(Gate[falcon.Request, falcon.Response]):
         carrier = {each: asked.get_header(each, default="") for each in ("traceparent", "tracestate")}
         return spanned(tracer, name, about, kind="server", parent=carrier)
 
-    def ended(self, status: int) -> Attributes:
+    def ended(self, answer: falcon.Response) -> Attributes:
         """Return what the span says of the answer."""
-        return {"http.response.status_code": status}
+        return {"http.response.status_code": falcon.http_status_to_code(answer.status)}
 
     def traceparent(self, asked: falcon.Request) -> str:
         """Return in which trace its caller says a request is."""

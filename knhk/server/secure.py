@@ -117,6 +117,8 @@ class SecureServer(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
             name = f"{settings.instance_id}-{os.getpid()}-{secrets.token_hex(3)}"
             settings = attrs.evolve(settings, instance_id=name)
         self.made = make(settings)
+        if self.made.rpc is not None:
+            self.made.rpc.listen(shared=True)
         self.made.start()
         return self.made.wsgi
 

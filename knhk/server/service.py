@@ -56,6 +56,7 @@ VERIFIED_WITHIN: Final = Budget(seconds=5.0)
 
 _MOST_VERDICTS: Final = 1_024
 _OPEN: Final = ("created", "running", "suspended", "failed", "deadlocked")
+_ENDED: Final = ("completed", "cancelled")
 
 
 @contextmanager
@@ -253,6 +254,11 @@ class Service:
         ]
         return shapes.Page(items=items, next=str(start + limit) if len(events) > start + limit else None)
 
+    def case_standing(self, caller: Caller, case_id: str) -> tuple[int, bool]:
+        """Return the version of a case, and whether it has ended."""
+        header = self._find(self._engine(caller), case_id).header
+        return header.version, header.state in _ENDED
+
     def case_start(self, caller: Caller, case_id: str, expected: int | None) -> shapes.Case:
         """Start a case."""
         return self._do(caller, case_id, expected, lambda case: case.start())
@@ -269,8 +275,10 @@ class Service:
         """Go on with a case that was held."""
         return self._do(caller, case_id, expected, lambda case: case.resume())
 
-    def case_execute(self, caller: Caller, case_id: str, expected: int | None) -> shapes.Case:
-        """Start a case if needed and do its automatic work until it waits or ends, or the deadline comes."""
+    def case_execute(
+        self, caller: Caller, case_id: str, expected: int | None, left: Callable[[], float]
+    ) -> shapes.Case:
+        """Start a case if needed and do its automatic work until it waits or ends, or the deadline comes or the caller's."""
         if self._leaving:
             raise Problem(kind="draining", headers={"Retry-After": "1"})
         engine = self._engine(caller)
@@ -280,13 +288,14 @@ class Service:
                 raise Problem(kind="conflict", detail=f"the case is {case.state}", more={"state": case.state})
             if case.state == "created":
                 case.start()
-        end = time.monotonic() + self.deadline
+        within = min(self.deadline, left())
+        end = time.monotonic() + within
         if self._runs.take():
             # In the context of the call, whose entry goes with the first commit; what is left then, the background does.
             work = partial(case.run, wait=self.deadline, until=lambda: time.monotonic() > end)
             run = self._runners.submit(copy_context().run, work)
             run.add_done_callback(lambda _: self._runs.give())
-            done, _ = wait([run], timeout=self.deadline)
+            done, _ = wait([run], timeout=within)
             if done:
                 # What a handler failed of is in the case's state and history, which is what was asked for.
                 with suppress(HandlerError):
@@ -417,9 +426,9 @@ class Service:
 
     # --- work of workers elsewhere ------------------------------------------------------------------------------------
 
-    def work_claim(self, caller: Caller, body: shapes.ClaimWork) -> shapes.Page:
-        """Take external work under a lease, and wait for it where there is none."""
-        return claim_work(self._engine(caller), self.polls, body, body.worker or caller.subject)
+    def work_claim(self, caller: Caller, body: shapes.ClaimWork, left: Callable[[], float]) -> shapes.Page:
+        """Take external work under a lease, and wait for it where there is none, as long as the caller does."""
+        return claim_work(self._engine(caller), self.polls, body, body.worker or caller.subject, left)
 
     def work_complete(self, caller: Caller, work_id: str, body: shapes.CompleteWork) -> None:
         """Complete claimed work."""

@@ -65,6 +65,7 @@ class Application:
         wsgi: the application.
         made_key: the file of a key that was made just now, or None.
         exporting: sends spans (`knhk.server.exporting.Exporting`); None where no collector is configured.
+        rpc: serves gRPC (`knhk.server.rpc.listening.RpcServer`); None where no port is configured.
     """
 
     settings: Configuration
@@ -82,6 +83,7 @@ class Application:
     census: Census
     rates: Rates | None
     exporting: Any = None
+    rpc: Any = None
 
     def start(self) -> None:
         """
@@ -101,11 +103,16 @@ class Application:
             self.archive.start()
         self.background.start()
         self.census.start()
+        if self.rpc is not None:
+            self.rpc.start()
 
     def close(self, patience: float = 30.0) -> None:
         """End in order: nothing new, what runs ends, the record is sealed, the store is given back."""
         self.health.draining = True
+        self.service.polls.end()
         end = time.monotonic() + patience
+        if self.rpc is not None:
+            self.rpc.stop(patience)
         self.census.stop()
         if self.ownership is not None:
             self.ownership.drain()
@@ -224,7 +231,19 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         census=census,
         rates=rates,
         exporting=exporting,
+        rpc=_rpc(settings, gate, health),
     )
+
+
+def _rpc(settings: Configuration, gate: HttpGate, health: Health) -> Any:
+    """Return what serves gRPC; None where no port is configured."""
+    if settings.grpc_port is None:
+        return None
+    try:
+        library = import_module("knhk.server.rpc.listening")
+    except MissingExtra as error:
+        raise ConfigurationError([f"{variable('grpc_port')}: {error}"]) from error
+    return library.RpcServer(settings, gate, health)
 
 
 def _rates(settings: Configuration) -> Rates:
@@ -364,6 +383,8 @@ class Server:
         server.channel_class = partial(Channel, self._ending)  # type: ignore[assignment] # it is only called
         self._alone = listener is None
         self._over = False
+        if made.rpc is not None:
+            made.rpc.listen(shared=listener is not None)
 
     def run(self, ready: Callable[[int], None]) -> None:
         """Serve until SIGTERM or SIGINT, then end in order."""
@@ -395,6 +416,8 @@ class Server:
         while not leaving.over():
             time.sleep(_LOOKS)
         self._made.service.leave()
+        if self._made.rpc is not None:
+            self._made.rpc.refuse(patience - (time.monotonic() - begun))
         self._ending.closing = True
         while self._server.active_channels and time.monotonic() - begun < patience:
             self._server.pull_trigger()

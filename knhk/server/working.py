@@ -74,21 +74,34 @@ class Polls:
         """Let nobody wait any more."""
         self._over.set()
 
-    def poll(self, claim: Callable[[float], list[Claim]], seconds: float) -> list[Claim]:
-        """Claim, and wait so long for something to claim, where there is a place to wait in."""
+    def pause(self, seconds: float) -> bool:
+        """Wait so long; returns whether the instance ends, so that nobody should go on waiting."""
+        return self._over.wait(seconds)
+
+    def poll(self, claim: Callable[[float], list[Claim]], seconds: float, left: Callable[[], float]) -> list[Claim]:
+        """
+        Claim, and wait for something to claim, where there is a place to wait in.
+
+        Args:
+            claim: claims, and waits so many seconds.
+            seconds: to wait.
+            left: how many seconds the caller still waits; 0 where he has gone, and nothing more is claimed for him.
+        """
         claims = claim(0.0)
         if claims or seconds <= 0 or not self._places.acquire(blocking=False):
             return claims
         try:
             end = time.monotonic() + seconds
-            while not claims and not self._over.is_set() and (left := end - time.monotonic()) > 0:
-                claims = claim(min(left, _LOOK))
+            while not claims and not self._over.is_set() and (wait := min(end - time.monotonic(), left())) > 0:
+                claims = claim(min(wait, _LOOK))
         finally:
             self._places.release()
         return claims
 
 
-def claim_work(engine: Engine, polls: Polls, body: shapes.ClaimWork, worker: str) -> shapes.Page:
+def claim_work(
+    engine: Engine, polls: Polls, body: shapes.ClaimWork, worker: str, left: Callable[[], float]
+) -> shapes.Page:
     """Take external work under a lease."""
 
     def claim(wait: float) -> list[Claim]:
@@ -100,7 +113,12 @@ def claim_work(engine: Engine, polls: Polls, body: shapes.ClaimWork, worker: str
             wait=_whole(wait) if wait else None,
         )
 
-    claims = polls.poll(claim, body.wait)
+    claims = polls.poll(claim, body.wait, left)
+    if claims and left() <= 0:
+        # He went while he waited: it is somebody else's at once, and not only when the lease has ended.
+        for each in claims:
+            each.release()
+        raise Problem(kind="deadline")
     return shapes.Page(items=[_claim(each, engine.external.left(each.deadline)) for each in claims], next=None)
 
 
