@@ -19,17 +19,11 @@ import pytest
 from nursery import Nursery
 
 from knhk.server.leaving import GRACE, SETTLES, Leaving, grace_of, refuse_new, refuses_new, take_new
-from tests.served import ORDER, SECRET, token
+from tests.served import ORDER, token
+from tests.served_workers import serving_nursery, start_serving
 from tests.test_server_serving import process
 from tests.test_server_tls import Files
 
-SERVES = """
-import sys
-from knhk.server.configuration import load
-from knhk.server.serving import Server, make
-settings = load(dict(each.split("=", 1) for each in sys.argv[1:])).settings
-Server(make(settings)).run(lambda port: print(port, flush=True))
-"""
 ENDS = 30
 AT_ONCE = 6
 
@@ -37,7 +31,7 @@ AT_ONCE = 6
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
     """Starts instances."""
-    with Nursery(SERVES, "knhk.server.serving") as made:
+    with serving_nursery() as made:
         yield made
 
 
@@ -121,12 +115,8 @@ def test_nobody_who_was_connected_goes_without_an_answer(nursery: Nursery, tmp_p
     """At thirty ends under load readiness is the first to say no, every request on every connection is answered, and the exit is 0."""
 
     def end(number: int) -> tuple[int | None, Clients]:
-        settings = {"STATE_PATH": str(tmp_path / str(number)), "API_PORT": "0", "JWT_SECRET": SECRET}
-        settings |= {"RATE_LIMIT": "1000000", "DURABILITY": "off", "DRAIN_TIMEOUT": "2"}
-        worker = nursery.start(*(f"WORKFLOW_{name}={value}" for name, value in settings.items()))
-        said = worker.stdout.readline()
-        assert said, worker.stderr.read().decode()
-        clients = Clients(int(said))
+        worker, port = start_serving(nursery, tmp_path / str(number), DURABILITY="off", DRAIN_TIMEOUT="2")
+        clients = Clients(port)
 
         def ended() -> int | None:
             # Until its end nobody waits for it, who would keep those waiting that start and end others.

@@ -256,52 +256,6 @@ def test_dripping_request(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (408, True) == (parser.error.code, b"urn:knhk:problem:malformed" in parser.error.to_response()[2])
 
 
-def test_record_and_history_agree_after_kills(tmp_path: Path) -> None:
-    """After SIGKILL under load every change has its entry, every entry its change, and the chain is whole; five times."""
-    chance = random.Random(3)
-    state = tmp_path / "s"
-    for number in range(5):
-        with process(state, DURABILITY="normal", INSTANCE_ID=f"i{number}") as made:
-            made.ask("POST", "/api/v1/workflows", {"spec": ORDER})
-
-            def load() -> None:
-                with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                    while True:
-                        _, case = made.ask("POST", "/api/v1/cases", {"spec_id": "order"})
-                        made.ask("POST", f"/api/v1/cases/{case['case_id']}/start")
-                        made.ask("POST", f"/api/v1/cases/{case['case_id']}/start")
-                        made.ask("POST", f"/api/v1/cases/{case['case_id']}/suspend")
-
-            threads = [threading.Thread(target=load) for _ in range(4)]
-            for each in threads:
-                each.start()
-            time.sleep(chance.uniform(0.5, 1.5))
-            made.end(signal.SIGKILL)
-            for each in threads:
-                each.join()
-    made_again = make(Configuration(state_path=str(state), jwt_secret=SECRET, instance_id="last"))
-    try:
-        audit = made_again.audit
-        assert audit is not None
-        audit.seal()
-        entries = [link["entry"] for _, _, link in audit.record.links()]
-        told = Counter((each["operation"], each["resource"]) for each in entries if each["outcome"] in (200, 201))
-        happened: Counter[tuple[str, str]] = Counter()
-        engine = made_again.tenants.engine("default")
-        kinds = {"case_created": "case.create", "case_started": "case.start", "case_suspended": "case.suspend"}
-        for header in engine.cases():
-            for event in engine.case(header.case_id).history():
-                if event.kind.value in kinds:
-                    happened[kinds[event.kind.value], header.case_id] += 1
-        told = Counter({name: count for name, count in told.items() if name[0] in kinds.values()})
-
-        assert sum(happened.values()) > 50
-        assert happened == told
-        assert [] == verify(audit.record.export(), (state / AUDIT_KEY_FILE).read_bytes().strip())
-    finally:
-        made_again.close()
-
-
 def shell_commands(text: str) -> list[str]:
     """The commands of a page's ``bash`` and ``sh`` blocks that ask a server."""
     found = []
