@@ -90,8 +90,20 @@ def patiently(part: Callable[[], _T]) -> _T:
             time.sleep(0.05)
 
 
+def end_with_parent() -> None:
+    """End where whoever has the other end of this process's input has ended, however he did."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(store: str, name: str, directory: str, lease: str) -> None:
     """Work until SIGTERM."""
+    end_with_parent()
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY
