@@ -21,6 +21,7 @@ MODULES = (
     "benchmarks.analysis",
     "benchmarks.simulation",
     "benchmarks.replay",
+    "benchmarks.balancing",
 )
 """Each has a table ``BENCHMARKS``: name -> function. One line here registers all of them."""
 
@@ -69,6 +70,11 @@ GOALS = (
         "REST: authenticated read / durable complete",
         ">= 80 % of the bare framework on the same server / of the store's group-commit rate",
         ("rest",),
+    ),
+    Goal(
+        "consistent hashing: the fullest of N instances / what moves when one joins",
+        "<= 1.25 even shares / <= 1/N + 5 %",
+        ("balancing",),
     ),
 )
 
