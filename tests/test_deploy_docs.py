@@ -98,7 +98,7 @@ def test_the_services_that_the_page_on_compose_names_are_there() -> None:
 
     assert {"knhk-1", "knhk-2", "postgres", "otel-collector"} == named
     assert named <= set(services)
-    assert ports == set(re.findall(r"http://localhost:(\d+)`", text))
+    assert ports == set(re.findall(r"localhost:(\d+)`", text))
 
 
 def test_what_the_page_on_kubernetes_names_is_there() -> None:

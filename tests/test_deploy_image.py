@@ -52,7 +52,7 @@ def test_the_dockerfile_is_as_it_should_be() -> None:
     assert [["knhk"], ["serve"]] == [in_image(word)[0].command for word in ("ENTRYPOINT", "CMD")]
     assert ["python", "/opt/knhk/healthcheck.py"] == in_image("HEALTHCHECK")[0].command
     assert [image_environment()["WORKFLOW_STATE_PATH"]] == in_image("VOLUME")[0].command
-    assert [image_environment()["WORKFLOW_API_PORT"]] == [each.text for each in in_image("EXPOSE")]
+    assert [f"{image_environment()['WORKFLOW_API_PORT']} 9090"] == [each.text for each in in_image("EXPOSE")]
     assert not re.search(r"gcc|apt-get|pip", ran), "the image needs no compiler and no installer"
 
 
@@ -157,6 +157,7 @@ def test_the_configuration_of_compose_is_one(name: str, secrets: Path) -> None:
 
     assert () == loaded.warnings
     assert loaded.settings.shares
+    assert 9090 == loaded.settings.grpc_port
     assert name == loaded.settings.instance_id
     assert grace > loaded.settings.drain_timeout
 
@@ -182,7 +183,8 @@ def test_the_services_of_compose_find_each_other() -> None:
     scraped = configuration("prometheus.yaml")
     source = configuration("grafana/datasources/prometheus.yaml")["datasources"][0]
     folder = configuration("grafana/dashboards/knhk.yaml")["providers"][0]["options"]["path"]
-    receiver = configuration("otel-collector.yaml")["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]
+    spans = configuration("otel-collector.yaml")
+    receiver = spans["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]
     store, collector, figures = (
         urlsplit(each)
         for each in (environment["WORKFLOW_STATE_PATH"], environment["WORKFLOW_OTEL_ENDPOINT"], source["url"])
@@ -190,6 +192,13 @@ def test_the_services_of_compose_find_each_other() -> None:
 
     assert ("postgres", "otel-collector", "prometheus") == (store.hostname, collector.hostname, figures.hostname)
     assert f"0.0.0.0:{collector.port}" == receiver
+    assert [] == [
+        name
+        for pipeline in spans["service"]["pipelines"].values()
+        for kind, names in pipeline.items()
+        for name in names
+        if name not in spans[kind]
+    ]
     assert f"127.0.0.1:{figures.port}:{figures.port}" in services["prometheus"]["ports"]
     assert [f"{name}:{image_environment()['WORKFLOW_API_PORT']}" for name in SERVICES] == scraped["scrape_configs"][0][
         "static_configs"

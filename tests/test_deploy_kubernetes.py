@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 
 from knhk.server.configuration import Configuration, ConfigurationError, Loaded, load
-from tests.deployment import KUBERNETES, image_environment
+from tests.deployment import KUBERNETES, image_environment, in_image
 from tests.kustomize import build, containers, documents
 from tests.served import Served, served
 
@@ -212,26 +212,23 @@ def test_what_is_asked_is_a_route(service: Served, overlays: dict[str, list[dict
 
 
 def test_ports_are_one(overlays: dict[str, list[dict[str, Any]]]) -> None:
-    """The image, the settings, the container, both services, the policy, the monitor and the ingress mean the same port."""
+    """The image, the settings, the container, both services, the policy, the monitor and the ingress mean the same ports."""
     everything = overlays["shared"]
-    (port,) = container_of(everything)["ports"]
-    services = [each for each in everything if each["kind"] == "Service"]
+    settings = only(everything, "ConfigMap")["data"]
+    ports = {"http": int(settings["WORKFLOW_API_PORT"]), "grpc": int(settings["WORKFLOW_GRPC_PORT"])}
+    container = container_of(everything)
+    services = [each["spec"]["ports"] for each in everything if each["kind"] == "Service"]
     (ingress,) = documents(KUBERNETES / "ingress.example.yaml")
     backends = [each["backend"]["service"] for each in ingress["spec"]["rules"][0]["http"]["paths"]]
-    number = str(port["containerPort"])
+    allowed = only(everything, "NetworkPolicy")["spec"]["ingress"][0]["ports"]
 
-    assert [number, number] == [
-        image_environment()["WORKFLOW_API_PORT"],
-        only(everything, "ConfigMap")["data"]["WORKFLOW_API_PORT"],
+    assert ports == {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert " ".join(map(str, ports.values())) == in_image("EXPOSE")[0].text
+    assert [[(name, number, name) for name, number in ports.items()]] * 2 == [
+        [(each["name"], each["port"], each["targetPort"]) for each in of_service] for of_service in services
     ]
-    assert ["http", "http"] == [each["spec"]["ports"][0]["targetPort"] for each in services]
-    assert port["name"] == "http"
-    assert [port["containerPort"]] == [
-        each["port"] for each in only(everything, "NetworkPolicy")["spec"]["ingress"][0]["ports"]
-    ]
-    assert {"http"} == {
-        container_of(everything)[f"{each}Probe"]["httpGet"]["port"] for each in ("startup", "liveness", "readiness")
-    }
+    assert list(ports.values()) == [each["port"] for each in allowed]
+    assert {"http"} == {container[f"{each}Probe"]["httpGet"]["port"] for each in ("startup", "liveness", "readiness")}
     assert all(each == {"name": "knhk", "port": {"name": "http"}} for each in backends)
     assert ["http"] == [each["port"] for each in only(overlays["monitoring"], "ServiceMonitor")["spec"]["endpoints"]]
 

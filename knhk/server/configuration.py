@@ -90,7 +90,7 @@ class Configuration:
     Args:
         state_path: a directory for the embedded store, or the address of a store.
         api_host, api_port: where REST is served; port 0 picks one and prints it.
-        fortune5_enabled: the enterprise profile: auth, audit and rate limit must be on, or off by name.
+        fortune5_enabled: the enterprise profile: auth, audit and rate limit are on, or off by name; no unknown variable.
         otel_endpoint: the collector that spans are sent to; see `knhk.server.endpoint`.
         audit_enabled, rate_limit_enabled, auth_enabled: false is a warning.
         audit_key_file: the key that signs the record, where there is no state directory to keep one in.
@@ -254,7 +254,7 @@ def load(environment: Mapping[str, str]) -> Loaded:
     if findings:
         raise ConfigurationError(findings)
     settings = Configuration(**values)
-    findings = _contradictions(settings, given)
+    findings = _contradictions(settings)
     if settings.fortune5_enabled:
         # Misspelt, a variable leaves what it was to protect as it was.
         findings += [
@@ -297,19 +297,12 @@ def _converted(kind: Any, text: str) -> Any:
     return text.strip()
 
 
-def _contradictions(settings: Configuration, given: Mapping[str, str]) -> list[str]:
+def _contradictions(settings: Configuration) -> list[str]:
     found = []
     if settings.spiffe_enabled:
         found.append(f"{variable('spiffe_enabled')}=true: workload identity is not built yet; set it to false")
     if settings.multi_region:
         found.append(f"{variable('multi_region')}=true: replication between regions is not built yet; set it to false")
-    if settings.fortune5_enabled:
-        off = [each for each in ("auth_enabled", "audit_enabled", "rate_limit_enabled") if not getattr(settings, each)]
-        found += [
-            f"{variable(each)}: {variable('fortune5_enabled')}=true needs it on, or off by name"
-            for each in off
-            if each not in given
-        ]
     if not _INSTANCE.fullmatch(settings.instance_id):
         found.append(f"{variable('instance_id')}={settings.instance_id!r}: must be letters, digits and . _ : - alone")
     if settings.audit_retention and settings.store == settings.state_path:

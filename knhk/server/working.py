@@ -114,6 +114,11 @@ def claim_work(
         )
 
     claims = polls.poll(claim, body.wait, left)
+    if claims and left() <= 0:
+        # He went while he waited: it is somebody else's at once, and not only when the lease has ended.
+        for each in claims:
+            each.release()
+        raise Problem(kind="deadline")
     return shapes.Page(items=[_claim(each, engine.external.left(each.deadline)) for each in claims], next=None)
 
 

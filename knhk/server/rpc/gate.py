@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import attrs
 
 from knhk.errors import MissingExtra
+from knhk.errors import Problem as Finding
 from knhk.rpc import SERVICE
 from knhk.server.gate import Gate
 from knhk.server.identity import Caller
@@ -184,7 +185,9 @@ class RpcGate(Gate[Asked, Answer]):
         check_path(path)
         said = dict(asked.said)
         expected = said.pop("if_version", None)
-        said.pop("after", None)
+        if said.pop("after", 0) < 0:
+            finding = Finding("after", "must be 0 or more")
+            raise Problem(kind="invalid", detail="there is no such sequence number", findings=(finding,))
         in_query = {*operation.query, "limit", "cursor"} if operation.takes is None else set()
         params = {name: str(said.pop(name)) for name in in_query & said.keys()}
         query, limit, after = read_query(params, operation)

@@ -69,6 +69,7 @@ class RpcServer:
         self._health = health
         self._server: grpc.Server | None = None
         self._probe: Probe | None = None
+        self._serves = False
         self._ended: threading.Event | None = None
         self.port = 0
 
@@ -108,11 +109,12 @@ class RpcServer:
         assert self._server is not None
         assert self._probe is not None
         self._server.start()
+        self._serves = True
         self._probe.start()
 
     def refuse(self, patience: float) -> None:
         """Take no more calls, and let those that run end within so many seconds; returns at once."""
-        if self._server is not None and self._ended is None:
+        if self._serves and self._server is not None and self._ended is None:
             assert self._probe is not None
             self._probe.stop()
             self._ended = self._server.stop(patience)

@@ -37,7 +37,7 @@ class Probe(HealthServicer):  # type: ignore[misc] # the library has no types
     def __init__(self, health: Health) -> None:
         super().__init__()
         self._health = health
-        self._places = threading.BoundedSemaphore(MOST_LISTENERS)
+        self._listening: set[Callable[[Any], None]] = set()
         self._told: int | None = None
         self._changing = threading.Lock()
         self._over = threading.Event()
@@ -50,8 +50,12 @@ class Probe(HealthServicer):  # type: ignore[misc] # the library has no types
 
     def stop(self) -> None:
         """Tell everybody that this instance ends, and nobody anything more."""
-        self.look()
         self._over.set()
+        self.look()
+        with self._changing:
+            listening = tuple(self._listening)
+        for end in listening:
+            end(None)
 
     def look(self) -> None:
         """Look how it is, and tell those who watch where that has changed."""
@@ -75,10 +79,16 @@ class Probe(HealthServicer):  # type: ignore[misc] # the library has no types
         send_response_callback: Callable[[Any], None],
     ) -> None:
         """Say how it is, and again whenever that changes; SERVICE_UNKNOWN for a service that there is not."""
-        if not self._places.acquire(blocking=False):
+        with self._changing:
+            full = len(self._listening) >= MOST_LISTENERS
+            if not full:
+                self._listening.add(send_response_callback)
+        if full:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch already")
-        if not context.add_callback(self._places.release):
-            self._places.release()
+        if not context.add_callback(lambda: self._listening.discard(send_response_callback)):
+            self._listening.discard(send_response_callback)
+        elif self._over.is_set():
+            context.abort(grpc.StatusCode.UNAVAILABLE, "this instance ends")
         elif request.service in _KNOWN:
             super().Watch(request, context, send_response_callback)
         else:

@@ -7,6 +7,7 @@ from typing import Final
 
 from knhk.errors import KnhkError, MissingExtra
 from knhk.server import shapes
+from knhk.server.observing import LOG
 from knhk.server.operations import Call
 from knhk.server.problems import Problem, problem_of
 from knhk.server.rpc.gate import Asked, RpcGate
@@ -35,15 +36,17 @@ def watch(gate: RpcGate, method: Method, raw: bytes, context: grpc.ServicerConte
     try:
         for event in _follow(gate, asked, asked.call):
             yield message_of(event, method.gives).SerializeToString()
-    except KnhkError as error:
-        problem = problem_of(error)
+    except Exception as error:  # noqa: BLE001 - nobody is told of what nobody foresaw
+        problem = problem_of(error) if isinstance(error, KnhkError) else Problem(kind="internal")
+        if problem.kind == "internal":
+            LOG.error("a stream failed", exc_info=error, extra={"operation": method.operation.name})
         context.set_trailing_metadata(metadata_of(problem))
         context.abort(code_of(problem), text_of(problem))
 
 
 def _follow(gate: RpcGate, asked: Asked, call: Call) -> Iterator[shapes.Event]:
     case = call.path["case_id"]
-    after = asked.said.get("after", 0)
+    after: int = asked.said.get("after", 0)
     seen = -1
     while True:
         # Before the events are read, so that what happens meanwhile is seen at the next look.
