@@ -269,6 +269,16 @@ def test_lease_is_that_of_the_configuration(tmp_path: Path) -> None:
         assert 0.5 == owner(one).interval
 
 
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", socket.gethostname()), ("::", socket.gethostname()), ("::1", "[::1]")],
+)
+def test_an_instance_tells_where_it_can_be_reached(host: str, told: str, tmp_path: Path) -> None:
+    """An instance that listens on all addresses tells the name of its machine, which others can ask for."""
+    with served(state_path=str(tmp_path), shared=Shared.TRUE, api_host=host, api_port=8080) as one:
+        assert f"{told}:8080" == owner(one).address
+
+
 # --- processes on one port --------------------------------------------------------------------------------------------
 
 

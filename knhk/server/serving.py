@@ -52,6 +52,7 @@ ARCHIVE: Final = "audit-archive"
 _THREADS: Final = 16
 _CONNECTIONS: Final = 1_000
 _IDLE: Final = 30
+_ALL_ADDRESSES: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - what is not told as an address
 _LOOKS: Final = 0.02
 """Seconds between looks at whether the end has come further."""
 
@@ -266,8 +267,9 @@ def _ownership(settings: Configuration, store: Store, clock: Clock) -> Ownership
 
 
 def _address(settings: Configuration, port: int) -> str:
-    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
-    return f"{host}:{port}"
+    """Return where an instance can be reached: at the machine's name where it listens on all addresses, which are none."""
+    host = socket.gethostname() if settings.api_host in _ALL_ADDRESSES else settings.api_host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _exporting(settings: Configuration) -> Any:
