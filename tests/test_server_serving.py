@@ -358,30 +358,3 @@ def test_commands_of_the_page_on_deployment(tmp_path: Path) -> None:
     assert {200, 201} == {status for status, _ in answers}
     assert all(each in [body for _, body in answers] for each in HEALTH)
     assert ["greet"] == [each["path"] for each in answers[2][1]["items"]]
-
-
-def doctor(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Run `knhk doctor`."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("WORKFLOW_")}
-    command = [sys.executable, "-m", "knhk", "doctor", *arguments]
-    done = subprocess.run(
-        command, env={**clean, "COLUMNS": "200", **environment}, capture_output=True, text=True, timeout=60, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_doctor(running: Process) -> None:
-    """The doctor finds nothing wrong with an instance that works, and names what is wrong: the token, the address."""
-    address = f"http://127.0.0.1:{running.port}"
-
-    healthy = doctor("--json", WORKFLOW_TOKEN=token(), WORKFLOW_API_PORT=str(running.port))
-    assert 0 == healthy[0], healthy[1]
-    assert {"alive", "ready", "store", "audit", "token"} <= {each["name"] for each in json.loads(healthy[1])}
-    without = doctor(address)
-    assert (0, True) == (without[0], "not looked at" in without[1])
-    wrong = doctor(address, "--token", "a.b.c")
-    assert (1, True) == (wrong[0], "does not count" in wrong[1])
-    nobody = doctor("http://127.0.0.1:9")
-    assert (1, True) == (nobody[0], "does not answer" in nobody[1])
-    assert 1 == doctor(f"{address}/nowhere")[0]
-    assert 2 == doctor(WORKFLOW_API_PORT="x")[0]

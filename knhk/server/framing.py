@@ -24,7 +24,7 @@ _FOLDED: Final = re.compile(rb"\n[ \t]")
 _FIRST: Final = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.[01]")
 _HOST: Final = re.compile(rb"^host:", re.IGNORECASE | re.MULTILINE)
 _TRANSFER: Final = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
-_CHUNKED: Final = re.compile(rb"^transfer-encoding: *chunked *\r?$", re.IGNORECASE | re.MULTILINE)
+_TABBED: Final = re.compile(rb"^transfer-encoding:[^\n]*\t", re.IGNORECASE | re.MULTILINE)
 _LENGTH: Final = re.compile(rb"^content-length:", re.IGNORECASE | re.MULTILINE)
 _KINDS: Final = {413: "too-large"}
 
@@ -83,8 +83,8 @@ class Parser(HTTPRequestParser):
         if hosts > 1 or (not hosts and first.endswith(b"1")):
             raise ParsingError("a request names one host")
         if _TRANSFER.search(header_plus):
-            if not _CHUNKED.search(header_plus):
-                raise ParsingError("this is no transfer encoding that is read here, or it is written oddly")
+            if _TABBED.search(header_plus):
+                raise ParsingError("the transfer encoding is written in a way that not everybody reads alike")
             if _LENGTH.search(header_plus):
                 raise ParsingError("the body has a length and a transfer encoding")
             if first.endswith(b"0"):

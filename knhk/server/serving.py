@@ -26,6 +26,7 @@ from knhk.server.archive import DAY, Archive
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
 from knhk.server.census import Census
+from knhk.server.components import components
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
 from knhk.server.connection import Channel, Ending
 from knhk.server.console.mounting import mount
@@ -192,7 +193,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
     switched = (settings.auth_enabled, settings.audit_enabled, settings.rate_limit_enabled)
     service = Service(tenants, audit)
     background = Background(tenants, clock)
-    census = Census(store, lambda: [each.store for each in tenants.engines()], time.monotonic)
+    census = Census(store, lambda: [each.store for each in tenants.engines()], time.monotonic, clock.now)
     figures.ask(Gauges(tenants, background, audit, census))
     health = Health(
         store,
@@ -210,7 +211,10 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         told={name: value for name, value in told.items() if value},
         seconds=time.monotonic,
         ownership=ownership,
-        more={} if exporting is None else {"exporter": exporting.health},
+        more={
+            **components(census, tenants.engines),
+            **({} if exporting is None else {"exporter": exporting.health}),
+        },
     )
     rates = _rates(settings) if settings.rate_limit_enabled else None
     gate = HttpGate(service, verifier, rates, audit, figures, clock.now, region=settings.region, tracer=tracer)
