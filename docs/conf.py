@@ -36,7 +36,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"Net|knhk\.work\.handlers\.Handlers|knhk\.spec\.builder\.([A-Za-z]+Document|Worklets)"),
     ("py:.*", r"(collections|pathlib|os|datetime|enum|typing|asyncio|contextlib|types|opentelemetry)\..*"),
     ("py:.*", r"(.*\.)?_[A-Za-z_]+(\..*)?"),
-    ("py:.*", r"(urllib3|httpx)\..*|knhk\.client\.results\.T"),
+    ("py:.*", r"(urllib3|httpx|grpc)\..*|knhk\.client\.results\.T"),
 ]
 
 

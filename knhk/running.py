@@ -47,6 +47,7 @@ class CaseView:
         marking: the tokens of each running net, as `RunningCase.marking`.
         enabled, running: the paths of what is offered and of what has started.
         problems: what needs a person's eye.
+        worklets, principal: as `RunningCase.worklets` and `principal`.
     """
 
     data: dict[str, Any]
@@ -54,6 +55,8 @@ class CaseView:
     enabled: list[str]
     running: list[str]
     problems: list[str]
+    worklets: list[str]
+    principal: tuple[str, int] | None
 
 
 class RunningCase(CaseWork):
@@ -138,6 +141,8 @@ class RunningCase(CaseWork):
                 enabled=case.enabled(),
                 running=case.running(),
                 problems=case.problems(),
+                worklets=[*open_worklets(self.id, case).values()],
+                principal=_principal(case),
             )
 
         return self._look(look)
@@ -182,12 +187,7 @@ class RunningCase(CaseWork):
     @property
     def principal(self) -> tuple[str, int] | None:
         """The case id and number of the work in whose place it runs as a worklet; None: it is nobody's."""
-
-        def above(case: Case) -> tuple[str, int] | None:
-            found = case.state.principal
-            return None if found is None else (found.case_id, found.item)
-
-        return self._look(above)
+        return self._look(_principal)
 
     def work_items(self, *, state: str | None = None) -> list[WorkItem]:
         """Return the open work items of people and external workers, and failed ones of handlers, by number."""
@@ -649,3 +649,8 @@ class WorkItem(PeopleItem):
             self.state, self.by = row.state, row.by
         else:
             self.state = gone
+
+
+def _principal(case: Case) -> tuple[str, int] | None:
+    found = case.state.principal
+    return None if found is None else (found.case_id, found.item)

@@ -4,7 +4,7 @@ Three instances on one store, restarted one after the other by SIGTERM while cli
     python -m tests.rolling restarts=20 threads=4
 
 Every client knows all three instances.  Commands name the version of their case, and a case is created under a key, so that
-whatever no answer came to is sent again.
+whatever no answer came to is sent again.  A worker does the external work that the cases bring.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 
-from knhk.client import AsyncClient, Client
+from knhk.client import AsyncClient, Client, Worker
 from tests.listening import Awaited
 from tests.served import ORDER, token
 from tests.servers import free_port
@@ -30,6 +30,15 @@ from tests.test_server_serving import Process
 INSTANCES = 3
 PAUSE = 0.05
 """Seconds that a client rests between cases, so that the instances have time to start beside it."""
+
+LEASE = 3.0
+"""Seconds after which work is offered again whose claim was not answered."""
+
+LABEL: dict[str, Any] = {
+    "id": "label",
+    "tasks": [{"id": "print", "external": {"topic": "labels"}}],
+    "flows": [{"from": "start", "to": "print"}, {"from": "print", "to": "end"}],
+}
 
 
 @attrs.define
@@ -40,13 +49,14 @@ class Report:
     Attributes:
         seconds: of each call that was answered.
         failed: what was raised.
-        cases: the cases that were acknowledged.
+        cases, labels: the cases of people and of the worker that were acknowledged.
         exits: the status of each instance that was ended.
     """
 
     seconds: list[float] = attrs.field(factory=list)
     failed: list[str] = attrs.field(factory=list)
     cases: list[str] = attrs.field(factory=list)
+    labels: list[str] = attrs.field(factory=list)
     exits: list[int] = attrs.field(factory=list)
 
     def __str__(self) -> str:
@@ -84,6 +94,7 @@ class Load:
         self._call(items.complete, item.id, {"ok": True}, expected=case.version)
         case = self._call(cases.get, case.case_id)
         self._call(cases.cancel, case.case_id, expected=case.version)
+        self._report.labels.append(self._call(cases.create, "label", start=True).case_id)
 
     def _call(self, operation: Any, *args: Any, **named: Any) -> Any:
         begun = time.perf_counter()
@@ -110,6 +121,23 @@ def loaded(urls: list[str], threads: int, report: Report) -> Iterator[None]:
             runner.run(awaited.close())
 
 
+@contextmanager
+def worked(client: Client) -> Iterator[None]:
+    """Let a worker do the external work, until all of it is done."""
+    worker = Worker(client, name="w", concurrency=2, lease=LEASE, wait=1.0)
+    worker.task("labels")(lambda work: {"label": work.id})
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield
+        end = time.monotonic() + 60
+        while client.cases.list(spec_id="label", state="running").items and time.monotonic() < end:
+            thread.join(0.1)
+    finally:
+        worker.stop()
+        thread.join()
+
+
 def instance(directory: Path, number: int, port: int) -> Process:
     """Start an instance and wait until it serves."""
     named = {
@@ -130,7 +158,8 @@ def roll(directory: Path, *, restarts: int, threads: int) -> Report:
     try:
         with Client(urls, token=token()) as client:
             client.workflows.register(ORDER)
-            with loaded(urls, threads, report):
+            client.workflows.register(LABEL)
+            with worked(client), loaded(urls, threads, report):
                 for turn in range(restarts):
                     number = turn % INSTANCES
                     report.exits.append(running[number].end())
@@ -140,6 +169,7 @@ def roll(directory: Path, *, restarts: int, threads: int) -> Report:
         for each in running:
             each.end()
     lost = [each for each in report.cases if states.pop(each, None) != "cancelled"]
+    lost += [each for each in report.labels if states.pop(each, None) != "completed"]
     report.failed += [f"case {each} was lost" for each in lost] + [f"case {each} is a second one" for each in states]
     return report
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from nursery import Nursery
 
 from knhk import Engine, EventKind, Limits, Specification, build
 
@@ -57,24 +55,18 @@ def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
     chance = random.Random(4)
     log.touch()
     made = 0
-    for _ in range(ROUNDS):
-        made += top_up(path, net.specification())
-        workers = [
-            subprocess.Popen([sys.executable, "-c", WORKER, path, str(log)], stdout=subprocess.PIPE) for _ in range(2)
-        ]
-        try:
-            for worker in workers:
-                assert worker.stdout is not None
-                assert worker.stdout.readline() == b"ready\n"
-            end = time.monotonic() + chance.uniform(0, 0.1)
-            while time.monotonic() < end:
-                os.sched_yield() if hasattr(os, "sched_yield") else None
-        finally:
-            for worker in workers:
-                worker.kill()
-                assert worker.wait() == -signal.SIGKILL
-                if worker.stdout is not None:
-                    worker.stdout.close()
+    with Nursery(WORKER) as nursery:
+        for _ in range(ROUNDS):
+            made += top_up(path, net.specification())
+            with nursery.start(path, str(log)) as first, nursery.start(path, str(log)) as second:
+                for worker in (first, second):
+                    worker.wait_ready()
+                time.sleep(chance.uniform(0, 0.1))
+                for worker in (first, second):
+                    assert worker.poll() is None, worker.stderr.read().decode()
+                first.kill()
+                second.kill()
+                assert [-signal.SIGKILL] * 2 == [first.wait(), second.wait()]
 
     with Engine(path, limits=Limits(leases=1_000)) as engine:
         end = time.monotonic() + 60

@@ -891,8 +891,8 @@ STORES = pytest.mark.parametrize("target", ["memory:", "cases.db"])
 
 
 def opened(target: str, folder: Path) -> Engine:
-    """An engine in memory, or on a file."""
-    return Engine(target if target == "memory:" else str(folder / target))
+    """An engine in memory, or on a file; its time stands still, since what happens at two times is two commits."""
+    return Engine(target if target == "memory:" else str(folder / target), clock=ManualClock())
 
 
 @STORES

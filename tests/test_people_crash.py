@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from nursery import Nursery
 
 from knhk import Engine, EventKind, Organisation
 
@@ -56,23 +54,15 @@ def test_no_work_item_is_lost_or_doubled(tmp_path: Path) -> None:
     """After fifty kills each item was given away once, done once, escalated once at the most, and never by the same two hands."""
     path, log = tmp_path / "cases.db", tmp_path / "acknowledged"
     chance = random.Random(37)
-    for _ in range(KILLS):
-        worker = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(path), str(log), PEOPLE], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        assert worker.stdout is not None
-        assert worker.stderr is not None
-        try:
-            with worker.stdout, worker.stderr:
+    with Nursery(WORKER) as nursery:
+        for _ in range(KILLS):
+            with nursery.start(str(path), str(log), PEOPLE) as worker:
                 if chance.random() < 0.8:
-                    assert worker.stdout.readline() == b"ready\n", worker.stderr.read().decode()
-                end = time.monotonic() + chance.uniform(0, 0.15)
-                while time.monotonic() < end:
-                    os.sched_yield() if hasattr(os, "sched_yield") else None
+                    worker.wait_ready()
+                time.sleep(chance.uniform(0, 0.15))
                 assert worker.poll() is None, worker.stderr.read().decode()
-        finally:
-            worker.kill()
-            assert worker.wait() == -signal.SIGKILL
+                worker.kill()
+                assert worker.wait() == -signal.SIGKILL
     acknowledged = Counter(map(tuple, map(str.split, log.read_text(encoding="ascii").splitlines())))
     assert len(acknowledged) > KILLS
     assert set(acknowledged.values()) == {1}

@@ -66,9 +66,31 @@ def test_a_case_is_drawn_with_what_lies_on_it() -> None:
         assert picture == run(case_id(), "--db", "cases.db", "--format", "mermaid", "--overlay", overlay).stdout
 
 
+def test_a_file_is_drawn_with_how_often_it_happened() -> None:
+    """Counted are the cases of its version in the store, and no others."""
+    other = library.Specification.from_dict({**choice().to_dict(), "version": "2"})
+    with library.Engine("cases.db") as engine:
+        engine.handler("check")(lambda work: {})
+        engine.register(other)
+        engine.create_case("choice", {"n": 1}, version="2").run()
+        engine.create_case("choice", {"n": 1}, version="1").run()
+
+    drawn = run("choice.json", "--db", "cases.db", "--format", "mermaid", "--overlay", "frequencies").stdout
+
+    counts = {"check": 2, "check>open": 1, "check>end": 1}
+    assert choice().draw("mermaid", frequencies=counts) == drawn
+    assert choice().draw("mermaid") != drawn
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (
+            ("choice.json", "--overlay", "frequencies"),
+            2,
+            "--overlay frequencies counts cases of a store: give --db PATH",
+        ),
+        (("0", "--db", "cases.db", "--overlay", "frequencies"), 2, "--overlay frequencies is for a file"),
         (("choice.json", "--output", "o.png"), 2, "cannot tell from 'o.png' what to draw: give --format, or .svg"),
         (("choice.json", "--output", "nowhere/o.svg"), 3, "cannot write nowhere/o.svg: No such file"),
         (("choice.json", "--net", "x"), 2, "cannot draw choice.json: there is no net 'x'"),

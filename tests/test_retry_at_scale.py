@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import os
 import random
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nursery import Nursery
 
 from knhk import Engine, EventKind, HandlerError, Specification, Work
 from knhk.testing.clock import ManualClock
@@ -40,7 +40,8 @@ def test_poison_fails_only_itself(driven: str) -> None:
     """Of 10,000 cases with 1 % poison 9,900 complete and 100 fail after exactly 3 attempts; after the repair all complete, once."""
     clock = ManualClock()
     broken = [True]
-    with Engine(clock=clock, cache=CASES) as engine:
+    # With a wait that chance makes nothing, an attempt would follow at once.
+    with Engine(clock=clock, cache=CASES, chance=random.Random(4)) as engine:
         policy = {"max_attempts": 3, "initial": "1s"}
         engine.register(line({"id": "A", "handler": "a", "retry": policy}, {"id": "B", "handler": "b"}))
 
@@ -225,23 +226,13 @@ def test_retries_that_are_killed_at_any_instant_lose_and_double_nothing(tmp_path
     """After fifty kills every attempt was made under a number of its own, in order, and every case completes with each task once."""
     path, log = str(tmp_path / "r.db"), tmp_path / "attempts"
     chance = random.Random(22)
-    for number in range(KILLS):
-        child = subprocess.Popen(
-            [sys.executable, "-c", WORKER, path, str(log), str(number)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert child.stdin is not None
-        assert child.stdout is not None
-        assert child.stderr is not None
-        with child.stdin, child.stdout, child.stderr:
-            assert child.stdout.readline() == b"ready\n", child.stderr.read().decode()
-            end = time.monotonic() + chance.uniform(0, 0.1)
-            while time.monotonic() < end:
-                os.sched_yield() if hasattr(os, "sched_yield") else None
-            child.kill()
-            assert child.wait() == -signal.SIGKILL
+    with Nursery(WORKER) as nursery:
+        for number in range(KILLS):
+            with nursery.start(path, str(log), str(number)) as worker:
+                worker.wait_ready()
+                time.sleep(chance.uniform(0, 0.1))
+                worker.kill()
+                assert worker.wait() == -signal.SIGKILL
     made: dict[str, list[int]] = {}
     for key, attempt in map(str.split, log.read_text(encoding="ascii").splitlines()):
         made.setdefault(key, []).append(int(attempt))

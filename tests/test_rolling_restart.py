@@ -10,11 +10,11 @@ from tests import rolling
 
 
 def test_a_rolling_restart_fails_no_request(tmp_path: Path) -> None:
-    """Each of three instances ends in order and comes back; every call of both kinds of client is answered, and no case is lost or doubled."""
+    """Each of three instances ends in order and comes back; every call of both kinds of client is answered, no case is lost or doubled, and a worker does all its work."""
     report = rolling.roll(tmp_path, restarts=3, threads=2)
 
     assert ([], [0, 0, 0]) == (report.failed, report.exits)
-    assert len(report.cases) >= 10
+    assert min(len(report.cases), len(report.labels)) >= 10
 
 
 def test_what_fails_is_told(

@@ -155,7 +155,7 @@ def test_the_census_walks_page_by_page_and_ends_when_told(monkeypatch: pytest.Mo
         service.register()
         for _ in range(3):
             service.case()
-        census = Census(service.made.store, lambda: [], lambda: 7.0)
+        census = Census(service.made.store, lambda: [], lambda: 7.0, lambda: 0)
         assert census.age is None
         rests: list[int] = []
         census.walk(lambda: bool(rests.append(1)) or len(rests) == 2)

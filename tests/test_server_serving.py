@@ -32,6 +32,8 @@ from tests.served import ORDER, SECRET, token
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = ROOT.parent / "shared" / "deployment-guide.md"
 
+HIDDEN = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+
 
 class Process:
     """A served instance in a process of its own."""
@@ -187,6 +189,39 @@ def test_address_that_is_taken(running: Process, tmp_path: Path) -> None:
         b"POST /api/v1/cases HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
         b"POST /api/v1/cases HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
         b"GET /health HTTP/1.1\r\nHost : x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n\r\n",
+        b"GET /health\r\n\r\n",
+        b"GET /health HTTP/2.0\r\nHost: x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /health HTTP/1.1\nHost: x\n\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nX: a\rY: b\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n: a\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n Host: x\r\n\r\n",
+        *(
+            b"POST /api/v1/cases HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n0\r\n\r\n%b" % (odd, HIDDEN)
+            for odd in (
+                b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+                b"Transfer-Encoding: chunked, identity",
+                b"Transfer-Encoding : chunked",
+                b"Transfer-Encoding:\tchunked",
+                b"Transfer-Encoding: \x0bchunked",
+                b'Transfer-Encoding: "chunked"',
+            )
+        ),
+        *(
+            b"POST /api/v1/cases HTTP/1.1\r\nHost: x\r\nContent-Length: %b\r\n\r\nhello%b" % (odd, HIDDEN)
+            for odd in (b"+5", b"0x5", b"5, 5", b"5_0", b"5e0", b"", b"5\r\nContent-Length: 5", "５".encode())
+        ),
+        *(
+            b"POST /api/v1/cases HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%b%b" % (odd, HIDDEN)
+            for odd in (
+                b"-5\r\nhello\r\n0\r\n\r\n",
+                b"0x5\r\nhello\r\n0\r\n\r\n",
+                b"5\nhello\n0\n\n",
+                b"5\r\nhelloXX0\r\n\r\n",
+            )
+        ),
         b"GET /health HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200) + b"\r\n\r\n",
@@ -212,6 +247,24 @@ def test_framing(running: Process, sent: bytes) -> None:
     assert b"Traceback" not in answer
     assert b"waitress" not in answer.lower()
     assert not answer or b"application/problem+json" in answer
+    assert (200, {"alive": True}) == running.ask("GET", "/health/live")
+
+
+def test_body_without_a_length_is_refused_when_it_is_too_large(running: Process) -> None:
+    """A body in chunks, which says nothing of its length, is refused when it has become too large, not when it ends."""
+    chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    sent, answer = 0, b""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+        connection.sendall(b"POST /api/v1/cases HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while sent < 64:
+                connection.sendall(chunk)
+                sent += 1
+        with contextlib.suppress(OSError):
+            answer = connection.recv(65_536)
+
+    assert sent < 32
+    assert not answer or b" 413 " in answer.partition(b"\r\n")[0]
     assert (200, {"alive": True}) == running.ask("GET", "/health/live")
 
 
@@ -305,30 +358,3 @@ def test_commands_of_the_page_on_deployment(tmp_path: Path) -> None:
     assert {200, 201} == {status for status, _ in answers}
     assert all(each in [body for _, body in answers] for each in HEALTH)
     assert ["greet"] == [each["path"] for each in answers[2][1]["items"]]
-
-
-def doctor(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Run `knhk doctor`."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("WORKFLOW_")}
-    command = [sys.executable, "-m", "knhk", "doctor", *arguments]
-    done = subprocess.run(
-        command, env={**clean, "COLUMNS": "200", **environment}, capture_output=True, text=True, timeout=60, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_doctor(running: Process) -> None:
-    """The doctor finds nothing wrong with an instance that works, and names what is wrong: the token, the address."""
-    address = f"http://127.0.0.1:{running.port}"
-
-    healthy = doctor("--json", WORKFLOW_TOKEN=token(), WORKFLOW_API_PORT=str(running.port))
-    assert 0 == healthy[0], healthy[1]
-    assert {"alive", "ready", "store", "audit", "token"} <= {each["name"] for each in json.loads(healthy[1])}
-    without = doctor(address)
-    assert (0, True) == (without[0], "not looked at" in without[1])
-    wrong = doctor(address, "--token", "a.b.c")
-    assert (1, True) == (wrong[0], "does not count" in wrong[1])
-    nobody = doctor("http://127.0.0.1:9")
-    assert (1, True) == (nobody[0], "does not answer" in nobody[1])
-    assert 1 == doctor(f"{address}/nowhere")[0]
-    assert 2 == doctor(WORKFLOW_API_PORT="x")[0]

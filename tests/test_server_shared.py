@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,13 +95,21 @@ def test_case_goes_on_at_any_instance(pair: tuple[Served, Served]) -> None:
 
 
 def test_keys_of_requests_hold_across_instances(pair: tuple[Served, Served]) -> None:
-    """The same request with the same key is answered with the same case by any instance."""
+    """The same request with the same key is answered with the same case by any instance, at once too; another request is refused."""
     one, two = pair
     one.register()
-    body = {"spec_id": "order", "data": {}}
-    answers = [each.ask("POST", "/cases", body=body, headers={"Idempotency-Key": "k"}) for each in (one, two, one)]
+    key = {"Idempotency-Key": "k"}
 
-    assert 1 == len({each.json["case_id"] for each in answers})
+    def ask(service: Served) -> Any:
+        return service.ask("POST", "/cases", body={"spec_id": "order", "data": {}}, headers=key)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, [one, two] * 4))
+
+    assert {201} == {each.status_code for each in answers}
+    assert 1 == len({each.json["case_id"] for each in answers}) == len(one.ask("GET", "/cases").json["items"])
+    other = two.ask("POST", "/cases", body={"spec_id": "order", "data": {"x": 1}}, headers=key)
+    assert problem(other, "invalid")
 
 
 def test_record_is_whole_with_several_writers(pair: tuple[Served, Served]) -> None:
@@ -258,6 +267,16 @@ def test_lease_is_that_of_the_configuration(tmp_path: Path) -> None:
     """`WORKFLOW_LEASE` says how often an instance sends heartbeats."""
     with served(state_path=str(tmp_path), shared=Shared.TRUE, lease=3.0) as one:
         assert 0.5 == owner(one).interval
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", socket.gethostname()), ("::", socket.gethostname()), ("::1", "[::1]")],
+)
+def test_an_instance_tells_where_it_can_be_reached(host: str, told: str, tmp_path: Path) -> None:
+    """An instance that listens on all addresses tells the name of its machine, which others can ask for."""
+    with served(state_path=str(tmp_path), shared=Shared.TRUE, api_host=host, api_port=8080) as one:
+        assert f"{told}:8080" == owner(one).address
 
 
 # --- processes on one port --------------------------------------------------------------------------------------------

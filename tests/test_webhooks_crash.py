@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from nursery import Nursery
 from receiver import Answer, Got, Receiver
 
 from knhk import Engine, Outbound
@@ -68,21 +67,12 @@ def test_no_message_is_lost_and_none_overtakes_another(tmp_path: Path) -> None:
     def answer(got: Got) -> Answer:
         return Answer(503 if chance.random() < 0.02 else 200)
 
-    with Receiver(answer) as receiver:
+    with Receiver(answer) as receiver, Nursery(WORKER) as nursery:
         for _ in range(KILLS):
-            worker = subprocess.Popen(
-                [sys.executable, "-c", WORKER, path, receiver.url("/hook"), SECRET],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-            assert worker.stdout is not None
-            assert worker.stderr is not None
-            try:
-                with worker.stdout, worker.stderr:
-                    assert worker.stdout.readline() == b"ready\n", worker.stderr.read().decode()
-                    time.sleep(chance.uniform(0, 0.25))
-                    assert worker.poll() is None, worker.stderr.read().decode()
-            finally:
+            with nursery.start(path, receiver.url("/hook"), SECRET) as worker:
+                worker.wait_ready()
+                time.sleep(chance.uniform(0, 0.25))
+                assert worker.poll() is None, worker.stderr.read().decode()
                 worker.kill()
                 assert worker.wait() == -signal.SIGKILL
         before = len(receiver.got)

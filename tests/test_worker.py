@@ -216,6 +216,26 @@ def test_a_stop_lets_work_end_and_gives_the_rest_back(place: Place, caplog: pyte
     assert 1 == [each.kind for each in place.client.cases.history(case).items].count("attempts_spared")
 
 
+def test_what_cannot_be_given_back_is_said(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the service is away when the worker stops, its work waits for the end of the lease."""
+    place.cases(1)
+    place.sent_once()
+    over = threading.Event()
+
+    def label(work: ClaimedWork) -> None:
+        place.instance.faults = [("502 Bad Gateway", "", {})]
+        worker.stop()
+        over.wait(30)
+
+    worker = place.worker(drain=0.01)
+    worker.task("labels")(label)
+    with caplog.at_level(logging.WARNING, "knhk.worker"):
+        worker.run()
+    over.set()
+
+    assert "is offered again when its lease ends" in caplog.text
+
+
 def test_what_a_stopped_worker_still_gets_is_given_back(place: Place) -> None:
     """Work that a claim brings while the worker stops is given back before any function sees it."""
     place.cases(2)
@@ -249,6 +269,29 @@ def test_a_service_that_fails_is_asked_again(place: Place, caplog: pytest.LogCap
 
     assert ("completed", {"n": 0, "label": "L"}) == (place.states()[0], place.client.cases.get(case).data)
     assert (3, 2) == (caplog.text.count("no work can be claimed"), caplog.text.count("cannot be reported, again"))
+
+
+def test_what_cannot_be_reported_is_left_to_its_lease(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A report that is refused for good is said in the log, and the worker goes on."""
+    place.cases(2)
+    place.sent_once()
+    worker = place.worker(concurrency=1)
+    done: list[str] = []
+
+    @worker.task("labels")
+    def label(work: ClaimedWork) -> dict[str, Any]:
+        done.append(work.id)
+        if len(done) == 1:
+            place.instance.faults = [("403 Forbidden", "forbidden", {})] * 2
+        else:
+            worker.stop()
+        return {"label": "L"}
+
+    with caplog.at_level(logging.WARNING, "knhk.worker"):
+        worker.run()
+
+    assert 2 == len(done) and ["completed", "running"] == sorted(place.states())
+    assert "cannot be reported" in caplog.text
 
 
 def test_claims_that_are_answered_at_once_are_paced(place: Place) -> None:

@@ -13,11 +13,12 @@ from knhk.cli.failures import NO
 from knhk.cli.handlers import Handlers, asked_for
 from knhk.cli.options import data_option, db_option, handlers_option, json_option
 from knhk.cli.output import clean, counted, local_time, note, say, say_json, say_table
+from knhk.cli.places import Where, place_option, reached
+from knhk.cli.port import C, I, Place
 from knhk.cli.report import BAD, case_document, event_document, header_document, say_whole
 from knhk.cli.session import Session, opened, short
 from knhk.errors import CommandError, DataError, IllegalTransition, QuarantinedCase
 from knhk.ports import CaseHeader
-from knhk.running import RunningCase
 
 _STATES = [each.value for each in Phase]
 
@@ -26,14 +27,14 @@ _STATES = [each.value for each in Phase]
 
 
 @click.command()
-@db_option
+@place_option
 @click.option("--state", type=click.Choice(_STATES), help="Only cases in this state.")
 @click.option("--spec", metavar="ID", help="Only cases of this specification.")
 @json_option
-def cases(*, db: str, state: str | None, spec: str | None, as_json: bool) -> None:
+def cases(*, where: Where, state: str | None, spec: str | None, as_json: bool) -> None:
     """List the cases, oldest first."""
-    with opened(db, as_json=as_json) as session:
-        found = session.engine.cases(spec_id=spec, state=state)
+    with reached(where, as_json=as_json) as session:
+        found = session.cases(spec_id=spec, state=state)
         if as_json:
             session.progress.stop()
             for each in found:
@@ -60,12 +61,12 @@ def _row(header: CaseHeader) -> tuple[object, ...]:
 
 @click.command()
 @click.argument("case")
-@db_option
+@place_option
 @click.option("--last", type=click.IntRange(min=0), metavar="N", help="Only the last N events of the history.")
 @json_option
-def show(case: str, *, db: str, last: int | None, as_json: bool) -> None:
+def show(case: str, *, where: Where, last: int | None, as_json: bool) -> None:
     """Show everything about a case, its history included."""
-    with opened(db, as_json=as_json) as session:
+    with reached(where, as_json=as_json) as session:
         found = session.case(case)
         events = found.history()
         left_out = 0 if last is None else max(0, len(events) - last)
@@ -84,15 +85,15 @@ def show(case: str, *, db: str, last: int | None, as_json: bool) -> None:
 @click.command()
 @click.argument("case")
 @click.option("--no-compensation", is_flag=True, help="Leave what has completed as it is, whatever could undo it.")
-@db_option
+@place_option
 @json_option
-def cancel(case: str, *, no_compensation: bool, db: str, as_json: bool) -> None:
+def cancel(case: str, *, no_compensation: bool, where: Where, as_json: bool) -> None:
     """
     End a case as cancelled, with everything in it.
 
     What has completed and can be undone is undone first, by the next `knhk tick` with --handlers.
     """
-    with opened(db, as_json=as_json) as session:
+    with reached(where, as_json=as_json) as session:
         found = session.case(case)
         command = partial(found.cancel, compensate=not no_compensation)
         move(session, found, command, as_json=as_json, automatic=False, data=False)
@@ -100,28 +101,28 @@ def cancel(case: str, *, no_compensation: bool, db: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("case")
-@db_option
+@place_option
 @json_option
-def suspend(case: str, *, db: str, as_json: bool) -> None:
+def suspend(case: str, *, where: Where, as_json: bool) -> None:
     """Hold a case until it is resumed; its timers wait."""
-    with opened(db, as_json=as_json) as session:
+    with reached(where, as_json=as_json) as session:
         found = session.case(case)
         move(session, found, found.suspend, as_json=as_json, automatic=False, data=False)
 
 
 @click.command()
 @click.argument("case")
-@db_option
+@place_option
 @handlers_option
 @json_option
-def resume(case: str, *, db: str, handlers: tuple[str, ...], as_json: bool) -> None:
+def resume(case: str, *, where: Where, handlers: tuple[str, ...], as_json: bool) -> None:
     """
     Go on with a suspended, failed or cut-off case.
 
     A suspended case goes on; work that has failed gets another attempt. With --handlers the case's automatic work is done,
     else it waits for `knhk tick --handlers` or another program.
     """
-    with opened(db, as_json=as_json, handlers=Handlers(handlers)) as session:
+    with reached(where, as_json=as_json, handlers=Handlers(handlers)) as session:
         found = session.case(case)
 
         def command() -> None:
@@ -130,7 +131,7 @@ def resume(case: str, *, db: str, handlers: tuple[str, ...], as_json: bool) -> N
         move(session, found, command, as_json=as_json, automatic=session.drives)
 
 
-def _resume(session: Session, case: RunningCase) -> None:
+def _resume(session: Place[C, I], case: C) -> None:
     state = case.state
     if state == "suspended":
         case.resume()
@@ -146,14 +147,14 @@ def _resume(session: Session, case: RunningCase) -> None:
 @click.argument("case")
 @click.argument("name")
 @data_option("What the event brings; it joins the case's data")
-@db_option
+@place_option
 @handlers_option
 @json_option
 def event(
-    case: str, name: str, *, data: dict[str, Any] | None, db: str, handlers: tuple[str, ...], as_json: bool
+    case: str, name: str, *, data: dict[str, Any] | None, where: Where, handlers: tuple[str, ...], as_json: bool
 ) -> None:
     """Deliver the event NAME to a case."""
-    with opened(db, as_json=as_json, handlers=Handlers(handlers)) as session:
+    with reached(where, as_json=as_json, handlers=Handlers(handlers)) as session:
         found = session.case(case)
         specification = session.specification(session.header(found))
         known = {task.trigger.event for net in specification.nets().values() for task in net.tasks if task.trigger}

@@ -20,8 +20,9 @@ from knhk.work.dead_messages import is_message
 @click.group("dead-letters", cls=InOrder)
 def dead_letters() -> None:
     """
-    See, try again and give up work that has failed for good, and messages of webhooks that did not arrive.
+    See, try again and give up what has failed for good.
 
+    That is work, and messages of webhooks that did not arrive.
     LETTER is CASE:ITEM, as the list shows it; CASE may be a part of the case's id that no other case has.
     Of a message it is the whole of what the list shows.
     """

@@ -45,8 +45,9 @@ def configured() -> Any:
 @click.option("--listener", type=(int, int), hidden=True)
 def serve(*, workers: int, listener: tuple[int, int] | None) -> None:
     """
-    Serve the REST API, and gRPC where WORKFLOW_GRPC_PORT says a port.
+    Serve the REST API, and gRPC beside it.
 
+    gRPC is served where WORKFLOW_GRPC_PORT says a port.
     It is configured by the variables WORKFLOW_*; `knhk config` prints them.
     Without any key a secret is made in the state directory at the first start; `knhk token` signs with it.
     SIGTERM ends it in order: not ready first, then what has arrived is answered.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -12,14 +13,14 @@ from knhk.cli.failures import USAGE, Failure
 from knhk.cli.handlers import Handlers
 from knhk.cli.options import InOrder, by_option, data_option, db_option, handlers_option, json_option, json_value
 from knhk.cli.output import note, say_json, say_table
+from knhk.cli.places import Where, place_option, reached
+from knhk.cli.port import QUEUES, C, I, ItemLike, Place
 from knhk.cli.report import item_document, who
-from knhk.cli.session import Session, opened
-from knhk.ports import ItemRow
+from knhk.cli.session import opened
 from knhk.running import RunningCase, WorkItem
 from knhk.workitem import ItemState
 
-_QUEUES = [each.value for each in (ItemState.OFFERED, ItemState.ALLOCATED, ItemState.STARTED, ItemState.SUSPENDED)]
-_OPEN = [ItemState.UNOFFERED.value, *_QUEUES, ItemState.REPLACED.value, ItemState.FAILED.value]
+_OPEN = [ItemState.UNOFFERED.value, *QUEUES, ItemState.REPLACED.value, ItemState.FAILED.value]
 
 
 @click.group(cls=InOrder)
@@ -33,7 +34,7 @@ def work() -> None:
 
 @work.command("list")
 @click.argument("case", required=False)
-@db_option
+@place_option
 @click.option("--state", type=click.Choice(_OPEN), help="Only items in this state.")
 @click.option("--by", metavar="NAME", help="Only what is allocated to or started by NAME.")
 @click.option("--participant", metavar="NAME", help="What NAME may take up, and what is NAME's, queue by queue.")
@@ -44,7 +45,7 @@ def work() -> None:
 def list_(
     case: str | None,
     *,
-    db: str,
+    where: Where,
     state: str | None,
     by: str | None,
     participant: str | None,
@@ -56,12 +57,9 @@ def list_(
         raise Failure("--role says what a participant is: give --participant NAME, too", USAGE)
     if participant is not None and by is not None:
         raise Failure("--by and --participant cannot stand together", USAGE)
-    with opened(db, as_json=as_json) as session:
+    with reached(where, as_json=as_json) as session:
         case_id = None if case is None else session.case(case).id
-        if participant is None:
-            every = session.engine.work_items(state=state, by=by)
-        else:
-            every = _queues(session, participant, roles, state)
+        every = session.rows(state=state, by=by) if participant is None else session.queues(participant, roles, state)
         found = (each for each in every if case_id in (None, each.case_id))
         if as_json:
             session.progress.stop()
@@ -77,18 +75,6 @@ def list_(
     say_table(("case", "item", "task", "state", "by", "who"), rows, whole=("case", "item"))
 
 
-def _queues(session: Session, participant: str, roles: tuple[str, ...], state: str | None) -> Iterator[ItemRow]:
-    """Give a participant's work, queue by queue."""
-    worklist = session.engine.worklist(participant, roles=roles or None)
-    for queue in _QUEUES:
-        if state in (None, queue):
-            page = worklist.page(queue)
-            yield from page.items
-            while page.next is not None:
-                page = worklist.page(queue, after=page.next)
-                yield from page.items
-
-
 def _split(case: str, item: str | None) -> tuple[str, str]:
     """Return case and item, which may be written as one."""
     if item is None:
@@ -98,11 +84,11 @@ def _split(case: str, item: str | None) -> tuple[str, str]:
     return case, item
 
 
-def _item_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the arguments that name an item, and the options that all commands on one have."""
+def _arguments(place: Callable[..., Any], command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the arguments that name an item, where it is, and the options that all commands on one have."""
     for decorate in (
         json_option,
-        db_option,
+        place,
         click.argument("item", required=False),
         click.argument("case", metavar="CASE[/ITEM]"),
     ):
@@ -110,39 +96,57 @@ def _item_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_item_arguments = partial(_arguments, place_option)
+_stored_item_arguments = partial(_arguments, db_option)
+"""Of commands that a service does not have."""
+
+
 def _do(
     case: str,
     item: str | None,
-    db: str,
-    change: Callable[[WorkItem], None],
+    where: Where,
+    change: Callable[[ItemLike], object],
     *,
     as_json: bool,
     handlers: tuple[str, ...] = (),
     data: bool = False,
 ) -> None:
-    """Change a work item, and tell."""
-    case_name, item_name = _split(case, item)
-    with opened(db, as_json=as_json, handlers=Handlers(handlers)) as session:
-        found = session.case(case_name)
-        target = session.item(found, item_name)
-        move(
-            session,
-            found,
-            lambda: change(target),
-            as_json=as_json,
-            automatic=session.drives,
-            data=data,
-            item=target.number,
-        )
+    """Change a work item where it is, and tell."""
+    names = _split(case, item)
+    with reached(where, as_json=as_json, handlers=Handlers(handlers)) as session:
+        _change(session, names, change, as_json=as_json, data=data)
+
+
+def _do_stored(case: str, item: str | None, db: str, change: Callable[[WorkItem], object], *, as_json: bool) -> None:
+    """Change a work item in a store, and tell."""
+    names = _split(case, item)
+    with opened(db, as_json=as_json) as session:
+        _change(session, names, change, as_json=as_json)
+
+
+def _change(
+    session: Place[C, I], names: tuple[str, str], change: Callable[[I], object], *, as_json: bool, data: bool = False
+) -> None:
+    found = session.case(names[0])
+    target = session.item(found, names[1])
+    move(
+        session,
+        found,
+        lambda: change(target),
+        as_json=as_json,
+        automatic=session.drives,
+        data=data,
+        item=target.number,
+    )
 
 
 @work.command()
 @_item_arguments
 @by_option
 @handlers_option
-def start(case: str, item: str | None, *, db: str, by: str, handlers: tuple[str, ...], as_json: bool) -> None:
+def start(case: str, item: str | None, *, where: Where, by: str, handlers: tuple[str, ...], as_json: bool) -> None:
     """Take work up."""
-    _do(case, item, db, lambda each: each.start(by=by), as_json=as_json, handlers=handlers)
+    _do(case, item, where, lambda each: each.start(by=by), as_json=as_json, handlers=handlers)
 
 
 @work.command()
@@ -154,28 +158,35 @@ def complete(
     case: str,
     item: str | None,
     *,
-    db: str,
+    where: Where,
     data: dict[str, Any] | None,
     by: str,
     handlers: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Complete work; what is only offered is started first."""
-    _do(case, item, db, lambda each: each.complete(data, by=by), as_json=as_json, handlers=handlers, data=True)
+    _do(case, item, where, lambda each: each.complete(data, by=by), as_json=as_json, handlers=handlers, data=True)
 
 
-def _simple(name: str, change: Callable[[WorkItem, str], None], text: str) -> None:
+def _simple(name: str, change: Callable[[ItemLike, str], object], text: str) -> None:
     @work.command(name, help=text)
     @_item_arguments
     @by_option
-    def _(case: str, item: str | None, *, db: str, by: str, as_json: bool) -> None:
-        _do(case, item, db, lambda each: change(each, by), as_json=as_json)
+    def _(case: str, item: str | None, *, where: Where, by: str, as_json: bool) -> None:
+        _do(case, item, where, lambda each: change(each, by), as_json=as_json)
 
 
 _simple("suspend", lambda item, by: item.suspend(by=by), "Lay started work aside.")
 _simple("resume", lambda item, by: item.resume(by=by), "Take suspended work up again.")
 _simple("fail", lambda item, by: item.fail(by=by), "Say that started work has failed.")
-_simple("retry", lambda item, by: item.retry(by=by), "Start failed work once more.")
+
+
+@work.command()
+@_stored_item_arguments
+@by_option
+def retry(case: str, item: str | None, *, db: str, by: str, as_json: bool) -> None:
+    """Start failed work once more."""
+    _do_stored(case, item, db, lambda each: each.retry(by=by), as_json=as_json)
 
 
 # --- between people -------------------------------------------------------------------------------------------------------
@@ -187,75 +198,75 @@ _to_option = click.option("--to", required=True, metavar="NAME", help="Who gets 
 @_item_arguments
 @click.option("--to", default="", metavar="NAME", help="Who gets it; left out: who says so.")
 @by_option
-def allocate(case: str, item: str | None, *, db: str, to: str, by: str, as_json: bool) -> None:
+def allocate(case: str, item: str | None, *, where: Where, to: str, by: str, as_json: bool) -> None:
     """Give work to somebody, or take it."""
     if not to and not by:
         raise Failure("say who gets it: --to NAME", USAGE)
-    _do(case, item, db, lambda each: each.allocate(to or by, by=by), as_json=as_json)
+    _do(case, item, where, lambda each: each.allocate(to or by, by=by), as_json=as_json)
 
 
 @work.command()
 @_item_arguments
 @click.option("--to", multiple=True, metavar="role:NAME|participant:NAME", help="Whom to offer it to. May be repeated.")
 @by_option
-def offer(case: str, item: str | None, *, db: str, to: tuple[str, ...], by: str, as_json: bool) -> None:
+def offer(case: str, item: str | None, *, where: Where, to: tuple[str, ...], by: str, as_json: bool) -> None:
     """Give allocated work back to all who may do it, or offer it to others."""
-    _do(case, item, db, lambda each: each.offer(to or None, by=by), as_json=as_json)
+    _do(case, item, where, lambda each: each.offer(to or None, by=by), as_json=as_json)
 
 
 @work.command()
 @_item_arguments
 @_to_option
 @by_option
-def delegate(case: str, item: str | None, *, db: str, to: str, by: str, as_json: bool) -> None:
+def delegate(case: str, item: str | None, *, where: Where, to: str, by: str, as_json: bool) -> None:
     """Hand allocated work to somebody else."""
-    _do(case, item, db, lambda each: each.delegate(to, by=by), as_json=as_json)
+    _do(case, item, where, lambda each: each.delegate(to, by=by), as_json=as_json)
 
 
 @work.command()
-@_item_arguments
+@_stored_item_arguments
 @_to_option
 @click.option("--anew", is_flag=True, help="Drop what was saved of its output.")
 @by_option
 def reallocate(case: str, item: str | None, *, db: str, to: str, anew: bool, by: str, as_json: bool) -> None:
     """Hand started or suspended work to somebody else."""
-    _do(case, item, db, lambda each: each.reallocate(to, by=by, keep=not anew), as_json=as_json)
+    _do_stored(case, item, db, lambda each: each.reallocate(to, by=by, keep=not anew), as_json=as_json)
 
 
 @work.command()
-@_item_arguments
+@_stored_item_arguments
 @data_option("What there is of the output")
 @by_option
 def save(case: str, item: str | None, *, db: str, data: dict[str, Any] | None, by: str, as_json: bool) -> None:
     """Keep what there is of the output of started work."""
-    _do(case, item, db, lambda each: each.save(data or {}, by=by), as_json=as_json)
+    _do_stored(case, item, db, lambda each: each.save(data or {}, by=by), as_json=as_json)
 
 
 @work.command()
 @_item_arguments
 @by_option
 @handlers_option
-def skip(case: str, item: str | None, *, db: str, by: str, handlers: tuple[str, ...], as_json: bool) -> None:
+def skip(case: str, item: str | None, *, where: Where, by: str, handlers: tuple[str, ...], as_json: bool) -> None:
     """Complete work without its being done."""
-    _do(case, item, db, lambda each: each.skip(by=by), as_json=as_json, handlers=handlers, data=True)
+    _do(case, item, where, lambda each: each.skip(by=by), as_json=as_json, handlers=handlers, data=True)
 
 
 @work.command()
-@_item_arguments
+@_stored_item_arguments
 @click.option("--end", is_flag=True, help="No longer.")
 @by_option
 def pile(case: str, item: str | None, *, db: str, end: bool, by: str, as_json: bool) -> None:
     """Have all work of this task from now on, in every case, started at once."""
-    _do(case, item, db, lambda each: each.pile(by=by, piled=not end), as_json=as_json)
+    _do_stored(case, item, db, lambda each: each.pile(by=by, piled=not end), as_json=as_json)
 
 
 @work.command()
-@_item_arguments
+@_stored_item_arguments
 @click.option("--end", is_flag=True, help="No longer.")
 @by_option
 def chain(case: str, item: str | None, *, db: str, end: bool, by: str, as_json: bool) -> None:
     """Have all work that comes up for you in this case from now on, started at once."""
-    _do(case, item, db, lambda each: each.chain(by=by, chained=not end), as_json=as_json)
+    _do_stored(case, item, db, lambda each: each.chain(by=by, chained=not end), as_json=as_json)
 
 
 # --- tasks with several instances -----------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ import click
 
 from knhk.cli.failures import NO, STOPPED, Failure, exit_code
 from knhk.cli.output import clean, note, say, say_json
+from knhk.cli.port import C, CaseLike, I, Place
 from knhk.cli.report import BAD, case_document, say_case_line, say_standing, trace_entry, trace_line
-from knhk.cli.session import MEMORY, Session, short
+from knhk.cli.session import short
 from knhk.errors import CommandError, DataError, HandlerError, KnhkError
-from knhk.running import RunningCase
 from knhk.work.handlers import Work
 
 _EXPECTED = (CommandError, DataError, HandlerError)
@@ -36,7 +36,7 @@ class Trace:
         entries: what was completed since the beginning.
     """
 
-    def __init__(self, case: RunningCase, *, speaks: bool) -> None:
+    def __init__(self, case: CaseLike, *, speaks: bool) -> None:
         self._case = case
         self._speaks = speaks
         self._seen = len(case.history())
@@ -64,8 +64,8 @@ class Trace:
 
 
 def move(
-    session: Session,
-    case: RunningCase,
+    session: Place[C, I],
+    case: C,
     command: Callable[[], object],
     *,
     as_json: bool,
@@ -108,7 +108,7 @@ def move(
         raise click.exceptions.Exit(NO)
 
 
-def drive(session: Session, case: RunningCase, trace: Trace | None = None, *, as_json: bool) -> KnhkError | None:
+def drive(session: Place[C, I], case: C, trace: Trace | None = None, *, as_json: bool) -> KnhkError | None:
     """Do the automatic work of a case until it waits or ends; returns what went wrong in it."""
 
     def announce(work: Work) -> None:
@@ -116,16 +116,15 @@ def drive(session: Session, case: RunningCase, trace: Trace | None = None, *, as
             trace.look_if_cheap()
         session.progress.describe(f"{work.task}, attempt {work.attempt}" if work.attempt > 1 else work.task)
 
-    session.engine.announce = announce
     # What a handler prints must not stand between a program and its JSON.
     elsewhere = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     try:
         with elsewhere:
-            case.run()
+            session.run_work(case, announce)
     except _EXPECTED as error:
         return error
     except KeyboardInterrupt:
-        where = "" if session.target == MEMORY else f"; go on with: knhk resume {short(case.id)} --db {session.target}"
+        where = f"; go on with: knhk resume {short(case.id)} {session.option}" if session.keeps else ""
         raise Failure(f"stopped in case {case.id}{where}", STOPPED) from None
     return None
 

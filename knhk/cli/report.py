@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from knhk.cli.output import clean, counted, json_text, local_time, say, say_fields, say_table, utc_time
-from knhk.cli.session import MEMORY, Session, short
+from knhk.cli.port import C, I, ItemRowLike, Place
+from knhk.cli.session import short
 from knhk.events import Event, EventKind
-from knhk.ports import CaseHeader, ItemRow
-from knhk.running import RunningCase, WorkItem
+from knhk.ports import CaseHeader
 from knhk.spec import ROOT, Specification, Task
 
 ENDED = frozenset({"completed", "cancelled"})
@@ -85,7 +85,7 @@ def _plain(value: object) -> str:
 # --- work items -----------------------------------------------------------------------------------------------------------
 
 
-def item_document(item: ItemRow | WorkItem) -> dict[str, Any]:
+def item_document(item: ItemRowLike) -> dict[str, Any]:
     """Return a work item for programs."""
     return {
         "case": item.case_id,
@@ -99,7 +99,7 @@ def item_document(item: ItemRow | WorkItem) -> dict[str, Any]:
     }
 
 
-def who(item: ItemRow | WorkItem) -> str:
+def who(item: ItemRowLike) -> str:
     """Say who may do a piece of work: whom it is offered to, the roles of people, or the topic of an external worker."""
     if item.topic:
         return f"topic {item.topic}"
@@ -123,7 +123,7 @@ def task_of(specification: Specification, path: str) -> Task:
 # --- a case ---------------------------------------------------------------------------------------------------------------
 
 
-def items_with_handlers(session: Session, header: CaseHeader, items: Sequence[WorkItem]) -> list[tuple[WorkItem, str]]:
+def items_with_handlers(session: Place[C, I], header: CaseHeader, items: Sequence[I]) -> list[tuple[I, str]]:
     """Return work items, each with the handler that does it or "" for work of others."""
     specification = session.specification(header)
     return [(item, task_of(specification, item.path).handler or "") for item in items]
@@ -137,10 +137,10 @@ def data_text(data: Mapping[str, Any]) -> str:
     return "\n".join(clean(f"{name}: {json_text(value)}") for name, value in data.items())
 
 
-def case_document(session: Session, case: RunningCase) -> dict[str, Any]:
+def case_document(session: Place[C, I], case: C) -> dict[str, Any]:
     """Return a case for programs."""
     header = session.header(case)
-    items = items_with_handlers(session, header, case.work_items())
+    items = items_with_handlers(session, header, session.items(case))
     return {
         **header_document(header),
         "data": case.data,
@@ -166,16 +166,14 @@ def header_document(header: CaseHeader) -> dict[str, Any]:
     }
 
 
-def say_case_line(session: Session, case: RunningCase) -> None:
+def say_case_line(session: Place[C, I], case: C) -> None:
     """Print which case it is."""
     header = session.header(case)
-    memory = "; in memory, nothing is kept" if session.target == MEMORY else ""
+    memory = "" if session.keeps else "; in memory, nothing is kept"
     say(clean(f"{'case':<11}{case.id}  ({header.spec_id} {header.spec_version}{memory})"))
 
 
-def say_standing(
-    session: Session, case: RunningCase, *, data: bool = True, more: Sequence[tuple[str, str]] = ()
-) -> None:
+def say_standing(session: Place[C, I], case: C, *, data: bool = True, more: Sequence[tuple[str, str]] = ()) -> None:
     """Print where a case stands, and how to go on."""
     header = session.header(case)
     state = header.state
@@ -183,7 +181,7 @@ def say_standing(
         state += f"; the next timer is due {local_time(header.due)}"
     say_fields([("state", state), ("data", data_text(case.data) if data else ""), *more])
     say_fields([("problem", clean(each)) for each in case.problems])
-    items = items_with_handlers(session, header, case.work_items())
+    items = items_with_handlers(session, header, session.items(case))
     if items:
         rows = [(i.number, i.path, i.state, i.by, f"handler {handler}" if handler else who(i)) for i, handler in items]
         say()
@@ -196,28 +194,28 @@ def say_standing(
             say(f"  {hint}")
 
 
-def _hints(session: Session, case: RunningCase, header: CaseHeader, items: Sequence[tuple[WorkItem, str]]) -> list[str]:
+def _hints(session: Place[C, I], case: C, header: CaseHeader, items: Sequence[tuple[I, str]]) -> list[str]:
     """Return the commands that fit where the case stands."""
     if header.state in ENDED:
         return []
-    if session.target == MEMORY:
+    if not session.keeps:
         return ["knhk run ... --db PATH   (which keeps the case; this one is gone)"]
     name = shlex.quote(short(case.id))
-    db = f"--db {shlex.quote(session.target)}"
+    db = session.option
     given = "".join(f" --handlers {shlex.quote(each)}" for each in session.handlers)
     specification = session.specification(header)
-    handlers = given or (" --handlers FILE.py" if _has_handlers(specification) else "")
+    handlers = given or (" --handlers FILE.py" if not session.automatic and _has_handlers(specification) else "")
     hints = []
     if header.state == "suspended":
         return [f"knhk resume {name} {db}{given}"]
-    if header.state == "created" or header.runnable:
+    if header.state == "created" or (header.runnable and not session.automatic):
         hints.append(f"knhk resume {name} {db}{handlers}")
     elif any(item.state == "failed" for item, _ in items):
         hints.append(f"knhk resume {name} {db}{handlers}   (another attempt at what failed)")
     workable = [item for item, handler in items if not handler and item.state != "replaced"]
     hints += [f"{_item_command(item)} {name}/{item.number} {db}{handlers}" for item in workable][:3]
     hints += [f"knhk show {shlex.quote(each)} {db}   (the worklet)" for each in case.worklets][:3]
-    if header.due is not None:
+    if header.due is not None and not session.automatic:
         hints.append(f"knhk tick {db}{handlers}   (when the timer is due)")
     events = sorted(_awaited(specification, case.marking))
     if events:
@@ -227,7 +225,7 @@ def _hints(session: Session, case: RunningCase, header: CaseHeader, items: Seque
     return hints
 
 
-def _item_command(item: WorkItem) -> str:
+def _item_command(item: ItemRowLike) -> str:
     return (
         f"knhk work { ({'suspended': 'resume', 'failed': 'retry', 'unoffered': 'offer'}.get(item.state, 'complete')) }"
     )
@@ -250,7 +248,7 @@ def _has_handlers(specification: Specification) -> bool:
     return any(task.handler or task.http for net in specification.nets().values() for task in net.tasks)
 
 
-def say_whole(session: Session, case: RunningCase, events: Sequence[Event], *, left_out: int) -> None:
+def say_whole(session: Place[C, I], case: C, events: Sequence[Event], *, left_out: int) -> None:
     """Print everything about a case."""
     say_case_line(session, case)
     tokens = []

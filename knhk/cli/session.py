@@ -1,52 +1,69 @@
-"""One command's engine on a store, and cases and work items by the names that people give them."""
+"""One command's engine on a store."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from knhk.cli.failures import NOT_FOUND, USAGE, Failure
+from knhk.cli.failures import NOT_FOUND, Failure
 from knhk.cli.handlers import HandlerEngine, Handlers, require
 from knhk.cli.options import organisation
-from knhk.cli.output import Slow, clean
-from knhk.errors import UnknownCase, UnknownWorkItem
-from knhk.ports import CaseHeader, Store
+from knhk.cli.output import Slow
+from knhk.cli.port import QUEUES, Place
+from knhk.ports import CaseHeader, ItemRow, Store
 from knhk.running import RunningCase, WorkItem
 from knhk.spec import Specification
 from knhk.stores import open_store, without_password
+from knhk.work.handlers import Work
 
 MEMORY: Final = "memory:"
 
 _MADE_HERE: Final = re.compile(r"[0-9a-f]{28}")
 _SHORT: Final = 8
-_SHOWN: Final = 5
 
 
-class Session:
+class Session(Place[RunningCase, WorkItem]):
     """
-    An engine, its store, and what was typed to get there.
+    An engine, its store, and what was typed to get there; the rest is as `Place` has it.
 
     Attributes:
-        target: the store's address, as typed, but for a password.
-        handlers: what was given with ``--handlers``.
-        progress: what is shown where the command takes long.
+        store, engine: those.
     """
+
+    automatic = False
 
     def __init__(self, store: Store, target: str, handlers: Sequence[str], progress: Slow) -> None:
         self.store = store
         self.target = without_password(target)
+        self.option = f"--db {shlex.quote(self.target)}"
+        self.keeps = target != MEMORY
         self.progress = progress
         self.handlers = tuple(handlers)
         self.engine = HandlerEngine(store, organisation())
         self._specifications: dict[tuple[str, str], Specification] = {}
 
-    @property
-    def drives(self) -> bool:
-        """Whether automatic work can be done."""
-        return bool(self.handlers)
+    def cases(self, *, spec_id: str | None = None, state: str | None = None) -> Iterable[CaseHeader]:
+        """List the cases, oldest first."""
+        return self.engine.cases(spec_id=spec_id, state=state)
+
+    def rows(self, *, state: str | None = None, by: str | None = None) -> Iterable[ItemRow]:
+        """List the open work items."""
+        return self.engine.work_items(state=state, by=by)
+
+    def queues(self, participant: str, roles: Sequence[str], state: str | None) -> Iterator[ItemRow]:
+        """List a participant's work, queue by queue."""
+        worklist = self.engine.worklist(participant, roles=roles or None)
+        for queue in QUEUES:
+            if state in (None, queue):
+                page = worklist.page(queue)
+                yield from page.items
+                while page.next is not None:
+                    page = worklist.page(queue, after=page.next)
+                    yield from page.items
 
     def header(self, case: RunningCase) -> CaseHeader:
         """Return what the store knows of a case without loading it."""
@@ -59,43 +76,18 @@ class Session:
             self._specifications[key] = Specification.from_json(self.store.specification(*key).text)
         return self._specifications[key]
 
-    def case(self, part: str) -> RunningCase:
-        """
-        Find a case by its id, a beginning or an end of it that no other has, or any part that no other has.
+    def known(self, case_id: str) -> RunningCase:
+        """Return a case by its whole id; raises UnknownCase."""
+        return self.engine.case(case_id)
 
-        Raises:
-            UnknownCase: there is none.
-            Failure: there are several.
-        """
-        if not part:
-            raise Failure("an empty case id names no case", USAGE)
-        try:
-            return self.engine.case(part)
-        except UnknownCase:
-            found = self._cases_with(part)
-        if not found:
-            raise UnknownCase(f"no case in {self.target} has {part!r} in its id")
-        ends = [each for each in found if each.case_id.startswith(part) or each.case_id.endswith(part)]
-        found = ends or found
-        if len(found) > 1:
-            shown = [f"  {each.case_id}  {each.spec_id}  {each.state}" for each in found[:_SHOWN]]
-            more = [f"  and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-            raise Failure("\n".join([f"{part!r} is part of the ids of {len(found)} cases:", *shown, *more]), USAGE)
-        return self.engine.case(found[0].case_id)
+    def items(self, case: RunningCase) -> list[WorkItem]:
+        """Return the open work items of a case, by number."""
+        return case.work_items()
 
-    def _cases_with(self, part: str) -> list[CaseHeader]:
-        return [each for each in self.progress.count(self.engine.cases(), "cases seen") if part in each.case_id]
-
-    def item(self, case: RunningCase, name: str) -> WorkItem:
-        """Find an open work item of a case by its number or its task; raises UnknownWorkItem."""
-        if name.isdecimal():
-            return case.work_item(int(name))
-        items = case.work_items()
-        found = next((each for each in items if each.path == name), None)
-        if found is None:
-            now = ", ".join(f"{each.number} {clean(each.path)}" for each in items) or "none"
-            raise UnknownWorkItem(f"case {case.id} has no open work item {name!r}; open now: {now}")
-        return found
+    def run_work(self, case: RunningCase, announce: Callable[[Work], None]) -> None:
+        """Do the automatic work of a case until it waits or ends."""
+        self.engine.announce = announce
+        case.run()
 
     def require_handlers(self, case: RunningCase) -> None:
         """Refuse a case for which a handler is missing; nothing has happened."""

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from knhk.client.balancing import Balancing
-from knhk.client.core import Settings
+from knhk.client.core import Core, Settings
+from knhk.client.grpc_sends import GrpcSends
 from knhk.client.operations import (
     Area,
     CaseOperations,
@@ -18,9 +19,10 @@ from knhk.client.operations import (
     WorkOperations,
 )
 from knhk.client.results import CaseLine
-from knhk.client.transport import Transport
+from knhk.client.transport import HttpSends, Transport
 
 if TYPE_CHECKING:
+    import grpc
     import urllib3
 
 
@@ -59,19 +61,20 @@ class Client(Area, ServiceOperations):
     A service, or several instances of one; any thread may use it.
 
     Args:
-        urls: one URL or several, as ``http://host:8080``.
+        urls: one URL or several, as ``http://host:8080``; or all as ``grpc://host:9090`` or ``grpcs://``, for gRPC.
         token: the bearer token, or what returns a fresh one; None where the service asks for none.
         balancing: how calls are spread over several URLs.
         timeout: seconds that a call may take with all its attempts.
         attempts: how often a call is sent at the most, where it is safe to send it again.
         check_every: seconds between looks at the readiness of each of several endpoints; a call makes them when they are due.
         http: an ``urllib3.PoolManager``, for certificates of your own.
+        credentials: a ``grpc.ChannelCredentials``, for certificates of your own with ``grpcs://``.
 
     Attributes:
         workflows, cases, items, work, dead_letters: the operations.
 
     Raises:
-        MissingExtra: urllib3 is not installed.
+        MissingExtra: urllib3, or grpcio for gRPC, is not installed.
         ValueError: a URL is none.
     """
 
@@ -85,6 +88,7 @@ class Client(Area, ServiceOperations):
         attempts: int = 4,
         check_every: float = 0.5,
         http: urllib3.PoolManager | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         settings = Settings(
             token=token if callable(token) else lambda: token,
@@ -93,7 +97,10 @@ class Client(Area, ServiceOperations):
             attempts=attempts,
             check_every=check_every,
         )
-        super().__init__(Transport([urls] if isinstance(urls, str) else urls, settings, http=http))
+        several = [urls] if isinstance(urls, str) else [*urls]
+        rpc = bool(several) and several[0].startswith(("grpc://", "grpcs://"))
+        core = Core(several, settings, ("grpc", "grpcs") if rpc else ("http", "https"))
+        super().__init__(Transport(core, GrpcSends(core.endpoints, credentials) if rpc else HttpSends(http)))
         self.workflows = Workflows(self.transport)
         self.cases = Cases(self.transport)
         self.items = Items(self.transport)

@@ -83,13 +83,23 @@ class Settings:
 
 @attrs.frozen(kw_only=True)
 class Send:
-    """What a transport is to send, and within how many seconds it has to be answered."""
+    """
+    What a transport is to send.
 
+    Args:
+        endpoint: to whom.
+        method, url, headers, content: as HTTP has it.
+        timeout: within how many seconds it has to be answered.
+        request: what is asked, for transports that say it in their own way; None: whether the endpoint is ready.
+    """
+
+    endpoint: str
     method: str
     url: str
     headers: Mapping[str, str] = attrs.field(factory=dict)
     content: bytes | None = None
     timeout: float
+    request: Request | None = None
 
 
 @attrs.frozen
@@ -148,17 +158,19 @@ class Core:
     Args:
         urls: of the endpoints, without ``/api/v1``.
         settings: how calls are made.
+        schemes: with what the URLs of the transport begin.
 
     Raises:
-        ValueError: there is no URL, or one is none of HTTP.
+        ValueError: there is no URL, or one begins otherwise.
     """
 
-    def __init__(self, urls: Sequence[str], settings: Settings) -> None:
+    def __init__(self, urls: Sequence[str], settings: Settings, schemes: Sequence[str] = ("http", "https")) -> None:
         if not urls:
             raise ValueError("a client needs at least one URL")
         for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} is no URL of a service: http://host:port or https://host:port")
+            if url.partition("://")[0] not in schemes or not url.partition("://")[2]:
+                likely = " or ".join(f"{each}://host:port" for each in schemes)
+                raise ValueError(f"{url!r} is no URL of a service: {likely}")
         self.settings = settings
         self.endpoints = {url.rstrip("/"): Endpoint(url.rstrip("/"), settings.seconds) for url in urls}
         self._budget = Budget()
@@ -266,7 +278,15 @@ class Core:
             content = json.dumps(request.body, allow_nan=False).encode()
         prefix = "" if request.root else PREFIX
         url = f"{endpoint.url}{prefix}{quote(request.path)}{f'?{query}' if query else ''}"
-        return Send(method=request.method, url=url, headers=headers, content=content, timeout=left)
+        return Send(
+            endpoint=endpoint.url,
+            method=request.method,
+            url=url,
+            headers=headers,
+            content=content,
+            timeout=left,
+            request=request,
+        )
 
     # --- the endpoints ------------------------------------------------------------------------------------------------
 
@@ -303,7 +323,9 @@ class Core:
                 return
             endpoint.look_at = now + settings.check_every
         timeout = min(_LOOK_TIMEOUT, settings.timeout)
-        said: Answer | Lost = yield Send(method="GET", url=f"{endpoint.url}/health/ready", timeout=timeout)
+        said: Answer | Lost = yield Send(
+            endpoint=endpoint.url, method="GET", url=f"{endpoint.url}/health/ready", timeout=timeout
+        )
         with self._lock:
             endpoint.ready = isinstance(said, Answer) and said.status == 200
             # One that takes its time to say nothing is asked more seldom: each call that asks waits for it.

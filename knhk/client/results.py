@@ -49,7 +49,11 @@ class Workflow:
 
 @attrs.frozen(kw_only=True)
 class CaseLine:
-    """A case, in a list; `version` is what ``expected`` compares with."""
+    """
+    A case, in a list; `version` is what ``expected`` compares with.
+
+    `runnable` is whether automatic work waits in it, and `quarantined` why it is set aside, if it is.
+    """
 
     case_id: str
     spec_id: str
@@ -57,17 +61,25 @@ class CaseLine:
     state: str
     version: int
     next_due: str | None = None
+    runnable: bool = False
+    quarantined: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class Case(CaseLine):
-    """A case: its data, the tokens of each running net by condition, what is enabled and what has started."""
+    """
+    A case: its data, the tokens of each running net by condition, what is enabled and what has started.
+
+    `worklets` are the cases that run in the place of its work, and `stands_in_for` the work item in whose place it runs itself.
+    """
 
     data: dict[str, Any]
     marking: dict[str, dict[str, int]]
     enabled: list[str]
     running: list[str]
     problems: list[str]
+    worklets: list[str] = attrs.field(factory=list)
+    stands_in_for: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +113,7 @@ class Item:
     by: str
     roles: list[str]
     topic: str
+    audience: list[str] = attrs.field(factory=list)
     data: dict[str, Any] | None = None
 
 

@@ -1,16 +1,26 @@
-"""Calls over HTTP with threads; the only file here that knows urllib3."""
+"""Calls in threads, and over HTTP; the only file here that knows urllib3."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
-from knhk.client.core import Answer, Core, Lost, Request, Send, Settings
+from knhk.client.core import Answer, Core, Lost, Request, Send
 from knhk.errors import MissingExtra
 
 if TYPE_CHECKING:
     import urllib3
+
+
+class Sends(Protocol):
+    """Sends what a core asks for, and waits."""
+
+    def send(self, step: Send) -> Answer | Lost:
+        """Send, and return what came of it."""
+
+    def close(self) -> None:
+        """Close every connection."""
 
 
 class Transport:
@@ -18,37 +28,19 @@ class Transport:
     Makes calls in the thread that asks for them; any thread may.
 
     Args:
-        urls: of the endpoints, without ``/api/v1``.
-        settings: how calls are made.
-        http: a pool of urllib3, for certificates of your own.
+        core: says what is to be done.
+        sends: does it.
         sleep: waits.
-
-    Raises:
-        MissingExtra: urllib3 is not installed.
     """
 
-    def __init__(
-        self,
-        urls: Sequence[str],
-        settings: Settings,
-        *,
-        http: urllib3.PoolManager | None = None,
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
-        try:
-            import urllib3  # noqa: PLC0415 - an extra
-        except ImportError as error:
-            raise MissingExtra("client", "the client") from error
-        self.core = Core(urls, settings)
-        self._http = http or urllib3.PoolManager(maxsize=16, retries=False)
-        self._failed = (urllib3.exceptions.HTTPError, OSError)
-        self._unsent = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
-        self._timeout_of = urllib3.Timeout
+    def __init__(self, core: Core, sends: Sends, *, sleep: Callable[[float], object] = time.sleep) -> None:
+        self.core = core
+        self._sends = sends
         self._sleep = sleep
 
     def close(self) -> None:
         """Close every connection."""
-        self._http.clear()
+        self._sends.close()
 
     def call(self, request: Request, within: float | None = None) -> Any:
         """Make a call, as `Core.call`."""
@@ -58,7 +50,7 @@ class Transport:
             while True:
                 step = steps.send(said)
                 if isinstance(step, Send):
-                    said = self._send(step)
+                    said = self._sends.send(step)
                 else:
                     self._sleep(step.seconds)
                     said = None
@@ -67,7 +59,34 @@ class Transport:
         finally:
             steps.close()
 
-    def _send(self, step: Send) -> Answer | Lost:
+
+class HttpSends:
+    """
+    Sends over HTTP.
+
+    Args:
+        http: a pool of urllib3, for certificates of your own.
+
+    Raises:
+        MissingExtra: urllib3 is not installed.
+    """
+
+    def __init__(self, http: urllib3.PoolManager | None = None) -> None:
+        try:
+            import urllib3  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise MissingExtra("client", "the client") from error
+        self._http = http or urllib3.PoolManager(maxsize=16, retries=False)
+        self._failed = (urllib3.exceptions.HTTPError, OSError)
+        self._unsent = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+        self._timeout_of = urllib3.Timeout
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.clear()
+
+    def send(self, step: Send) -> Answer | Lost:
+        """Send, and return what came of it."""
         try:
             answer = self._http.request(
                 step.method,

@@ -121,23 +121,27 @@ class CaseCommand(_message.Message):
     def __init__(self, case_id: _Optional[str] = ..., if_version: _Optional[int] = ...) -> None: ...
 
 class CaseLine(_message.Message):
-    __slots__ = ("case_id", "spec_id", "spec_version", "state", "version", "next_due")
+    __slots__ = ("case_id", "spec_id", "spec_version", "state", "version", "next_due", "runnable", "quarantined")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NEXT_DUE_FIELD_NUMBER: _ClassVar[int]
+    RUNNABLE_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     case_id: str
     spec_id: str
     spec_version: str
     state: str
     version: int
     next_due: str
-    def __init__(self, case_id: _Optional[str] = ..., spec_id: _Optional[str] = ..., spec_version: _Optional[str] = ..., state: _Optional[str] = ..., version: _Optional[int] = ..., next_due: _Optional[str] = ...) -> None: ...
+    runnable: bool
+    quarantined: str
+    def __init__(self, case_id: _Optional[str] = ..., spec_id: _Optional[str] = ..., spec_version: _Optional[str] = ..., state: _Optional[str] = ..., version: _Optional[int] = ..., next_due: _Optional[str] = ..., runnable: _Optional[bool] = ..., quarantined: _Optional[str] = ...) -> None: ...
 
 class Case(_message.Message):
-    __slots__ = ("case_id", "spec_id", "spec_version", "state", "version", "next_due", "data", "marking", "enabled", "running", "problems")
+    __slots__ = ("case_id", "spec_id", "spec_version", "state", "version", "next_due", "data", "marking", "enabled", "running", "problems", "runnable", "quarantined", "worklets", "stands_in_for")
     class MarkingEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -156,6 +160,10 @@ class Case(_message.Message):
     ENABLED_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    RUNNABLE_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    WORKLETS_FIELD_NUMBER: _ClassVar[int]
+    STANDS_IN_FOR_FIELD_NUMBER: _ClassVar[int]
     case_id: str
     spec_id: str
     spec_version: str
@@ -167,7 +175,11 @@ class Case(_message.Message):
     enabled: _containers.RepeatedScalarFieldContainer[str]
     running: _containers.RepeatedScalarFieldContainer[str]
     problems: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, case_id: _Optional[str] = ..., spec_id: _Optional[str] = ..., spec_version: _Optional[str] = ..., state: _Optional[str] = ..., version: _Optional[int] = ..., next_due: _Optional[str] = ..., data: _Optional[str] = ..., marking: _Optional[_Mapping[str, Marking]] = ..., enabled: _Optional[_Iterable[str]] = ..., running: _Optional[_Iterable[str]] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
+    runnable: bool
+    quarantined: str
+    worklets: _containers.RepeatedScalarFieldContainer[str]
+    stands_in_for: str
+    def __init__(self, case_id: _Optional[str] = ..., spec_id: _Optional[str] = ..., spec_version: _Optional[str] = ..., state: _Optional[str] = ..., version: _Optional[int] = ..., next_due: _Optional[str] = ..., data: _Optional[str] = ..., marking: _Optional[_Mapping[str, Marking]] = ..., enabled: _Optional[_Iterable[str]] = ..., running: _Optional[_Iterable[str]] = ..., problems: _Optional[_Iterable[str]] = ..., runnable: _Optional[bool] = ..., quarantined: _Optional[str] = ..., worklets: _Optional[_Iterable[str]] = ..., stands_in_for: _Optional[str] = ...) -> None: ...
 
 class Marking(_message.Message):
     __slots__ = ("tokens",)
@@ -263,7 +275,7 @@ class SendEventResponse(_message.Message):
     def __init__(self, kept: _Optional[int] = ..., case: _Optional[_Union[Case, _Mapping]] = ...) -> None: ...
 
 class WorkItem(_message.Message):
-    __slots__ = ("id", "case_id", "number", "path", "state", "by", "roles", "topic")
+    __slots__ = ("id", "case_id", "number", "path", "state", "by", "roles", "topic", "audience")
     ID_FIELD_NUMBER: _ClassVar[int]
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -272,6 +284,7 @@ class WorkItem(_message.Message):
     BY_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     TOPIC_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
     id: str
     case_id: str
     number: int
@@ -280,7 +293,8 @@ class WorkItem(_message.Message):
     by: str
     roles: _containers.RepeatedScalarFieldContainer[str]
     topic: str
-    def __init__(self, id: _Optional[str] = ..., case_id: _Optional[str] = ..., number: _Optional[int] = ..., path: _Optional[str] = ..., state: _Optional[str] = ..., by: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., topic: _Optional[str] = ...) -> None: ...
+    audience: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., case_id: _Optional[str] = ..., number: _Optional[int] = ..., path: _Optional[str] = ..., state: _Optional[str] = ..., by: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., topic: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListWorkItemsRequest(_message.Message):
     __slots__ = ("case_id", "state", "participant", "role", "limit", "cursor")

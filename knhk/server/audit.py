@@ -217,7 +217,13 @@ class AuditLog:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self.record = Record(store, key)
+        self._sealed_at = time.monotonic()
         self.failure: KnhkError | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since everything was sealed that there was; before the first time, since this was made."""
+        return time.monotonic() - self._sealed_at
 
     def entry(self, entry: Entry) -> Document:
         """Return an entry as the document that the transaction of a change carries."""
@@ -320,6 +326,7 @@ class AuditLog:
                 self.failure = error
                 self._stopped.wait(SEAL_WITHIN)
             else:
+                self._sealed_at = time.monotonic()
                 self.failure = None
 
 

@@ -77,7 +77,13 @@ class Background:
         self._places: dict[str, _Place] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="knhk-background", daemon=True)
+        self._looked_at = time.monotonic()
         self.failure: KnhkError | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last look that did not fail; before the first, since this was made."""
+        return time.monotonic() - self._looked_at
 
     @property
     def served(self) -> list[str]:
@@ -172,4 +178,5 @@ class Background:
                 _LOG.warning("the look for automatic work failed; the next one tries again", exc_info=error)
                 self.failure = error
             else:
+                self._looked_at = time.monotonic()
                 self.failure = None

@@ -27,6 +27,9 @@ PAGE: Final = 500
 REST: Final = 0.1
 """Seconds between two pages: 5,000 rows a second."""
 
+LATE: Final = 10_000
+"""Milliseconds after its time from which on a timer that has not fired is late."""
+
 EVERY: Final = 5.0
 """Seconds between the end of a walk and the next."""
 
@@ -42,6 +45,7 @@ class Count:
         external: work that is offered to external workers.
         dead_letters: work that has failed for good.
         outbox, dead_messages: messages of webhooks that wait, and that did not arrive.
+        late: running cases whose timer is late.
         at: when it ended, by the clock.
     """
 
@@ -51,6 +55,7 @@ class Count:
     dead_letters: int
     outbox: int
     dead_messages: int
+    late: int
     at: float
 
 
@@ -62,14 +67,18 @@ class Census:
         store: everybody's.
         tenants: the views of it that have documents of their own, one for each tenant.
         seconds: a monotonic clock.
+        now: milliseconds since the epoch.
 
     Attributes:
         last: what the last whole walk found; None before the first.
         failure: why the last walk failed; None where it did not.
     """
 
-    def __init__(self, store: Store, tenants: Callable[[], list[Store]], seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, tenants: Callable[[], list[Store]], seconds: Callable[[], float], now: Callable[[], int]
+    ) -> None:
         self._store = store
+        self._now = now
         self._tenants = tenants
         self._seconds = seconds
         self._over = threading.Event()
@@ -105,10 +114,11 @@ class Census:
         """
         cases: Counter[str] = Counter()
         items: Counter[str] = Counter()
-        external = letters = 0
-        after = ""
+        external = letters = late = 0
+        after, before = "", self._now() - LATE
         while page := self._store.cases(after=after, limit=PAGE):
             cases.update("quarantined" if each.quarantined else each.state for each in page)
+            late += sum(each.state == "running" and each.due is not None and each.due < before for each in page)
             after = page[-1].case_id
             if pause():
                 return
@@ -132,6 +142,7 @@ class Census:
             dead_letters=letters,
             outbox=messages[OUTBOX],
             dead_messages=messages[DEAD],
+            late=late,
             at=self._seconds(),
         )
 

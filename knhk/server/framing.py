@@ -21,7 +21,10 @@ ARRIVES_WITHIN: Final = 60.0
 """Seconds that a request, header and body, may take to arrive."""
 
 _FOLDED: Final = re.compile(rb"\n[ \t]")
+_FIRST: Final = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.[01]")
+_HOST: Final = re.compile(rb"^host:", re.IGNORECASE | re.MULTILINE)
 _TRANSFER: Final = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
+_TABBED: Final = re.compile(rb"^transfer-encoding:[^\n]*\t", re.IGNORECASE | re.MULTILINE)
 _LENGTH: Final = re.compile(rb"^content-length:", re.IGNORECASE | re.MULTILINE)
 _KINDS: Final = {413: "too-large"}
 
@@ -73,9 +76,17 @@ class Parser(HTTPRequestParser):
         """Read the first line and the headers; raises ParsingError."""
         if _FOLDED.search(header_plus):
             raise ParsingError("a header goes over several lines")
+        first = header_plus.partition(b"\r\n")[0]
+        if not _FIRST.fullmatch(first):
+            raise ParsingError("the first line is not that of a request in HTTP/1.0 or 1.1")
+        hosts = len(_HOST.findall(header_plus))
+        if hosts > 1 or (not hosts and first.endswith(b"1")):
+            raise ParsingError("a request names one host")
         if _TRANSFER.search(header_plus):
+            if _TABBED.search(header_plus):
+                raise ParsingError("the transfer encoding is written in a way that not everybody reads alike")
             if _LENGTH.search(header_plus):
                 raise ParsingError("the body has a length and a transfer encoding")
-            if b"HTTP/1.1" not in header_plus.partition(b"\r\n")[0]:
+            if first.endswith(b"0"):
                 raise ParsingError("this version of HTTP has no transfer encodings")
         super().parse_header(header_plus)

@@ -93,12 +93,14 @@ class Health:
             failure = self._audit.failure
             parts["audit"] = {
                 "status": "down" if failure else "up",
-                "detail": "its record cannot be written" if failure else "",
+                "age": round(self._audit.age, 3),
+                "detail": "its record cannot be written" if failure else f"{self._audit.waiting} entries wait",
             }
         if self._background is not None:
             failure = self._background.failure
             parts["automatic-work"] = {
                 "status": "down" if failure else "up",
+                "age": round(self._background.age, 3),
                 "detail": f"{self._background.busy} handlers run, for {len(self._background.served)} tenants served now",
             }
         if self._ownership is not None:

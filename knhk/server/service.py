@@ -336,6 +336,8 @@ class Service:
             enabled=view.enabled,
             running=view.running,
             problems=view.problems,
+            worklets=view.worklets,
+            stands_in_for=None if view.principal is None else "{}:{}".format(*view.principal),
         )
 
     def case_draw(self, caller: Caller, case_id: str) -> str:
@@ -657,7 +659,7 @@ def _milliseconds(written: str | None) -> int:
 
 
 def _details(kind: EventKind, details: dict[str, Any]) -> dict[str, Any]:
-    if kind is EventKind.TIMER_SET:
+    if kind in (EventKind.TIMER_SET, EventKind.DEADLINE_SET):
         details["due"] = _time(details["due"])
     return details
 
@@ -670,6 +672,8 @@ def _line_members(header: CaseHeader) -> dict[str, Any]:
         "state": "quarantined" if header.quarantined else header.state,
         "version": header.version,
         "next_due": _time(header.due),
+        "runnable": header.runnable,
+        "quarantined": header.quarantined,
     }
 
 
@@ -687,6 +691,7 @@ def _item(row: ItemRow | WorkItem) -> shapes.Item:
         by=row.by,
         roles=list(row.roles),
         topic=row.topic,
+        audience=list(row.audience),
     )
 
 

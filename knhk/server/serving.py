@@ -26,6 +26,7 @@ from knhk.server.archive import DAY, Archive
 from knhk.server.audit import AuditLog
 from knhk.server.background import Background
 from knhk.server.census import Census
+from knhk.server.components import components
 from knhk.server.configuration import Algorithm, Configuration, ConfigurationError, secret_of, variable
 from knhk.server.connection import Channel, Ending
 from knhk.server.console.mounting import mount
@@ -52,6 +53,7 @@ ARCHIVE: Final = "audit-archive"
 _THREADS: Final = 16
 _CONNECTIONS: Final = 1_000
 _IDLE: Final = 30
+_ALL_ADDRESSES: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - what is not told as an address
 _LOOKS: Final = 0.02
 """Seconds between looks at whether the end has come further."""
 
@@ -191,7 +193,7 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
     switched = (settings.auth_enabled, settings.audit_enabled, settings.rate_limit_enabled)
     service = Service(tenants, audit)
     background = Background(tenants, clock)
-    census = Census(store, lambda: [each.store for each in tenants.engines()], time.monotonic)
+    census = Census(store, lambda: [each.store for each in tenants.engines()], time.monotonic, clock.now)
     figures.ask(Gauges(tenants, background, audit, census))
     health = Health(
         store,
@@ -209,7 +211,10 @@ def _made(settings: Configuration, store: Store, directory: Path | None) -> Appl
         told={name: value for name, value in told.items() if value},
         seconds=time.monotonic,
         ownership=ownership,
-        more={} if exporting is None else {"exporter": exporting.health},
+        more={
+            **components(census, tenants.engines),
+            **({} if exporting is None else {"exporter": exporting.health}),
+        },
     )
     rates = _rates(settings) if settings.rate_limit_enabled else None
     gate = HttpGate(service, verifier, rates, audit, figures, clock.now, region=settings.region, tracer=tracer)
@@ -266,8 +271,9 @@ def _ownership(settings: Configuration, store: Store, clock: Clock) -> Ownership
 
 
 def _address(settings: Configuration, port: int) -> str:
-    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
-    return f"{host}:{port}"
+    """Return where an instance can be reached: at the machine's name where it listens on all addresses, which are none."""
+    host = socket.gethostname() if settings.api_host in _ALL_ADDRESSES else settings.api_host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _exporting(settings: Configuration) -> Any:

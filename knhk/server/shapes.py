@@ -171,7 +171,7 @@ class WholeWorkflow(Workflow):
 
 
 class CaseLine(Answer):
-    """A case, in a list."""
+    """A case, in a list: whether automatic work waits in it, and why it is set aside, if it is."""
 
     case_id: str
     spec_id: str
@@ -179,16 +179,24 @@ class CaseLine(Answer):
     state: str
     version: int
     next_due: str | None
+    runnable: bool
+    quarantined: str
 
 
 class Case(CaseLine):
-    """A case: its data, the tokens of each running net by condition, what is offered and what has started."""
+    """
+    A case: its data, the tokens of each running net by condition, what is offered and what has started.
+
+    `worklets` are the cases that run in the place of its work, and `stands_in_for` the work item in whose place it runs itself.
+    """
 
     data: Data
     marking: dict[str, dict[str, int]]
     enabled: list[str]
     running: list[str]
     problems: list[str]
+    worklets: list[str]
+    stands_in_for: str | None
 
 
 class Event(Answer):
@@ -219,6 +227,7 @@ class Item(Answer):
     by: str
     roles: list[str]
     topic: str
+    audience: list[str]
 
 
 class WholeItem(Item):

@@ -93,9 +93,15 @@ class Specification(SpecificationData):
         )
         return verdict
 
-    def draw(self, format: PictureFormat = "svg", *, net: str | None = None) -> str:  # noqa: A002 - the word that users know
+    def draw(
+        self,
+        format: PictureFormat = "svg",  # noqa: A002 - the word that users know
+        *,
+        net: str | None = None,
+        frequencies: Mapping[str, int] | None = None,
+    ) -> str:
         """Return a picture of its nets: see `knhk.formats.draw`, which this calls."""
-        picture: str = import_module("knhk.formats.picture").draw(self, format, net=net)
+        picture: str = import_module("knhk.formats.picture").draw(self, format, net=net, frequencies=frequencies)
         return picture
 
     def _repr_svg_(self) -> str | None:

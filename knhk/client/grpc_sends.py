@@ -1,0 +1,201 @@
+"""
+Calls over gRPC; the only file here that knows grpcio.
+
+A request of the REST API is said as the message of the method that does the same, and its answer is told as that API would; so
+what is read, repeated and balanced is the same code for both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from knhk.client.core import Answer, Lost, Request, Send
+from knhk.errors import MissingExtra, OutboundRefused
+from knhk.rpc import SERVICE
+
+if TYPE_CHECKING:
+    import grpc
+    from google.protobuf.message import Message
+
+METHODS: Final = {
+    "POST /workflows": "RegisterWorkflow",
+    "GET /workflows": "ListWorkflows",
+    "GET /workflows/{spec_id}": "GetWorkflow",
+    "POST /cases": "CreateCase",
+    "GET /cases": "ListCases",
+    "GET /cases/{case_id}": "GetCase",
+    "GET /cases/{case_id}/history": "GetCaseHistory",
+    "POST /cases/{case_id}/start": "StartCase",
+    "POST /cases/{case_id}/execute": "ExecuteCase",
+    "POST /cases/{case_id}/cancel": "CancelCase",
+    "POST /cases/{case_id}/suspend": "SuspendCase",
+    "POST /cases/{case_id}/resume": "ResumeCase",
+    "POST /cases/{case_id}/events": "SendEvent",
+    "GET /workitems": "ListWorkItems",
+    "POST /workitems/{item_id}/start": "StartWorkItem",
+    "POST /workitems/{item_id}/complete": "CompleteWorkItem",
+    "POST /work/claim": "ClaimWork",
+    "POST /work/{work_id}/complete": "CompleteWork",
+    "POST /work/{work_id}/fail": "FailWork",
+    "POST /work/{work_id}/extend": "ExtendWork",
+    "POST /work/{work_id}/release": "ReleaseWork",
+}
+"""The method that does what a request of the REST API asks for."""
+
+JSON_FIELDS: Final = frozenset({"data", "variables", "spec", "details", "item", "more"})
+"""Fields whose text is JSON, in whatever message they are."""
+
+_ROUTES: Final = tuple(
+    (re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route)), method) for route, method in METHODS.items()
+)
+_HEALTH: Final = "/grpc.health.v1.Health/Check"
+_DETAILS: Final = "grpc-status-details-bin"
+_OPTIONS: Final = (
+    # Whether and where a call is repeated is said elsewhere.
+    ("grpc.enable_retries", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+class GrpcSends:
+    """
+    Sends over gRPC, by one channel for each endpoint.
+
+    Args:
+        urls: of the endpoints, as ``grpc://host:port``, or ``grpcs://`` with TLS.
+        credentials: for TLS; None: what the library takes, which trusts public authorities.
+
+    Raises:
+        MissingExtra: grpcio is not installed.
+    """
+
+    def __init__(self, urls: Iterable[str], credentials: grpc.ChannelCredentials | None = None) -> None:
+        try:
+            self._grpc: Any = import_module("grpc")
+            self._messages: Any = import_module("knhk.rpc.workflow_engine_pb2")
+            self._status: Any = import_module("google.rpc.status_pb2")
+            self._health: Any = import_module("grpc_health.v1.health_pb2")
+        except ImportError as error:
+            raise MissingExtra("grpc", "the client over gRPC") from error
+        described = self._messages.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]]
+        self._methods = described.methods_by_name
+        self._channels = {url: self._channel(url, credentials) for url in urls}
+
+    def _channel(self, url: str, credentials: grpc.ChannelCredentials | None) -> Any:
+        scheme, _, target = url.partition("://")
+        if scheme == "grpc":
+            return self._grpc.insecure_channel(target, _OPTIONS)
+        return self._grpc.secure_channel(target, credentials or self._grpc.ssl_channel_credentials(), _OPTIONS)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for each in self._channels.values():
+            each.close()
+
+    def send(self, step: Send) -> Answer | Lost:
+        """Send, and return what came of it; raises OutboundRefused where no method does what is asked."""
+        if step.request is None:
+            return self._look(step)
+        name, named = method_of(step.request)
+        method = self._methods[name]
+        message = _said(
+            method.input_type._concrete_class(), {**named, **step.request.query, **(step.request.body or {})}
+        )
+        if step.request.expected is not None:
+            message.if_version = step.request.expected
+        headers = {name.lower(): value for name, value in step.headers.items()}
+        metadata = [(each, headers[each]) for each in ("authorization", "idempotency-key") if each in headers]
+        call = self._channels[step.endpoint].unary_unary(
+            f"/{SERVICE}/{name}",
+            request_serializer=type(message).SerializeToString,
+            response_deserializer=method.output_type._concrete_class.FromString,
+        )
+        try:
+            answer = call(message, timeout=step.timeout, metadata=metadata)
+        except self._grpc.RpcError as error:
+            return self._refusal(error)
+        return Answer(200, {}, json.dumps(_told(answer)).encode())
+
+    def _look(self, step: Send) -> Answer | Lost:
+        """Ask the health service whether an endpoint serves."""
+        call = self._channels[step.endpoint].unary_unary(
+            _HEALTH,
+            request_serializer=self._health.HealthCheckRequest.SerializeToString,
+            response_deserializer=self._health.HealthCheckResponse.FromString,
+        )
+        try:
+            answer = call(self._health.HealthCheckRequest(service=SERVICE), timeout=step.timeout)
+        except self._grpc.RpcError as error:
+            return self._lost(error)
+        return Answer(200 if answer.status == self._health.HealthCheckResponse.SERVING else 503, {}, b"")
+
+    def _refusal(self, error: Any) -> Answer | Lost:
+        """Return a refusal as the REST API tells it; what is none of the service's is a call that was not answered."""
+        metadata = {each.key: each.value for each in error.trailing_metadata() or ()}
+        problem = self._messages.Problem()
+        if not any(
+            each.Unpack(problem) for each in self._status.Status.FromString(metadata.get(_DETAILS, b"")).details
+        ):
+            return self._lost(error)
+        body = {
+            **json.loads(problem.more or "{}"),
+            "type": problem.type,
+            "title": problem.title,
+            "detail": problem.detail,
+        }
+        body["problems"] = [{"place": each.place, "message": each.message} for each in problem.problems]
+        headers = {"Retry-After": metadata["retry-after"]} if "retry-after" in metadata else {}
+        return Answer(problem.status, headers, json.dumps(body).encode())
+
+    def _lost(self, error: Any) -> Lost:
+        # The library does not say otherwise whether anything was sent.
+        unsent = error.code() is self._grpc.StatusCode.UNAVAILABLE and "failed to connect" in (error.details() or "")
+        return Lost(ConnectionError(f"{error.code().name}: {error.details()}"), sent=not unsent)
+
+
+def method_of(request: Request) -> tuple[str, dict[str, str]]:
+    """Return the method that does what a request asks for, and the names in its address; raises OutboundRefused."""
+    asked = f"{request.method} {request.path}"
+    for route, method in _ROUTES:
+        found = route.fullmatch(asked)
+        if found is not None and not request.root:
+            return method, found.groupdict()
+    raise OutboundRefused(f"{asked}: gRPC has no method for it; ask over HTTP")
+
+
+def _said(message: Message, tree: Mapping[str, Any]) -> Message:
+    """Fill a message with what a request says; what is None is left out."""
+    for name, value in tree.items():
+        if value is None:
+            continue
+        if name in JSON_FIELDS:
+            setattr(message, name, json.dumps(value, allow_nan=False))
+        elif isinstance(value, list):
+            getattr(message, name).extend(value)
+        else:
+            setattr(message, name, value)
+    return message
+
+
+def _told(message: Message) -> dict[str, Any]:
+    """Return a message as the REST API's bodies are; what is absent is None."""
+    return {field.name: _value(message, field) for field in message.DESCRIPTOR.fields}
+
+
+def _value(message: Message, field: Any) -> Any:
+    value = getattr(message, field.name)
+    if field.has_presence and not message.HasField(field.name):
+        return None
+    if field.name in JSON_FIELDS:
+        return json.loads(value)
+    if field.message_type is None:
+        return list(value) if field.is_repeated else value
+    if field.message_type.GetOptions().map_entry:
+        # The one map that there is: tokens by net, then by condition.
+        return {net: dict(marking.tokens) for net, marking in value.items()}
+    return [_told(each) for each in value] if field.is_repeated else _told(value)
