@@ -201,3 +201,12 @@ def test_a_problem_of_any_size_fits() -> None:
     assert len(told) < 5_000
     assert text_of(problem).encode()
     assert len(Status.FromString(told).details) == 1
+
+
+def test_a_specification_as_yaml(service: Called) -> None:
+    """A specification may come as YAML; one of both there must be."""
+    text = "id: typed\ntasks:\n  a: {manual: true}\nflows:\n- {from: start, to: a}\n- {from: a, to: end}\n"
+
+    assert "typed" == service.call("RegisterWorkflow", yaml=text).spec_id
+    assert "invalid" == service.refused("RegisterWorkflow").kind
+    assert "malformed" == service.refused("RegisterWorkflow", yaml="a: [").kind

@@ -25,7 +25,7 @@ from knhk.server.rpc.listening import Reservation
 from knhk.server.serving import make
 from tests.collector import over_grpc
 from tests.rpc import called, registered
-from tests.served import ORDER, SECRET, token
+from tests.served import ORDER, SECRET, served, token
 from tests.test_server_serving import Process, process
 from tests.test_server_spans import PARENT, TRACE
 from tests.test_server_tls import Files
@@ -120,7 +120,21 @@ def test_mutual_tls(files: Files, tmp_path: Path) -> None:
         assert 0 == made.end()
 
 
-def test_spans_lines_and_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_without_client_certificates(files: Files) -> None:
+    """Without an authority for clients everybody who trusts the service is spoken to, in TLS alone."""
+    paths = {name.lower(): path for name, path in files.environment.items()}
+    with served(grpc_port=0, **paths) as service:
+        service.made.rpc.listen()
+        service.made.rpc.start()
+        address = f"127.0.0.1:{service.made.rpc.port}"
+        with grpc.secure_channel(address, client(files, None)) as channel:
+            stub = WorkflowEngineServiceStub(channel)
+            assert not stub.ListCases(messages.ListCasesRequest(), metadata=METADATA, timeout=30).items
+        with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError):
+            WorkflowEngineServiceStub(channel).ListCases(messages.ListCasesRequest(), metadata=METADATA, timeout=30)
+
+
+def test_spans_and_figures() -> None:
     """A call is a span in its caller's trace, above that of the case, and is counted as one over REST is."""
     with over_grpc() as collected, called(otel_endpoint=collected.endpoint) as service:
         service.made.exporting.start()

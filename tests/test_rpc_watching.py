@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from knhk.rpc import SERVICE
 from knhk.server import working
-from knhk.server.rpc import gate, mirroring, probing, watching
+from knhk.server.rpc import arriving, gate, mirroring, probing, watching
 from tests.rpc import Called, called, plain, refusal, registered
 from tests.served import stop_rates, token
 from tests.test_contract import PRINTS
@@ -31,6 +31,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Called]:
     """A service with a workflow, which looks often."""
     monkeypatch.setattr(watching, "LOOK", 0.01)
     monkeypatch.setattr(probing, "LOOK", 0.01)
+    monkeypatch.setattr(arriving, "LOOK", 0.01)
     with called() as made:
         registered(made)
         registered(made, PRINTS)
@@ -194,6 +195,34 @@ def test_an_execution_ends_with_the_call(service: Called) -> None:
     case = service.call("CreateCase", spec_id="order").case_id
 
     assert ["check"] == service.call("ExecuteCase", case_id=case, timeout=10).enabled
+
+
+# --- messages that do not come -------------------------------------------------------------------------------------------
+
+
+def test_whoever_says_nothing_keeps_no_thread(service: Called, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger is refused without a message; whoever is known is cut off when his does not come, which is on record; a call that ends without one is malformed."""
+    monkeypatch.setattr(arriving, "ARRIVES_WITHIN", 0.05)
+    silence: queue.Queue[None] = queue.Queue()
+
+    def code(path: str, messages: Any, metadata: Any) -> Code:
+        call = service.channel.stream_unary(path).future(messages, metadata=metadata, timeout=60)
+        with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
+            call.result(60)
+        return call.code()
+
+    get, health = f"/{SERVICE}/GetCase", "/grpc.health.v1.Health/Check"
+    silent = [iter(silence.get, None) for _ in range(3)]
+    assert Code.UNAUTHENTICATED == code(get, silent[0], [])
+    assert Code.CANCELLED == code(get, silent[1], service.metadata())
+    assert Code.CANCELLED == code(health, silent[2], [])
+    assert [Code.INVALID_ARGUMENT] * 2 == [code(each, iter(()), service.metadata()) for each in (get, health)]
+    for _ in silent:
+        silence.put(None)
+    _until(lambda: not service.made.rpc._gate.arrivals._waiting)
+    service.made.audit.seal()
+    entries = [link["entry"] for _, _, link in service.made.audit.record.links()]
+    assert [401, 504, 400] == [each["outcome"] for each in entries if each["operation"] == "case.get"]
 
 
 # --- limits ---------------------------------------------------------------------------------------------------------------

@@ -223,6 +223,9 @@ def models(draw: st.DrawFn, specification: Specification) -> SimulationModel:
             waits = task.manual is not None or task.external is not None or task.trigger is not None
             if waits and task.timer is None and draw(st.booleans()):
                 said["wait"] = draw(st.one_of(distributions(), st.just("never")))
+            works = any((task.handler, task.manual, task.external, task.http, task.worklet))
+            if works and not task.exlet and draw(st.booleans()):
+                said["fails"] = draw(st.sampled_from([0.3, 1, {"A": 0.4}, {"A": 0.2, "B": 0.3, "Odd": 0.1}]))
             if task.multiple is not None and task.multiple.for_each is not None:
                 said["instances"] = draw(st.sampled_from([0, 2, {"1": 0.5, "3": 0.5}]))
             tree["tasks"][task.id] = said
@@ -272,12 +275,13 @@ def test_no_case_is_lost_and_no_unit_used_twice(plan: Plan | None, seed: int) ->
 
     raw = run(plan, cases=20, warm_up=0, seed=seed)
 
-    assert set(raw.outcomes) <= {0, 1, 2, 3}
+    assert set(raw.outcomes) <= {0, 1, 2, 3, 4}
     assert len(raw.outcomes) == len(raw.throughput) == 20
     assert all((outcome == 0) == (time >= 0) for outcome, time in zip(raw.outcomes, raw.throughput, strict=True))
     assert all(most <= capacity for most, capacity in zip(raw.most_busy, plan.capacities, strict=True))
     leaves = [number for number, task in enumerate(plan.tasks) if task.subnet < 0]
     assert all(raw.executions[each] == raw.finished[each] + raw.aborted[each] for each in leaves)
+    assert all(failed <= finished for failed, finished in zip(raw.failed, raw.finished, strict=True))
 
 
 def test_both_kernels_give_one_report() -> None:
@@ -529,7 +533,7 @@ def test_a_deadlock_is_counted() -> None:
 
     report = played(specification)
 
-    assert report.outcomes == {"completed": 0, "deadlocked": 200, "waiting": 0, "cut off": 0}
+    assert report.outcomes == {"completed": 0, "deadlocked": 200, "waiting": 0, "cut off": 0, "failed": 0}
     assert report.throughput is None
     assert "200 deadlocked" in report.table()
 

@@ -20,8 +20,8 @@ from libc.stdint cimport int64_t
 
 from knhk._hot.draws cimport duration, exponential, unit
 from knhk._hot.world cimport (
-    BEAT, COMPLETED, CUT_OFF, DEADLOCKED, DUE, LIMIT, NEVER, NEVER_COMES, NO_CLAIM, OFFERED, ONE_BY_ONE, QUEUED, RATE, REQUEST,
-    SERVICE, STARTS_BY_ITSELF, SUBNET, TIMED, TIMER, WAIT, WAITING,
+    BEAT, COMPLETED, CUT_OFF, DEADLOCKED, DUE, FAILED, LIMIT, LOST, NEVER, NEVER_COMES, NO_CLAIM, OFFERED, ONE_BY_ONE, QUEUED,
+    RATE, REQUEST, RETRY, SERVICE, STARTS_BY_ITSELF, SUBNET, TIMED, TIMER, WAIT, WAITING,
     Activity, Entry, Kind, Pair, Task, Work, World, push,
 )
 
@@ -69,6 +69,7 @@ cdef class _Simulation(World):
             [self.executions[each] for each in range(self.task_count)],
             [self.aborted[each] for each in range(self.task_count)],
             [self.finished[each] for each in range(self.task_count)],
+            [self.failed[each] for each in range(self.task_count)],
             [self.delay[each] for each in range(self.task_count)],
             [self.waiting[each] for each in range(self.task_count)],
             [self.service[each] for each in range(self.task_count)],
@@ -103,7 +104,7 @@ cdef class _Simulation(World):
 
     cdef int _happen(self, int work) except -1:
         cdef Work* w = &self.works[work]
-        cdef int net = w.net, task = w.task, case = w.case, does = w.does
+        cdef int net = w.net, task = w.task, case = w.case, does = w.does, way
         cdef Task* of
         if net < 0:
             self._end_case(case, CUT_OFF)
@@ -117,9 +118,15 @@ cdef class _Simulation(World):
             self._request(work, of)
             return 0
         if does == SERVICE:
-            self._finish(net, task, work)
+            way = self._draw_failure(of)
+            if way < 0:
+                self._finish(net, task, work)
+            else:
+                self._fail(net, task, work, way)
         elif does == QUEUED:
             self._serve(work, of)
+        elif does == RETRY:
+            self._queue(work, of)
         elif does == TIMER and not self._is_ready(net, task):
             self.nets[net].activities[task].claim = DUE
             self._unpend(work)
@@ -386,6 +393,11 @@ cdef class _Simulation(World):
         if asked >= 0:
             return self._serve(work, of)
         self.cases[case].pending += 1
+        return self._queue(work, of)
+
+    cdef int _queue(self, int work, const Task* of) except -1:
+        self.works[work].does = QUEUED
+        self.works[work].since = self.now
         if of.pool < 0:
             return self._serve(work, of)
         return self._request(work, of)
@@ -444,6 +456,86 @@ cdef class _Simulation(World):
         marking.complete(task, chosen)
         return 0
 
+    # --- failures -----------------------------------------------------------------------------------------------------
+
+    cdef int _fail(self, int net, int task, int work, int way) except -1:
+        cdef int g = self.kinds[self.nets[net].kind].first + task
+        cdef Task* of = &self.tasks[g]
+        cdef int case = self.nets[net].case
+        cdef double pause
+        self._give_back(work, of)
+        if self.cases[case].batch >= 0:
+            self.finished[g] += 1
+            self.failed[g] += 1
+            self.service[g] += self.now - self.works[work].since
+        self.works[work].attempt += 1
+        self.works[work].does = RETRY
+        if self.works[work].attempt < of.attempts[way]:
+            pause = self._pause(of, self.works[work].attempt)
+            if self.now + pause < self.works[work].first + of.within:
+                self.cases[case].steps += 1
+                if self.cases[case].steps > self.max_steps:
+                    return self._end_case(case, CUT_OFF)
+                if pause > 0.0:
+                    return self._schedule(pause, work)
+                return self._at_once(work)
+        return self._raise(net, task, work, of.errors[way])
+
+    cdef double _pause(self, const Task* of, int attempt) noexcept:
+        cdef double pause = of.pause
+        cdef int each
+        for each in range(attempt - 1):
+            if pause >= of.longest or of.coefficient == 1.0:
+                break
+            pause *= of.coefficient
+        if pause > of.longest:
+            pause = of.longest
+        if of.jitter > 0.0:
+            pause *= 1.0 - of.jitter * unit(&self.draws)
+        return pause
+
+    cdef int _raise(self, int net, int task, int work, int error) except -1:
+        cdef int inside = work, at = net, number = task, position, lost
+        cdef Task* of
+        while True:
+            of = &self.tasks[self.kinds[self.nets[at].kind].first + number]
+            if self._goes_on_without(&self.nets[at].activities[number], of, inside):
+                break
+            position = of.catches[error] if of.catches_any else -1
+            if position >= 0:
+                self._touch(at)
+                self.nets[at].may_end = True
+                self._drop(at, number)
+                self._drop_region(at, number, of)
+                (<object>self.nets[at].marking).complete(number, (position,))
+                return 0
+            inside = self.nets[at].stands_for
+            if inside < 0:
+                break
+            at = self.works[inside].net
+            number = self.works[inside].task
+        self._unpend(work)
+        self.works[work].does = LOST
+        lost = work
+        while lost >= 0:
+            self.works[lost].lost = True
+            lost = self.nets[self.works[lost].net].stands_for
+        return 0
+
+    cdef bint _goes_on_without(self, const Activity* activity, const Task* of, int work) noexcept:
+        cdef int64_t hopeful = 0, created = activity.completed + activity.count
+        cdef int each = activity.first
+        if not of.multiple:
+            return False
+        if of.detached or activity.passed:
+            return True
+        if not of.threshold:
+            return False
+        while each >= 0:
+            hopeful += each != work and not self.works[each].lost
+            each = self.works[each].behind
+        return activity.completed + hopeful >= min(<int64_t>of.threshold, created)
+
     cdef int _drop_region(self, int net, int task, const Task* of) except -1:
         cdef int each
         for each in range(of.cancel_count):
@@ -466,10 +558,11 @@ cdef class _Simulation(World):
             behind = self.works[work].behind
             if self.works[work].child >= 0:
                 push(&self.doomed, self.works[work].child, 0)
-            else:
+            elif self.works[work].does != LOST:
                 self._unpend(work)
-                self._give_back(work, &self.tasks[g])
-            if measured and self.works[work].does != QUEUED:
+                if self.works[work].does != RETRY:
+                    self._give_back(work, &self.tasks[g])
+            if measured and (self.works[work].does == SERVICE or self.works[work].does == SUBNET):
                 self.aborted[g] += 1
             self._free_work(work)
             work = behind
@@ -519,17 +612,19 @@ cdef class _Simulation(World):
 
     cdef int _conclude(self, int case) except -1:
         cdef list nets = [self.cases[case].root]
-        cdef int net, task, work
+        cdef int net, task, work, outcome = DEADLOCKED
         while nets:
             net = nets.pop()
             for task in range(self.kinds[self.nets[net].kind].size):
                 if self.nets[net].activities[task].claim == NEVER_COMES:
-                    return self._end_case(case, WAITING)
+                    outcome = WAITING
                 work = self.nets[net].activities[task].first
                 while work >= 0:
+                    if self.works[work].does == LOST:
+                        return self._end_case(case, FAILED)
                     nets.append(self.works[work].child)
                     work = self.works[work].behind
-        return self._end_case(case, DEADLOCKED)
+        return self._end_case(case, outcome)
 
     # --- draws --------------------------------------------------------------------------------------------------------
 
@@ -554,6 +649,17 @@ cdef class _Simulation(World):
             elif unit(&self.draws) < (of.chances[each] if chosen else of.first_chances[each]):
                 chosen.append(of.branches[each])
         return tuple(chosen)
+
+    cdef int _draw_failure(self, const Task* of) noexcept:
+        cdef int way
+        cdef double drawn
+        if not of.ways:
+            return -1
+        drawn = unit(&self.draws)
+        for way in range(of.ways):
+            if drawn < of.failing_bounds[way]:
+                return way
+        return -1
 
     cdef int _draw_count(self, const Task* of) noexcept:
         cdef int each

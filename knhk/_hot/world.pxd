@@ -12,6 +12,7 @@ cdef enum:
     DEADLOCKED = 1
     WAITING = 2
     CUT_OFF = 3
+    FAILED = 4
 
 cdef enum:  # what work does
     WAIT = 0
@@ -21,6 +22,8 @@ cdef enum:  # what work does
     SERVICE = 4
     SUBNET = 5
     LIMIT = 6
+    RETRY = 7
+    LOST = 8
 
 cdef enum:  # how a task starts
     STARTS_BY_ITSELF = 0
@@ -69,6 +72,17 @@ cdef struct Task:
     int* cancels
     int join_cancel_count
     int* join_cancels
+    int ways  # to fail
+    double* failing_bounds
+    int* errors
+    int* attempts
+    double pause
+    double coefficient
+    double longest
+    double jitter
+    double within
+    bint catches_any
+    int* catches
 
 cdef struct Kind:  # a net of the specification
     int first
@@ -86,8 +100,11 @@ cdef struct Work:
     int case
     int child
     int generation
+    int attempt
     bint granted
     bint live
+    bint lost
+    double first
     double since
     int before  # in the task's open work
     int behind
@@ -200,6 +217,7 @@ cdef class World:
     cdef int64_t* executions
     cdef int64_t* aborted
     cdef int64_t* finished
+    cdef int64_t* failed
     cdef double* delay
     cdef double* waiting
     cdef double* service

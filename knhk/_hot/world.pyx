@@ -112,6 +112,7 @@ cdef class World:
         self.executions = <int64_t*>calloc(count, sizeof(int64_t))
         self.aborted = <int64_t*>calloc(count, sizeof(int64_t))
         self.finished = <int64_t*>calloc(count, sizeof(int64_t))
+        self.failed = <int64_t*>calloc(count, sizeof(int64_t))
         self.delay = <double*>calloc(count, sizeof(double))
         self.waiting = <double*>calloc(count, sizeof(double))
         self.service = <double*>calloc(count, sizeof(double))
@@ -119,7 +120,7 @@ cdef class World:
         self.waiting_counts = <int64_t*>calloc(count * <size_t>self.batches, sizeof(int64_t))
         if (
             self.tasks == NULL or self.executions == NULL or self.aborted == NULL or self.finished == NULL
-            or self.delay == NULL or self.waiting == NULL or self.service == NULL
+            or self.failed == NULL or self.delay == NULL or self.waiting == NULL or self.service == NULL
             or self.waiting_sums == NULL or self.waiting_counts == NULL
         ):
             raise MemoryError
@@ -155,6 +156,17 @@ cdef class World:
             task.cancels = integers(each.cancels)
             task.join_cancel_count = len(each.join_cancels)
             task.join_cancels = integers(each.join_cancels)
+            task.ways = len(each.failing.bounds)
+            task.failing_bounds = doubles(each.failing.bounds)
+            task.errors = integers(each.failing.errors)
+            task.attempts = integers(each.failing.attempts)
+            task.pause = each.failing.pause
+            task.coefficient = each.failing.coefficient
+            task.longest = each.failing.longest
+            task.jitter = each.failing.jitter
+            task.within = each.failing.within
+            task.catches_any = bool(each.failing.catches)
+            task.catches = integers(each.failing.catches)
         return 0
 
     def __dealloc__(self):
@@ -167,6 +179,10 @@ cdef class World:
             free(self.tasks[number].first_chances)
             free(self.tasks[number].cancels)
             free(self.tasks[number].join_cancels)
+            free(self.tasks[number].failing_bounds)
+            free(self.tasks[number].errors)
+            free(self.tasks[number].attempts)
+            free(self.tasks[number].catches)
         for number in range(self.kind_count):
             free(self.kinds[number].timed)
         for number in range(self.net_count):
@@ -179,7 +195,7 @@ cdef class World:
             <size_t>self.dead_nets.items, <size_t>self.dead_cases.items, <size_t>self.agenda.items,
             <size_t>self.touched.items, <size_t>self.visited.items, <size_t>self.changed.items,
             <size_t>self.doomed.items, <size_t>self.heap, <size_t>self.ring, <size_t>self.executions,
-            <size_t>self.aborted, <size_t>self.finished, <size_t>self.delay, <size_t>self.waiting,
+            <size_t>self.aborted, <size_t>self.finished, <size_t>self.failed, <size_t>self.delay, <size_t>self.waiting,
             <size_t>self.service, <size_t>self.waiting_sums, <size_t>self.waiting_counts,
         ):
             free(<void*><size_t>each)
@@ -209,8 +225,10 @@ cdef class World:
         work.net = net
         work.case = case
         work.child = -1
+        work.attempt = 0
         work.granted = False
         work.live = True
+        work.lost = False
         work.since = self.now
         work.before = work.behind = work.queue_before = work.queue_behind = -1
         return number
@@ -449,6 +467,8 @@ cdef class World:
             self.waiting_counts[g * self.batches + batch] += 1
         w.does = SERVICE
         w.since = self.now
+        if not w.attempt:
+            w.first = self.now
         length = duration(&self.draws, &of.service)
         if length > 0.0:
             return self._schedule(length, work)

@@ -3,7 +3,8 @@
 One world: a clock, a heap of what will happen, pools with first-come queues, and many cases, each a tree of running nets whose
 markings the kernel moves.
 A piece of `Work` is whatever a case waits for: an event or a person (WAIT), a timer, a unit before the start (REQUEST) or after
-it (QUEUED), the end of a service, the end of a subnet.
+it (QUEUED), the end of a service, the end of a subnet, the next attempt (RETRY), or nothing more, as it has failed for good
+(LOST).
 After each event its case is driven as `knhk.case` drives one: what starts by itself, OR-joins, ends of nets, offers.
 
 Both versions draw random numbers and add floating-point numbers in the same order, so their results are equal to the bit.
@@ -25,6 +26,7 @@ from knhk.analysis._simulation_state import (
     COMPLETED,
     CUT_OFF,
     DEADLOCKED,
+    FAILED,
     MAX_DEPTH,
     WAITING,
     Activity,
@@ -64,6 +66,7 @@ class _World:
         self.raw = Raw(
             array("d", [math.nan]) * cases,
             bytearray(cases),
+            [0] * count,
             [0] * count,
             [0] * count,
             [0] * count,
@@ -146,9 +149,15 @@ class _World:
             self._request(work, of)
             return
         if work.does is Does.SERVICE:
-            self._finish(net, task, work)
+            way = self._draw_failure(of)
+            if way < 0:
+                self._finish(net, task, work)
+            else:
+                self._fail(net, task, work, way)
         elif work.does is Does.QUEUED:
             self._serve(work, of)
+        elif work.does is Does.RETRY:
+            self._queue(work, of)
         elif work.does is Does.TIMER and not net.marking.is_ready(task):
             self._unpend(work)
             activity.claim = Claim.DUE
@@ -208,6 +217,8 @@ class _World:
             self.raw.waiting_counts[g * self.batches + batch] += 1
         work.does = Does.SERVICE
         work.since = self.now
+        if not work.attempt:
+            work.first = self.now
         length = self.draws.duration(of.service)
         if length > 0.0:
             self._schedule(length, work)
@@ -430,10 +441,16 @@ class _World:
             self._serve(work, of)
         else:
             self._pend(work)
-            if of.pool < 0:
-                self._serve(work, of)
-            else:
-                self._request(work, of)
+            self._queue(work, of)
+
+    def _queue(self, work: Work, of: TaskRun) -> None:
+        """Let an attempt wait for its unit, and begin."""
+        work.does = Does.QUEUED
+        work.since = self.now
+        if of.pool < 0:
+            self._serve(work, of)
+        else:
+            self._request(work, of)
 
     def _open_net(self, number: int, case: Case, stands_for: Work | None, depth: int) -> Running:
         net = Running(self.plan.nets[number], case, stands_for, depth)
@@ -480,6 +497,83 @@ class _World:
         self._drop_region(net, task, of)
         net.marking.complete(task, chosen)
 
+    # --- failures -----------------------------------------------------------------------------------------------------
+
+    def _fail(self, net: Running, task: int, work: Work, way: int) -> None:
+        """End an attempt by an error: another one follows, or the error leaves the task (`knhk._attempts`, `knhk._raising`)."""
+        g = net.of.first + task
+        of = self.tasks[g]
+        case = net.case
+        self._give_back(work, of)
+        if case.batch >= 0:
+            self.raw.finished[g] += 1
+            self.raw.failed[g] += 1
+            self.raw.service[g] += self.now - work.since
+        work.attempt += 1
+        work.does = Does.RETRY
+        if work.attempt < of.failing.attempts[way]:
+            pause = self._pause(of, work.attempt)
+            if self.now + pause < work.first + of.failing.within:
+                case.steps += 1
+                if case.steps > self.plan.max_steps:
+                    self._end_case(case, CUT_OFF)
+                elif pause > 0.0:
+                    self._schedule(pause, work)
+                else:
+                    self.at_once.append(work)
+                return
+        self._raise(net, task, work, of.failing.errors[way])
+
+    def _pause(self, of: TaskRun, attempt: int) -> float:
+        """Draw the wait after a failed attempt."""
+        pause = of.failing.pause
+        for _ in range(attempt - 1):
+            if pause >= of.failing.longest or of.failing.coefficient == 1.0:
+                break
+            pause *= of.failing.coefficient
+        pause = min(pause, of.failing.longest)
+        if of.failing.jitter > 0.0:
+            pause *= 1.0 - of.failing.jitter * self.draws.unit()
+        return pause
+
+    def _raise(self, net: Running, task: int, work: Work, error: int) -> None:
+        """Let whoever catches an error have it; what nobody catches is lost work, beside which the case goes on."""
+        inside = work
+        at, number = net, task
+        while True:
+            of = self.tasks[at.of.first + number]
+            if self._goes_on_without(at.activities[number], of, inside):
+                break
+            position = of.failing.catches[error] if of.failing.catches else -1
+            if position >= 0:
+                self._touch(at)
+                at.may_end = True
+                self._drop(at, number)
+                self._drop_region(at, number, of)
+                at.marking.complete(number, (position,))
+                return
+            above = at.stands_for
+            if above is None or above.net is None:
+                break
+            inside, at, number = above, above.net, above.task
+        self._unpend(work)
+        work.does = Does.LOST
+        lost: Work | None = work
+        while lost is not None and lost.net is not None:
+            lost.lost = True
+            lost = lost.net.stands_for
+
+    def _goes_on_without(self, activity: Activity, of: TaskRun, work: Work) -> bool:
+        """Whether the end of an instance is no end of its task: control has passed, or its threshold can still be reached."""
+        if not of.multiple:
+            return False
+        if of.detached or activity.passed:
+            return True
+        if not of.threshold:
+            return False
+        hopeful = sum(1 for each in activity.open if each is not work and not each.lost)
+        return activity.completed + hopeful >= min(of.threshold, activity.completed + len(activity.open))
+
     def _reset(self, activity: Activity) -> None:
         activity.completed = 0
         activity.passed = False
@@ -503,10 +597,11 @@ class _World:
             if work.child is not None:
                 work.live = False
                 doomed.append(work.child)
-            else:
+            elif work.does is not Does.LOST:
                 self._unpend(work)
-                self._give_back(work, self.tasks[g])
-            if net.case.batch >= 0 and work.does is not Does.QUEUED:
+                if work.does is not Does.RETRY:
+                    self._give_back(work, self.tasks[g])
+            if net.case.batch >= 0 and work.does in (Does.SERVICE, Does.SUBNET):
                 self.raw.aborted[g] += 1
         activity.open.clear()
 
@@ -544,7 +639,8 @@ class _World:
             self._schedule(0.0, None)
 
     def _conclude(self, case: Case) -> None:
-        """Nothing comes by itself any more: a deadlock, unless an event is waited for that never comes."""
+        """Nothing comes by itself any more: a deadlock, unless work has failed, or an event is waited for that never comes."""
+        outcome = DEADLOCKED
         nets = [case.root]
         while nets:
             net = nets.pop()
@@ -552,10 +648,12 @@ class _World:
                 continue
             for activity in net.activities:
                 if activity.claim is Claim.NEVER:
-                    self._end_case(case, WAITING)
+                    outcome = WAITING
+                if any(work.does is Does.LOST for work in activity.open):
+                    self._end_case(case, FAILED)
                     return
                 nets.extend(work.child for work in activity.open)
-        self._end_case(case, DEADLOCKED)
+        self._end_case(case, outcome)
 
     # --- draws --------------------------------------------------------------------------------------------------------
 
@@ -574,6 +672,13 @@ class _World:
             elif self.draws.unit() < (chance if chosen else first):
                 chosen.append(position)
         return tuple(chosen)
+
+    def _draw_failure(self, of: TaskRun) -> int:
+        """In which way an attempt fails; -1: it does not."""
+        if not of.failing.bounds:
+            return -1
+        drawn = self.draws.unit()
+        return next((way for way, bound in enumerate(of.failing.bounds) if drawn < bound), -1)
 
     def _draw_count(self, of: TaskRun) -> int:
         if len(of.counts) == 1:

@@ -28,7 +28,10 @@ MAX_INSTANCES: Final = 100_000
 """The most instances that one activation of a multiple-instance task may have."""
 
 MAX_STEPS: Final = 100_000
-"""Without another bound: how many starts of tasks and instances a case may have before it is cut off."""
+"""Without another bound: how many starts of tasks and instances, and attempts after the first, a case may have."""
+
+FAILED: Final = "Failed"
+"""The name of an error that the model does not name."""
 
 
 class Shape(enum.IntEnum):
@@ -117,12 +120,14 @@ class TaskModel:
         wait: how long after it is enabled its event comes or somebody takes it up; None: nothing said.
         resource: the pool of which its work, or each instance of it, needs one unit; None: nothing said.
         instances: for a multiple-instance task, how many start, with their probabilities; empty: nothing said.
+        fails: the names of the errors that an attempt at its work may end with, and their probabilities; empty: nothing said.
     """
 
     duration: Distribution | None = None
     wait: Distribution | None = None
     resource: str | None = None
     instances: tuple[tuple[int, float], ...] = ()
+    fails: tuple[tuple[str, float], ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -294,6 +299,20 @@ def _instances(reading: Reading, value: object, place: str) -> Any:
     return tuple((count, weight / total) for count, weight in sorted(pairs.items()) if weight)
 
 
+def _fails(reading: Reading, value: object, place: str) -> Any:
+    """A probability, or errors with their probabilities."""
+    one = number(0, 1)
+    if not isinstance(value, Mapping):
+        probability = one(reading, value, place)
+        return BAD if probability is BAD else ((FAILED, probability),)
+    before = reading.report.count
+    pairs = [
+        (name()(reading, each, place), one(reading, probability, inside(place, str(each))))
+        for each, probability in value.items()
+    ]
+    return BAD if reading.report.count > before else tuple(pairs)
+
+
 def _by_name(one: Read, what: str) -> Read:
     def read(reading: Reading, value: object, place: str) -> Any:
         if not isinstance(value, Mapping):
@@ -345,6 +364,7 @@ _TASK: Final[Members] = {
     "wait": Member("wait", _wait),
     "resource": Member("resource", name()),
     "instances": Member("instances", _instances),
+    "fails": Member("fails", _fails),
 }
 _NET: Final[Members] = {
     "tasks": Member("tasks", _by_name(_task, "tasks by id")),

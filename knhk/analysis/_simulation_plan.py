@@ -17,6 +17,7 @@ from knhk._compiled import compile_specification
 from knhk._kernel import Net
 from knhk._lower import Kind, NetPlan, TaskPlan
 from knhk._tables import XOR
+from knhk.analysis._simulation_failing import Failing, error_names, failing, failing_faults, may_fail
 from knhk.analysis._simulation_model import (
     AT_ONCE,
     MAX_INSTANCES,
@@ -57,6 +58,7 @@ class TaskRun:
         first_chances: OR: the probability while none was chosen before it.
         default: the position of the OR-split's default, or -1.
         cancels, join_cancels: the tasks whose work ends at completion, or at the start; `cancels_itself` of the former.
+        failing: how its attempts fail.
     """
 
     starts: int
@@ -82,6 +84,7 @@ class TaskRun:
     cancels: tuple[int, ...]
     cancels_itself: bool
     join_cancels: tuple[int, ...]
+    failing: Failing
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -132,6 +135,7 @@ class _Binding:
         self.defaults: list[str] = []
         self.pools = {each: number for number, each in enumerate(model.resources)}
         self.used: set[str] = set()
+        self.errors = error_names(model)
 
     def plan(self, kernel: type[Net]) -> Plan:
         compiled = compile_specification(self.specification, kernel=kernel)
@@ -220,6 +224,10 @@ class _Binding:
             timer = 0
         if said.duration is None and plan.kind not in (Kind.ROUTING, Kind.SUBNET):
             self.defaults.append(f"{place}.duration: 0")
+        if not said.fails and may_fail(plan):
+            self.defaults.append(
+                f"{place}.fails: never, so its retries and error flows are not used for its own failures"
+            )
         return TaskRun(
             starts=starts,
             fires=plan.kind is Kind.ROUTING and said.duration is None and pool < 0,
@@ -244,11 +252,14 @@ class _Binding:
             cancels=table.cancels_tasks,
             cancels_itself=number in table.cancels_tasks,
             join_cancels=table.join_cancels_tasks,
+            failing=failing(plan, said, self.errors),
         )
 
     def _refuse(self, plan: TaskPlan, said: TaskModel, starts: int, place: str) -> None:
         """Note what the simulation does not do, and what the model says of a task that it cannot have."""
         multiple = plan.task.multiple
+        for fault in failing_faults(plan, said):
+            self.report.add(f"{place}.fails", fault)
         if multiple is not None and multiple.until is not None:
             self.report.add(f"{place}.multiple.until", "is not simulated: it looks at data, and a simulation has none")
         if multiple is not None and multiple.creation is Creation.DYNAMIC:

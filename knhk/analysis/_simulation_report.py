@@ -14,7 +14,7 @@ import attrs
 
 from knhk.analysis._simulation_plan import Plan
 from knhk.analysis._simulation_plot import draw
-from knhk.analysis._simulation_state import COMPLETED, CUT_OFF, DEADLOCKED, WAITING, Raw
+from knhk.analysis._simulation_state import COMPLETED, CUT_OFF, DEADLOCKED, FAILED, WAITING, Raw
 from knhk.spec import Specification
 
 PERCENTILES: Final = (5, 25, 50, 75, 90, 95, 99)
@@ -25,6 +25,7 @@ _OUTCOMES: Final[Mapping[str, int]] = {
     "deadlocked": DEADLOCKED,
     "waiting": WAITING,
     "cut off": CUT_OFF,
+    "failed": FAILED,
 }
 
 # Student's t, 97.5 %, by degrees of freedom from 1 to 29 (NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2).
@@ -78,7 +79,8 @@ class TaskFigures:
 
     Args:
         name: with its subnet, where it is in one: ``goods/approve``.
-        executions: how often its work began, each instance counted, for each case.
+        executions: how often its work began, each instance and each attempt counted, for each case.
+        failed: how many of these attempts failed, for each case.
         aborted: how much of that was cancelled, for each case.
         delay: from enabled until wanted: its timer, its event, or somebody who takes it up; of those that were wanted.
         waiting: for a unit of its resource; of those that began.
@@ -87,6 +89,7 @@ class TaskFigures:
 
     name: str
     executions: float
+    failed: float
     aborted: float
     delay: float
     waiting: Interval
@@ -120,7 +123,7 @@ class SimulationReport:
     Args:
         specification, version: which one.
         cases, warm_up, seed: as asked.
-        outcomes: of the measured cases: completed, deadlocked, waiting (for an event that never comes), cut off.
+        outcomes: of the measured cases: completed, deadlocked, waiting (for an event that never comes), cut off, failed.
         throughput: None where no measured case completed.
         tasks: in the order of the text, the root net first; without routing tasks that take no time.
         resources: in the order of the model.
@@ -219,11 +222,12 @@ class SimulationReport:
         ]
 
     def _task_table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        headings = ("task", "a case", "aborted", "delay", "waiting", "service")
+        headings = ("task", "a case", "failed", "aborted", "delay", "waiting", "service")
         return headings, [
             (
                 each.name,
                 f"{each.executions:.3g}",
+                f"{each.failed:.3g}" if each.failed else "",
                 f"{each.aborted:.3g}" if each.aborted else "",
                 shown_time(each.delay) if each.delay else "",
                 _time_interval(each.waiting) if each.waiting.mean else "",
@@ -347,6 +351,7 @@ def _tasks(plan: Plan, raw: Raw, measured: int) -> Iterable[TaskFigures]:
         yield TaskFigures(
             name=name,
             executions=begun / measured,
+            failed=raw.failed[number] / measured,
             aborted=raw.aborted[number] / measured,
             delay=raw.delay[number] / begun if begun else 0.0,
             waiting=interval(waiting, [total / count for total, count in pairs if count]),

@@ -17,6 +17,7 @@ COMPLETED = 0
 DEADLOCKED = 1
 WAITING = 2
 CUT_OFF = 3
+FAILED = 4
 
 BATCHES = 30
 """In how many batches the cases are put for confidence intervals."""
@@ -38,6 +39,8 @@ class Does(enum.IntEnum):
     SERVICE = 4
     SUBNET = 5
     LIMIT = 6
+    RETRY = 7
+    LOST = 8
 
 
 class Claim(enum.Enum):
@@ -54,7 +57,7 @@ class Raw:
 
     Args:
         throughput, outcomes: by case number.
-        executions, aborted, finished: by task: services begun, dropped, ended.
+        executions, aborted, finished, failed: by task: services begun, dropped, ended, and ended by an error.
         delay, waiting, service: by task, sums: from enabled to wanted; in the queue; of ended services.
         waiting_sums, waiting_counts: by task and batch.
         marks: by batch boundary, the time and each pool's integrals of busy units and of queue length since the warm-up.
@@ -67,6 +70,7 @@ class Raw:
     executions: list[int]
     aborted: list[int]
     finished: list[int]
+    failed: list[int]
     delay: list[float]
     waiting: list[float]
     service: list[float]
@@ -79,9 +83,14 @@ class Raw:
 
 
 class Work:
-    """What a case waits for; `live` is false once it has come or was dropped."""
+    """
+    What a case waits for; `live` is false once it has come or was dropped.
 
-    __slots__ = ("case", "child", "does", "granted", "live", "net", "since", "task")
+    `attempt` counts the failed attempts, the first of which began at `first`; it is `lost` when it, or what is inside it, has
+    failed for good and nobody took the error.
+    """
+
+    __slots__ = ("attempt", "case", "child", "does", "first", "granted", "live", "lost", "net", "since", "task")
 
     def __init__(self, does: Does, case: Case, net: Running | None, task: int, since: float) -> None:
         self.does = does
@@ -92,6 +101,9 @@ class Work:
         self.child: Running | None = None
         self.granted = False
         self.live = True
+        self.attempt = 0
+        self.first = 0.0
+        self.lost = False
 
 
 class Activity:

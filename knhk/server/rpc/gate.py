@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -20,6 +21,7 @@ from knhk.server.operations import Call, Operation, Reply
 from knhk.server.problems import Problem
 from knhk.server.rates import Standing
 from knhk.server.reading import body_of, check_path, read_key, read_query
+from knhk.server.rpc.arriving import Arrivals
 from knhk.server.rpc.messages import JSON_FIELDS, message_of, parsed, tree_of
 from knhk.server.rpc.methods import Method
 from knhk.server.rpc.statuses import Metadata, code_of, headers_of, metadata_of, text_of
@@ -54,7 +56,7 @@ class Asked:
 
     Args:
         method: which; None for one that there is not.
-        raw: the message as it came.
+        message: waits for the message, and gives it as it came; raises Problem where none comes.
         context: the library's.
 
     Attributes:
@@ -65,7 +67,7 @@ class Asked:
     """
 
     method: Method | None
-    raw: bytes
+    message: Callable[[], bytes]
     context: grpc.ServicerContext
     begun: float = attrs.field(factory=time.monotonic)
     metadata: Mapping[str, list[str]] = attrs.field(init=False)
@@ -103,7 +105,7 @@ class Asked:
         if self.method is None:
             return
         try:
-            message = parsed(self.raw, self.method.takes)
+            message = parsed(self.message(), self.method.takes)
         except Problem as problem:
             self.wrong = problem
             return
@@ -132,15 +134,24 @@ class Answer:
 
 
 class RpcGate(Gate[Asked, Answer]):
-    """What stands between a call over gRPC and the service; see `knhk.server.gate`."""
+    """
+    What stands between a call over gRPC and the service; see `knhk.server.gate`.
+
+    Attributes:
+        arrivals: waits for messages.
+    """
 
     def __init__(self, *shared: Any, **more: Any) -> None:
         super().__init__(*shared, **more)
+        self.arrivals = Arrivals()
         self._watches = threading.BoundedSemaphore(MOST_WATCHES)
 
-    def ask(self, method: Method | None, raw: bytes, context: grpc.ServicerContext) -> tuple[Asked, Answer]:
+    def ask(
+        self, method: Method | None, messages: Iterator[bytes], context: grpc.ServicerContext
+    ) -> tuple[Asked, Answer]:
         """Put a call through; ends it with a status where it is refused."""
-        asked, answer = Asked(method=method, raw=raw, context=context), Answer()
+        message = partial(self.arrivals.message, messages, context)
+        asked, answer = Asked(method=method, message=message, context=context), Answer()
         self.handle(asked, answer, None if method is None else method.operation, asked.names, _NO_METHOD)
         context.set_trailing_metadata(answer.trailing)
         if answer.problem is not None:

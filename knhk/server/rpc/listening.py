@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,13 @@ from knhk.server.configuration import Configuration, ConfigurationError, variabl
 from knhk.server.gate import Gate
 from knhk.server.health import Health
 from knhk.server.rpc.gate import MOST_WATCHES, RpcGate
-from knhk.server.rpc.methods import METHODS
+from knhk.server.rpc.methods import METHODS, Method
 from knhk.server.rpc.mirroring import MOST_STREAMS, Mirror
-from knhk.server.rpc.probing import Probe
+from knhk.server.rpc.probing import Probe, probing
 from knhk.server.rpc.watching import watch
 
 try:
     import grpc
-    from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
     from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 except ImportError as error:
     raise MissingExtra("grpc", "serving gRPC") from error
@@ -92,7 +91,7 @@ class RpcServer:
             maximum_concurrent_rpcs=_MOST_CALLS,
         )
         self._probe = Probe(self._health)
-        add_HealthServicer_to_server(self._probe, server)
+        server.add_generic_rpc_handlers((probing(self._probe, self._gate.arrivals),))
         if settings.grpc_reflection:
             add_ServerReflectionServicer_to_server(Mirror(), server)
         try:
@@ -111,6 +110,7 @@ class RpcServer:
         self._server.start()
         self._serves = True
         self._probe.start()
+        self._gate.arrivals.start()
 
     def refuse(self, patience: float) -> None:
         """Take no more calls, and let those that run end within so many seconds; returns at once."""
@@ -124,6 +124,7 @@ class RpcServer:
         self.refuse(patience)
         if self._ended is not None:
             self._ended.wait(patience + 1.0)
+            self._gate.arrivals.stop()
 
 
 class Reservation:
@@ -171,7 +172,8 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc] # the library has no
     """Every method of the service, and what has its name and is none."""
 
     def __init__(self, gate: RpcGate) -> None:
-        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+        # As if calls were streams: their messages are waited for when it is known who sends them.
+        unary, stream = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         self._handlers: dict[str, grpc.RpcMethodHandler] = {
             method.path: stream(partial(watch, gate, method)) if method.streams else unary(_answering(gate, method))
             for method in METHODS.values()
@@ -185,9 +187,8 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc] # the library has no
         return self._unknown if handler is None and path.startswith(f"/{SERVICE}/") else handler
 
 
-def _answering(gate: RpcGate, method: Any) -> Callable[[bytes, grpc.ServicerContext], bytes]:
-    # Messages are left as bytes until it is known who sends them.
-    return lambda raw, context: gate.ask(method, raw, context)[1].raw
+def _answering(gate: RpcGate, method: Method | None) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
+    return lambda messages, context: gate.ask(method, messages, context)[1].raw
 
 
 def _credentials(settings: Configuration) -> grpc.ServerCredentials:

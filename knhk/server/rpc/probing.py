@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from knhk.errors import MissingExtra
 from knhk.rpc import SERVICE
 from knhk.server.health import Health
+from knhk.server.problems import Problem
+from knhk.server.rpc.arriving import Arrivals
+from knhk.server.rpc.messages import parsed
+from knhk.server.rpc.statuses import code_of, text_of
 
 try:
     import grpc
@@ -23,6 +28,7 @@ MOST_LISTENERS: Final = 200
 LOOK: Final = 1.0
 """Seconds between looks for those who are told of changes."""
 
+_THREADS: Final = 4
 _KNOWN: Final = ("", SERVICE)
 
 
@@ -98,3 +104,37 @@ class Probe(HealthServicer):  # type: ignore[misc] # the library has no types
     def _repeat(self) -> None:
         while not self._over.wait(LOOK):
             self.look()
+
+
+def probing(probe: Probe, arrivals: Arrivals) -> grpc.GenericRpcHandler:
+    """Return what answers the health service: with threads of its own, so that neither it nor the others wait for each other."""
+    threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="knhk-grpc-health")
+
+    def check(messages: Iterator[bytes], context: grpc.ServicerContext) -> HealthCheckResponse:
+        return probe.Check(_asked(arrivals, messages, context), context)
+
+    def watch(
+        messages: Iterator[bytes], context: grpc.ServicerContext, send_response_callback: Callable[[Any], None]
+    ) -> None:
+        probe.Watch(_asked(arrivals, messages, context), context, send_response_callback)
+
+    # The names by which the library finds them.
+    more = {"experimental_thread_pool": threads}
+    check.__dict__.update(more)
+    watch.__dict__.update(more, experimental_non_blocking=True)
+    written = HealthCheckResponse.SerializeToString
+    return grpc.method_handlers_generic_handler(
+        "grpc.health.v1.Health",
+        {
+            "Check": grpc.stream_unary_rpc_method_handler(check, response_serializer=written),
+            "Watch": grpc.stream_stream_rpc_method_handler(watch, response_serializer=written),
+        },
+    )
+
+
+def _asked(arrivals: Arrivals, messages: Iterator[bytes], context: grpc.ServicerContext) -> HealthCheckRequest:
+    try:
+        return parsed(arrivals.message(messages, context), HealthCheckRequest)
+    except Problem as problem:
+        context.abort(code_of(problem), text_of(problem))
+        raise AssertionError from None

@@ -25,13 +25,13 @@ LOOK: Final = 0.25
 """Seconds between looks at a case that stands still."""
 
 
-def watch(gate: RpcGate, method: Method, raw: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+def watch(gate: RpcGate, method: Method, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
     """
     Say what has happened in a case from a sequence number on, and what happens, until it ends.
 
     Who asks goes through the gate once, and his token is looked at as long as he listens.
     """
-    asked, _ = gate.ask(method, raw, context)
+    asked, _ = gate.ask(method, messages, context)
     assert asked.call is not None
     try:
         for event in _follow(gate, asked, asked.call):
