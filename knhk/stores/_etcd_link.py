@@ -278,14 +278,18 @@ class Link:
 
 
 class _Session(requests.Session):
-    """Sends as any session does, without looking anew at each request for what all have in common, a quarter of a step's processor time."""
+    """
+    Sends as any session does, without looking anew at each request for what all have in common.
 
-    def post(  # the signature is the library's
+    That look is a quarter of the processor time of a step.
+    """
+
+    def post(
         self,
         url: str | bytes,
-        data: Any = None,
+        data: Any = None,  # noqa: ARG002 - the signature is the library's, which gives none
         json: Any = None,
-        **options: Any,  # noqa: ARG002
+        **options: Any,
     ) -> requests.Response:
         """Send a body as JSON; errors are those of any session, and a redirection is an answer."""
         body = _compact(json)
