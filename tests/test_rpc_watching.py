@@ -303,6 +303,18 @@ def test_health(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Code.NOT_FOUND == missing.value.code()
 
 
+def test_a_store_that_is_away() -> None:
+    """A call that the store cannot serve hears so, and when to come again."""
+    store = Failing()
+    with called(store=store, audit_enabled=False) as service:
+        registered(service)
+        store.trouble = gone
+        told = service.refused("RemoveWorkflow", spec_id="order")
+        store.trouble = lambda: None
+
+    assert (Code.UNAVAILABLE, "store-unavailable", "1") == (told.code, told.kind, told.metadata["retry-after"])
+
+
 def test_health_is_watched_by_so_many(service: Called, monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams of the health service are bounded, and one that ends leaves its place."""
     monkeypatch.setattr(probing, "MOST_LISTENERS", 1)
