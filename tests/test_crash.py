@@ -65,10 +65,17 @@ def turns(engine: Engine, case_id: str) -> Iterator[int]:
                 yield record[4]["n"]
 
 
+def count_lines(log: Path) -> int:
+    """How many turns were acknowledged so far."""
+    return log.read_bytes().count(b"\n")
+
+
 def kill_workers(path: str, log: Path, *, kills: int) -> None:
-    """Let workers take turns on a store's cases, one after the other, and kill each at a random instant."""
+    """Let workers take turns on a store's cases, one after the other, and kill each at a random instant, many amid their turns."""
     chance = random.Random(20)
+    log.touch()
     for _ in range(kills):
+        lines = count_lines(log)
         worker = subprocess.Popen(
             [sys.executable, "-c", WORKER, path, str(log)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -78,6 +85,10 @@ def kill_workers(path: str, log: Path, *, kills: int) -> None:
             with worker.stdout, worker.stderr:
                 if chance.random() < 0.8:
                     assert worker.stdout.readline() == b"ready\n", worker.stderr.read().decode()
+                    # A machine that is busy may get nowhere in a moment: then nothing would have been at stake.
+                    amid = chance.random() < 0.5
+                    while amid and count_lines(log) < lines + 6 and worker.poll() is None:
+                        time.sleep(0.002)
                 end = time.monotonic() + chance.uniform(0, 0.15)
                 while time.monotonic() < end:
                     os.sched_yield() if hasattr(os, "sched_yield") else None

@@ -920,6 +920,24 @@ def test_frequencies_are_counted_and_drawn() -> None:
     assert widths["check>open"] > widths["check>end"] > widths["check>again"] == 1.2
 
 
+def test_an_error_flow_is_taken_when_its_error_is_caught() -> None:
+    """A task that ended by an error is counted along its error flow alone, and one that did not along the others."""
+    net = knhk.build("failing")
+    work = net.task("work", handler="work")
+    net.sequence(net.start, work, net.task("go_on"), net.end)
+    work.to(net.task("sorry"), on_error="*").to(net.end)
+    specification = net.specification()
+    engine = knhk.Engine("memory:", clock=ManualClock(0))
+    engine.handler("work")(lambda work: {"x": 1 // work.data["n"]})
+    engine.register(specification)
+    good, bad = (engine.create_case("failing", {"n": n}).run() for n in (1, 0))
+
+    assert {"work": 1, "work>go_on": 1, "go_on": 1, "go_on>end": 1} == frequencies(specification, [good.history()])
+    assert {"work": 1, "work>sorry": 1, "sorry": 1, "sorry>end": 1} == frequencies(specification, [bad.history()])
+    flows = groups(parse(bad.draw(overlay="history")), "flow")
+    assert ["visited" in flows[each].attrib["class"] for each in ("work>sorry", "work>go_on")] == [True, False]
+
+
 def test_flows_follow_from_tasks_where_they_must() -> None:
     """Counts of tasks alone give those flows that cannot have another count."""
     root = parse(draw(choice(), frequencies={"close": 4, "check": 9, "again": 0}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -373,6 +374,16 @@ def test_every_wrong_thing_is_named(shared: Served) -> None:
     assert problem(answer, "invalid")
     assert len(answer.json["problems"]) >= 2
     assert all(each["place"] for each in answer.json["problems"])
+
+
+def test_workflow_that_needs_what_is_not_installed(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workflow that needs an optional dependency which is missing here is refused, and the answer says how to install it."""
+    monkeypatch.setitem(sys.modules, "jsonschema_rs", None)
+
+    answer = service.ask("POST", "/workflows", body={"spec": {**ORDER, "id": "x", "data": {"type": "object"}}})
+
+    assert problem(answer, "invalid")
+    assert "pip install 'knhk[schema]'" in answer.json["detail"]
 
 
 def test_workflow_as_yaml(service: Served) -> None:

@@ -642,7 +642,8 @@ def test_url_wherever_a_store_is_named(url: str, tmp_path: Path) -> None:
         (header,) = engine.cases()
         engine.case(header.case_id).complete_task("greet")
     listed = CliRunner().invoke(knhk, ["cases", "--db", url, "--json"])
-    made = serving.make(load({"WORKFLOW_STATE_PATH": url, "WORKFLOW_AUTH_ENABLED": "false"}).settings)
+    names = ("WORKFLOW_AUTH_ENABLED", "WORKFLOW_AUDIT_ENABLED")
+    made = serving.make(load({"WORKFLOW_STATE_PATH": url, **dict.fromkeys(names, "false")}).settings)
     made.close()
 
     assert "completed" in listed.output

@@ -523,10 +523,11 @@ def test_url_wherever_a_store_is_named(url: str, tmp_path: Path) -> None:
 
 def test_service_on_redis(url: str) -> None:
     """The service keeps its cases where WORKFLOW_STATE_PATH says, and shows no password of it."""
-    environment = {"WORKFLOW_STATE_PATH": url, "WORKFLOW_AUTH_ENABLED": "false"}
+    off = dict.fromkeys(("WORKFLOW_AUTH_ENABLED", "WORKFLOW_AUDIT_ENABLED"), "false")
+    environment = {"WORKFLOW_STATE_PATH": url, **off}
     made = serving.make(load(environment).settings)
     made.close()
-    secret = load({"WORKFLOW_STATE_PATH": "redis://eve:secret@host"})
+    secret = load({"WORKFLOW_STATE_PATH": "redis://eve:secret@host", **off})
 
     assert isinstance(made.store._store, RedisStore)  # what is timed
     assert "secret" not in str(secret.table())

@@ -157,6 +157,34 @@ def test_what_happened_while_nobody_listened_is_not_mixed_in(engine: Engine, rec
     assert [("task_started", "B"), ("task_completed", "B")] == told(receiver)
 
 
+@pytest.mark.parametrize("how", ["error flow", "scope", "exlet"])
+def test_an_error_that_is_taken_is_no_dead_letter(engine: Engine, receiver: Receiver, how: str) -> None:
+    """Work that failed, and whose error a flow or a worklet takes, is told of as failed, and as nothing more."""
+    net = build("taken")
+    if how == "scope":
+        inside = net.subnet("inside")
+        done = inside.task("done", handler="f", compensate="f", input={"ok": "true"})
+        inside.sequence(inside.start, done, inside.task("F", handler="f"), inside.end)
+        work = net.task("part", subnet=inside)
+    else:
+        work = net.task("F", handler="f", **({"exlet": "steps"} if how == "exlet" else {}))
+    net.sequence(net.start, work, net.end)
+    if how != "exlet":
+        work.to(net.task("after", manual=True), on_error="*").to(net.end)
+    engine.register(net.specification())
+
+    @engine.handler("f")
+    def fail(work: Any) -> None:
+        if not work.data.get("ok") and work.compensates is None:
+            raise OSError("no")
+
+    engine.webhooks.subscribe(receiver.url(), events=["dead_letter", "attempt_failed"])
+    engine.create_case("taken").run()
+    engine.deliver()
+
+    assert (["attempt_failed"], []) == ([kind for kind, _ in told(receiver)], engine.dead_letters.list())
+
+
 def test_a_dead_letter_is_told_of(engine: Engine, receiver: Receiver) -> None:
     """Work that failed for good makes a message of its own; an attempt that is followed by another makes none."""
     net = build("failing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -123,11 +124,12 @@ def test_an_exception_is_a_failed_attempt(place: Place) -> None:
 
     letters = place.client.dead_letters.list().items
     (waits,) = [each for each in place.client.cases.all() if each.state == "running"]
-    assert waits.next_due is not None
     assert {"KeyError", "Hopeless"} == {each.error for each in letters}
     assert all("no further attempt helps" in each.reason for each in letters)
     failed = [each for each in place.client.cases.history(waits.case_id).items if each.kind == "attempt_failed"]
     assert ["Busy: no paper"] == [each.details["error"] for each in failed]
+    assert waits.next_due is not None
+    assert 3600 <= (datetime.fromisoformat(waits.next_due) - datetime.fromisoformat(failed[0].at)).total_seconds()
 
 
 @pytest.mark.parametrize("returned", ["text", {"label": {1, 2}}, {"label": 7}])

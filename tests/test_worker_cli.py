@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from knhk.cli.app import knhk
-from tests.listening import instances
+from tests.listening import Instance, instances
 from tests.served import token
 
 LABEL: dict[str, Any] = {
@@ -30,22 +30,27 @@ HANDLERS = {"labels": label, "other": label}
 """
 
 
+def started(directory: Path, instance: Instance) -> subprocess.Popen[str]:
+    """A worker in a process of its own, whose function says that it has begun and waits for a line."""
+    (directory / "tasks.py").write_text(TASKS)
+    (directory / "token").write_text(token("printer", "participant") + "\n")
+    command = [sys.executable, "-m", "knhk", "worker", "tasks.py", "--server", instance.url, "--topic", "labels"]
+    return subprocess.Popen(
+        [*command, "--token-file", "token", "--name", "w", "--concurrency", "1"],
+        cwd=directory,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
 def test_at_sigterm_what_runs_is_finished(tmp_path: Path) -> None:
     """The command does work of the topic it is told, reads its token from a file, and ends well when a signal comes."""
-    (tmp_path / "tasks.py").write_text(TASKS)
-    (tmp_path / "token").write_text(token("printer", "participant") + "\n")
     with instances() as (client, (one,)):
         client.workflows.register(LABEL)
         case = client.cases.create("label", start=True)
-        command = [sys.executable, "-m", "knhk", "worker", "tasks.py", "--server", one.url, "--topic", "labels"]
-        worker = subprocess.Popen(
-            [*command, "--token-file", "token", "--name", "w", "--concurrency", "1"],
-            cwd=tmp_path,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        worker = started(tmp_path, one)
         with worker:
             assert worker.stdout is not None
             begun = worker.stdout.readline()
@@ -55,6 +60,22 @@ def test_at_sigterm_what_runs_is_finished(tmp_path: Path) -> None:
         assert ("begun\n", 0, "completed") == (begun, worker.returncode, client.cases.get(case.case_id).state)
         assert {"label": "L-1"} == client.cases.get(case.case_id).data
         assert f"w works for {one.url} on labels\n" in said and said.endswith("ended\n")
+
+
+def test_a_second_signal_ends_it_now(tmp_path: Path) -> None:
+    """Whoever does not want to wait for what runs says so twice."""
+    with instances() as (client, (one,)):
+        client.workflows.register(LABEL)
+        client.cases.create("label", start=True)
+        with started(tmp_path, one) as worker:
+            assert worker.stdout is not None and worker.stderr is not None
+            worker.stdout.readline()
+            worker.send_signal(signal.SIGTERM)
+            assert any("a second signal" in line for line in worker.stderr)
+            worker.send_signal(signal.SIGTERM)
+            worker.wait(60)
+
+        assert -signal.SIGTERM == worker.returncode
 
 
 REGISTER = "def register(worker): worker.task('labels')(lambda work: None)\n"

@@ -81,7 +81,9 @@ def serve(*, workers: int, listener: tuple[int, int] | None) -> None:
 
     def ready(port: int) -> None:
         address = f"{'https' if secure else 'http'}://{settings.api_host}:{port}"
-        note(f"serving {address}/api/v1, described at {address}/swagger")
+        note(
+            f"serving {address}/api/v1, described at {address}/swagger; with a console for people at {address}/console"
+        )
         note(
             f"store {clean(configuration.without_password(loaded.settings.store))}, durability {made.store.durability.value}"
         )

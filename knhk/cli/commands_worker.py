@@ -62,5 +62,10 @@ def _stop(worker: Worker) -> None:
     """Let a worker end; the next signal ends the process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Not here: the thread that the signal interrupts may have what `stop` waits for.
-    threading.Thread(target=worker.stop).start()
+    # Not here: the thread that the signal interrupts may have what `stop` waits for, or be writing a line.
+    threading.Thread(target=_say_and_stop, args=(worker,)).start()
+
+
+def _say_and_stop(worker: Worker) -> None:
+    note("takes no more work, and ends when what runs has ended; a second signal ends it now")
+    worker.stop()

@@ -19,6 +19,7 @@ from knhk.errors import (
     KnhkError,
     LimitExceeded,
     MigrationRefused,
+    MissingExtra,
     ParseError,
     QuarantinedCase,
     SpecificationConflict,
@@ -133,6 +134,8 @@ _KINDS: Final[tuple[tuple[tuple[type[KnhkError], ...], str], ...]] = (
     ((Forbidden,), "forbidden"),
     ((IdempotencyConflict,), "invalid"),
     ((LimitExceeded,), "invalid"),
+    # The specification asks for what this installation lacks; the message says how to install it.
+    ((MissingExtra,), "invalid"),
     ((SpecificationConflict, ConcurrentUpdate, HandlerError, QuarantinedCase), "conflict"),
     ((StoreFull,), "storage-full"),
     ((StoreUnavailable,), "store-unavailable"),

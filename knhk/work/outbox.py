@@ -34,13 +34,16 @@ OUTBOX: Final = "webhook-outbox"
 """The collection of the messages that wait, by subscription, case, and place in the case's history."""
 
 DEAD_LETTER: Final = "dead_letter"
-"""The type of the message that says that an attempt at work failed and no further one follows by itself."""
+"""The type of the message that says that work failed, and neither a further attempt nor whoever takes its error follows."""
 
 TYPES: Final = (*(kind.value for kind in EventKind), DEAD_LETTER)
 """What a subscription may ask for."""
 
 LOOK_EVERY: Final = 5_000
 """Milliseconds after which an engine looks for subscriptions that others made."""
+
+_Told = tuple[int, EventKind, str, Mapping[str, Any]]
+"""An event: when, what, where, and the rest."""
 
 _DATA: Final = ("data", "element", "elements")
 _WHOLE_CASE: Final = {kind.value for kind in OF_CASE}
@@ -192,14 +195,15 @@ def _documents(
     wanted: Sequence[Subscription],
     header: CaseHeader,
     version: int,
-    events: Iterable[tuple[int, EventKind, str, Mapping[str, Any]]],
+    events: Sequence[_Told],
     now: int,
     trace: Mapping[str, str],
 ) -> Iterable[Document]:
     number = 0
     carried = {"trace": trace} if trace else {}
-    for at, kind, path, details in events:
-        for name in _types(kind, details):
+    for place, (at, kind, path, details) in enumerate(events, 1):
+        following = events[place] if place < len(events) else None
+        for name in _types(kind, path, details, following):
             number += 1
             message = {
                 "id": f"{header.case_id}.{version}.{number}",
@@ -225,11 +229,21 @@ def _documents(
                 )
 
 
-def _types(kind: EventKind, details: Mapping[str, Any]) -> tuple[str, ...]:
-    """The types of messages that an event makes."""
+def _types(kind: EventKind, path: str, details: Mapping[str, Any], following: _Told | None) -> tuple[str, ...]:
+    """The types of messages that an event makes; whoever takes an error does so in the record behind the failure."""
     final = kind is EventKind.ATTEMPT_FAILED and "retry_at" not in details
     final |= kind is EventKind.CLAIM_EXPIRED and details.get("state") == "failed"
-    return (kind.value, DEAD_LETTER) if final else (kind.value,)
+    return (kind.value, DEAD_LETTER) if final and not _is_taken(path, following) else (kind.value,)
+
+
+def _is_taken(path: str, following: _Told | None) -> bool:
+    """Whether what follows takes the error of the work that failed at a path: an error flow, at once or undoing first, or an exlet."""
+    if following is None:
+        return False
+    _, kind, at, details = following
+    if kind is EventKind.WORKLET_CALLED:
+        return at == path and "error" in details
+    return kind in (EventKind.ERROR_CAUGHT, EventKind.CASE_COMPENSATING) and details.get("task") == path
 
 
 def stream_of(subscription: str, case_id: str) -> str:

@@ -29,10 +29,10 @@ def address() -> Iterator[str]:
         thread.join(5)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_case_from_the_login_to_its_end(address: str, width: int) -> None:
     """Somebody signs in, creates a case, does its work and plays a pattern; no page is wider than the window or breaks its policy."""
+    assert CHROMIUM is not None, "no Chromium is installed: apt-get install chromium"
     said: list[str] = []
     with playwright.sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -54,6 +54,10 @@ def test_a_case_from_the_login_to_its_end(address: str, width: int) -> None:
             page.locator(".list .row").click()
             assert page.locator("svg.knhk-picture").is_visible()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            now = page.locator("svg .task.enabled")
+            if now.count():
+                box = now.bounding_box()
+                assert 0 <= box["x"] and box["x"] + box["width"] <= width
         assert "completed" == page.locator(".heading .state").text_content()
 
         page.goto(f"{address}/console/patterns/4")

@@ -16,7 +16,7 @@ from knhk.formats._drawing.paths import Places, inside, without_instance
 from knhk.spec import START, Flow, Join, Net, Split, Task
 
 _STARTED = frozenset({EventKind.TASK_FIRED, EventKind.TASK_STARTED})
-_COMPLETED = frozenset({EventKind.TASK_FIRED, EventKind.TASK_COMPLETED, EventKind.TASK_FORCED})
+_COMPLETED = frozenset({EventKind.TASK_FIRED, EventKind.TASK_COMPLETED, EventKind.TASK_FORCED, EventKind.ERROR_CAUGHT})
 
 
 @attrs.define(eq=False)
@@ -90,7 +90,9 @@ def _outputs(net: Net, task: Task, event: Event) -> Iterator[str]:
     for flow in net.flows:
         if flow.source == task.id:
             name = name_of(flow)
-            if chosen is None or name in chosen or flow.target in chosen:
+            # An error flow is taken when the event says so, and never with the others.
+            taken = not flow.on_error if chosen is None else name in chosen or flow.target in chosen
+            if taken:
                 yield name
 
 

@@ -30,6 +30,15 @@ for (const area of document.querySelectorAll("textarea[data-json]")) {
   });
 }
 
+// A picture that is wider than the window begins where something is to be done.
+const look = (picture) => {
+  const here = picture.querySelector('.task:not([class="task"])') || picture.querySelector("[data-tokens]");
+  if (!here) return;
+  const [at, frame] = [here.getBoundingClientRect(), picture.getBoundingClientRect()];
+  picture.scrollLeft += at.left + at.width / 2 - frame.left - frame.width / 2;
+};
+document.querySelectorAll(".picture").forEach(look);
+
 for (const player of document.querySelectorAll("[data-player]")) {
   const steps = [...player.querySelectorAll(".step")];
   const button = (name) => player.querySelector(`[data-step="${name}"]`);
@@ -38,6 +47,7 @@ for (const player of document.querySelectorAll("[data-player]")) {
   const show = (wanted) => {
     at = Math.max(0, Math.min(steps.length - 1, wanted));
     steps.forEach((step, index) => { step.hidden = index !== at; });
+    steps[at].querySelectorAll(".picture").forEach(look);
     button("first").disabled = button("back").disabled = at === 0;
     button("last").disabled = button("on").disabled = at === steps.length - 1;
   };
