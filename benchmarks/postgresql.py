@@ -25,8 +25,8 @@ def postgresql(scale: Scale) -> Iterator[Figure]:
     Steps: a manual task of an engine, acknowledged.
     The figure is the best of the rounds.
     """
-    found = [each for each in Path("/usr/lib/postgresql").glob("*/bin") if each.parent.name.isdigit()]
-    if not found:
+    found = programs()
+    if found is None:
         yield absent("commits on PostgreSQL against raw", ">= 0.80", "PostgreSQL is not installed as Debian has it")
         return
     try:
@@ -34,12 +34,18 @@ def postgresql(scale: Scale) -> Iterator[Figure]:
     except ImportError as error:
         yield absent("commits on PostgreSQL against raw", ">= 0.80", str(error))
         return
-    with _server(max(found, key=lambda each: int(each.parent.name))) as url:
+    with server(found) as url:
         yield from compared(f"{url}?schema=benchmark", "benchmark", scale)
 
 
+def programs() -> Path | None:
+    """Return the folder of the newest version's programs, where Debian has them; None: it is not installed."""
+    found = [each for each in Path("/usr/lib/postgresql").glob("*/bin") if each.parent.name.isdigit()]
+    return max(found, key=lambda each: int(each.parent.name), default=None)
+
+
 @contextmanager
-def _server(programs: Path) -> Iterator[str]:
+def server(programs: Path) -> Iterator[str]:
     """Run a server with a new cluster, as another user where this is root, which PostgreSQL refuses."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as listener:
         user: list[str] = []

@@ -17,6 +17,7 @@ MODULES = (
     "benchmarks.durability",
     "benchmarks.servers",
     "benchmarks.postgresql",
+    "benchmarks.instances",
     "benchmarks.rest",
     "benchmarks.analysis",
     "benchmarks.simulation",
@@ -70,6 +71,11 @@ GOALS = (
         "REST: authenticated read / durable complete",
         ">= 80 % of the bare framework on the same server / of the store's group-commit rate",
         ("rest",),
+    ),
+    Goal(
+        "1, 2 and 4 instances on one store, 1 to 64 clients: durable steps",
+        ">= 80 % of the store's own compare-and-swap",
+        ("instances-sqlite", "instances-redis", "instances-etcd", "instances-postgresql"),
     ),
     Goal(
         "consistent hashing: the fullest of N instances / what moves when one joins",

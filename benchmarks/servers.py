@@ -7,7 +7,6 @@ import socket
 import subprocess
 import tempfile
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.measure import Benchmark, Figure, Scale, absent, sample, spread
 from benchmarks.nets import ring
+from benchmarks.swaps import SWAPS, Swap
 from knhk import Engine
 
 CALLERS = (1, 8, 64)
@@ -22,11 +22,6 @@ TURN = 8
 """Operations of each caller before it is another's turn."""
 
 GOAL = ">= 0.80"
-_SWAP = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1
-"""
 _STARTING = 30.0
 Slice = Callable[[], int]
 
@@ -37,7 +32,7 @@ def redis(scale: Scale) -> Iterator[Figure]:
 
     In turns with them: as many threads that compare and swap one key of 72 bytes each by a script of three lines.
     """
-    yield from _measured("Redis", "redis-server", _redis, _redis_swaps, scale)
+    yield from _measured("Redis", scale)
 
 
 def etcd(scale: Scale) -> Iterator[Figure]:
@@ -46,28 +41,22 @@ def etcd(scale: Scale) -> Iterator[Figure]:
 
     In turns with them: as many threads that compare and swap one key of 64 bytes each by a transaction, with the same library.
     """
-    yield from _measured("etcd", "etcd", _etcd, _etcd_swaps, scale)
+    yield from _measured("etcd", scale)
 
 
-def _measured(
-    name: str,
-    program: str,
-    command: Callable[[str, int], Sequence[str]],
-    swaps: Callable[[int, int], list[Slice]],
-    scale: Scale,
-) -> Iterator[Figure]:
+def _measured(name: str, scale: Scale) -> Iterator[Figure]:
+    program, command = COMMANDS[scheme := name.lower()]
     found = shutil.which(program)
     if found is None:
         yield absent(f"durable steps on {name} against its compare-and-swap", GOAL, f"{program} is not installed")
         return
-    with tempfile.TemporaryDirectory() as folder, _server([found, *command(folder, port := _free_port())], port):
-        scheme = name.lower()
+    with tempfile.TemporaryDirectory() as folder, server([found, *command(folder, port := free_port())], port):
         for callers in CALLERS:
             with (
                 Engine(f"{scheme}://127.0.0.1:{port}?namespace=bench{callers}") as engine,
                 ThreadPoolExecutor(callers) as pool,
             ):
-                works = {"swap": swaps(port, callers), "step": _steps(engine, callers)}
+                works = {"swap": _swaps(scheme, port, callers), "step": _steps(engine, callers)}
                 costs: dict[str, list[float]] = {each: [] for each in works}
                 end = time.perf_counter() + scale.seconds(5)
                 while time.perf_counter() < end:
@@ -112,50 +101,19 @@ def _steps(engine: Engine, callers: int) -> list[Slice]:
     return [of_one() for _ in range(callers)]
 
 
-def _redis_swaps(port: int, callers: int) -> list[Slice]:
-    from redis import Redis  # noqa: PLC0415 - an extra
+def _swaps(kind: str, port: int, callers: int) -> list[Slice]:
+    """Return for each caller a slice of compare-and-swap of a key of its own."""
 
-    def of_one(number: int) -> Slice:
-        client = Redis(port=port, single_connection_client=True)
-        digest = client.script_load(_SWAP)
-        name, value = f"raw{callers}-{number}", b"x" * 64 + b"%08d" % 0
-        client.set(name, value)
-        at = [0]
-
+    def of_one(swap: Swap) -> Slice:
         def swaps() -> int:
             for _ in range(TURN):
-                before, after = (b"x" * 64 + b"%08d" % each for each in (at[0], at[0] + 1))
-                if client.evalsha(digest, 1, name, before, after) != 1:
-                    raise AssertionError(name)
-                at[0] += 1
+                swap()
             return TURN
 
         return swaps
 
-    return [of_one(number) for number in range(callers)]
-
-
-def _etcd_swaps(port: int, callers: int) -> list[Slice]:
-    from etcd3gw.client import Etcd3Client  # noqa: PLC0415 - an extra
-
-    def of_one(number: int) -> Slice:
-        client = Etcd3Client("127.0.0.1", port, api_path="/v3/")
-        key, value = (b64encode(each).decode() for each in (f"raw{callers}-{number}".encode(), b"x" * 64))
-        revision = [0]
-
-        def swaps() -> int:
-            for _ in range(TURN):
-                unchanged = {"target": "MOD", "result": "EQUAL", "key": key, "mod_revision": str(revision[0])}
-                body = {"compare": [unchanged], "success": [{"request_put": {"key": key, "value": value}}]}
-                answer = client.post(client.get_url("/kv/txn"), json=body)
-                if not answer.get("succeeded"):
-                    raise AssertionError(key)
-                revision[0] = int(answer["header"]["revision"])
-            return TURN
-
-        return swaps
-
-    return [of_one(number) for number in range(callers)]
+    names = [f"raw{callers}-{number}" for number in range(callers)]
+    return list(map(of_one, SWAPS[kind](f"{kind}://127.0.0.1:{port}", names)))
 
 
 def _redis(folder: str, port: int) -> Sequence[str]:
@@ -176,7 +134,7 @@ def _redis(folder: str, port: int) -> Sequence[str]:
 
 
 def _etcd(folder: str, port: int) -> Sequence[str]:
-    here, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{_free_port()}"
+    here, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{free_port()}"
     return [
         *("--data-dir", str(Path(folder, "etcd")), "--log-level", "error", "--logger", "zap"),
         *("--listen-client-urls", here, "--advertise-client-urls", here, "--listen-peer-urls", peer),
@@ -185,7 +143,7 @@ def _etcd(folder: str, port: int) -> Sequence[str]:
 
 
 @contextmanager
-def _server(command: Sequence[str], port: int) -> Iterator[None]:
+def server(command: Sequence[str], port: int) -> Iterator[None]:
     """Run a server until it is not needed any more."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # noqa: S603 - found by name
         try:
@@ -212,11 +170,18 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody has now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
 
+
+COMMANDS: dict[str, tuple[str, Callable[[str, int], Sequence[str]]]] = {
+    "redis": ("redis-server", _redis),
+    "etcd": ("etcd", _etcd),
+}
+"""By kind of store: the program, and its arguments for a folder and a port."""
 
 BENCHMARKS: dict[str, Benchmark] = {"redis": redis, "etcd": etcd}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import kernel, registry
+from benchmarks import instances, kernel, registry, servers
 from benchmarks.__main__ import main
 from benchmarks.calibration import calibrate
 from benchmarks.machine import commit, machine, processor
@@ -611,3 +611,27 @@ def test_the_service_is_measured_beside_the_bare_framework():
         for name, each in figures.items()
         if name.endswith(("alone", "service", "callers")) and each.unit == "/s"
     )
+
+
+def test_several_instances_are_measured_beside_the_stores_own_rate(monkeypatch):
+    """Processes that share a store step and swap in turns, and the ratio of neighbours is judged for each number of clients."""
+    monkeypatch.setattr(instances, "INSTANCES", (1, 2))
+    monkeypatch.setattr(instances, "CLIENTS", (1, 2))
+
+    figures = list(instances.sqlite_instances(Scale(quick=True)))
+
+    among = ["1 instance, 1 client", "1 instance, 2 clients", "2 instances, 2 clients"]
+    judged = [each for each in figures if each.goal]
+    assert [f"steps against raw, SQLite, {each}" for each in among] == [each.name for each in judged]
+    assert all(each.value > 0 for each in figures)
+
+
+def test_instances_on_a_server_that_is_not_installed_are_not_measured(monkeypatch):
+    """Without the server's program there is one line with the reason."""
+    monkeypatch.setitem(servers.COMMANDS, "etcd", ("no-such-program", None))
+
+    figures = list(instances.etcd_instances(Scale(quick=True)))
+
+    assert ["not measured here: no-such-program is not installed"] == [
+        f"{each.verdict.value}: {each.reason}" for each in figures
+    ]

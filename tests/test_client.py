@@ -75,7 +75,8 @@ def test_external_work_and_dead_letters(kind: Kind) -> None:
         handled = client.work.fail(two, "no paper", retryable=False, retry_after=1)
         with pytest.raises(errors.ClaimLost):
             client.work.complete(one)
-        (letter,) = client.dead_letters.list(topic="labels").items
+        (letter,) = client.dead_letters.list(topic="labels", kind="work").items
+        assert ("work", "", ()) == (letter.kind, letter.webhook, client.dead_letters.list(kind="message").items)
         client.dead_letters.replay(letter.id)
         (again,) = client.work.claim("labels", worker="w")
         client.work.fail(again, "no ink", retryable=False)

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import falcon
+import msgspec
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from knhk.server import shapes
+from knhk.server.examples import EXAMPLES, SPEC_AS_YAML
 from knhk.server.health import NAME
 from knhk.server.openapi import PREFIX, description
 from knhk.server.operations import OPERATIONS
 from knhk.server.problems import TITLES, URN
 from knhk.server.rights import RIGHTS
+from knhk.spec import Specification
+from knhk.spec.yaml_text import read_yaml
 from tests.served import served
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -46,8 +51,27 @@ def test_it_is_whole() -> None:
         }
         if each.takes is not None:
             assert "example" in told["requestBody"]["content"]["application/json"]
+        answer = told["responses"][str(each.status)]
+        assert (each.gives is not None) == ("content" in answer)
+        assert each.gives is None or answer["content"]["application/json"]["example"]
     assert set(TITLES) == set(DOCUMENT["components"]["responses"])
     assert [{"bearer": []}] == DOCUMENT["security"]
+
+
+@pytest.mark.parametrize("shape", EXAMPLES, ids=lambda each: each.__name__)
+def test_example_is_right(shape: Any) -> None:
+    """An example is what its shape says, no member more or less."""
+    made = msgspec.convert(EXAMPLES[shape], type=shape, strict=True)
+
+    assert EXAMPLES[shape].keys() <= set(shape.__struct_fields__)
+    assert issubclass(shape, shapes.Body) or EXAMPLES[shape] == msgspec.to_builtins(made)
+
+
+def test_example_in_yaml_is_that_in_json() -> None:
+    """The workflow that is shown as YAML is the one that is shown as JSON."""
+    shown = [read_yaml(SPEC_AS_YAML), EXAMPLES[shapes.RegisterWorkflow]["spec"]]
+
+    assert 1 == len({Specification.from_dict(each).content_hash for each in shown})
 
 
 def test_it_is_served() -> None:

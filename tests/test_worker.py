@@ -162,6 +162,26 @@ def test_leases_are_extended_while_the_function_runs(place: Place) -> None:
     assert 4 <= len([each for each in place.instance.asked if each.endswith("/extend")])
 
 
+def test_an_extension_that_meets_the_report_is_no_loss(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the lease is extended while the report of the work is on its way, nothing is said to be lost."""
+    place.cases(1)
+    complete = place.client.work.complete
+
+    def slow(claim: Any, data: Any) -> None:
+        complete(claim, data)
+        place.now += 21
+        worker.keep()
+
+    place.client.work.complete = slow  # type: ignore[method-assign]
+    worker = place.worker()
+    worker.task("labels")(lambda _: worker.stop())
+    with caplog.at_level(logging.WARNING, "knhk.worker"):
+        worker.run()
+
+    assert (["completed"], "") == (place.states(), caplog.text)
+    assert any(each.endswith("/extend") for each in place.instance.asked)
+
+
 @pytest.mark.parametrize("how", ["elsewhere", "lease", "silent", "late", "out of reach"])
 def test_the_result_of_lost_work_is_dropped(place: Place, how: str, caplog: pytest.LogCaptureFixture) -> None:
     """Work that was withdrawn, or whose lease was not extended, is lost: its function can know, its result is not sent, the log says so."""

@@ -20,12 +20,14 @@ class ClaimedWork:
         claim: what the service gave.
         heard: when the handler was last heard of, by the worker's clock.
         lost: why its result is not wanted any more; "" while it is.
+        reporting: whether its function has returned, and the service is told.
     """
 
     def __init__(self, claim: Claim, seconds: Callable[[], float]) -> None:
         self.claim = claim
         self.heard = seconds()
         self.lost = ""
+        self.reporting = False
         self._seconds = seconds
 
     def __repr__(self) -> str:

@@ -364,31 +364,34 @@ class WorkOperations:
 
 
 class DeadLetterOperations:
-    """Work that has failed for good."""
+    """Work that has failed for good, and messages of webhooks that did not arrive."""
 
     @Operation
     def list(
         self,
         *,
+        kind: str | None = None,
         spec_id: str | None = None,
         handler: str | None = None,
         topic: str | None = None,
         error: str | None = None,
+        webhook: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Call[Page[DeadLetter]]:
-        """Return a page of it."""
-        wanted = {"spec_id": spec_id, "handler": handler, "topic": topic, "error": error}
+        """Return a page of those that have exactly this."""
+        wanted = {"kind": kind, "spec_id": spec_id, "handler": handler, "topic": topic, "error": error}
+        wanted["webhook"] = webhook
         return Call(_get("/dead-letters", limit=limit, cursor=cursor, **wanted), _many(DeadLetter))
 
     @Operation
     def replay(self, letter_id: str) -> Call[None]:
-        """Give failed work all its attempts anew."""
+        """Give failed work all its attempts anew, or send a message again."""
         return Call(_post(f"/dead-letters/{letter_id}/replay", affinity=_case_of(letter_id)), _nothing)
 
     @Operation
     def discard(self, letter_id: str, reason: str) -> Call[None]:
-        """Give failed work up."""
+        """Give failed work up, or forget a message."""
         body = {"reason": reason}
         return Call(_post(f"/dead-letters/{letter_id}/discard", body, affinity=_case_of(letter_id)), _nothing)
 
@@ -422,7 +425,8 @@ def _about(claim: Claim, word: str, body: Mapping[str, Any]) -> Request:
 
 
 def _case_of(item_id: str) -> str:
-    return item_id.rpartition(":")[0]
+    """Return the case in the id of a work item, or of a message: ``case:number``, ``webhook:case:place``."""
+    return item_id.rpartition(":")[0].rpartition(":")[2]
 
 
 def _one(shape: type[T]) -> Callable[[Any], T]:

@@ -271,6 +271,7 @@ class Worker:
         """Tell the service what became of work, as often as it takes, as long as the lease is held."""
         pace = Pace(_FIRST_WAIT, self.lease / 10, self._chance)
         refused = False
+        work.reporting = True
         while not work.lost:
             try:
                 tell()
@@ -336,7 +337,12 @@ class Worker:
         try:
             kept = self._client.work.extend(work.claim, self.lease, timeout=self.lease / 6)
         except ClaimLost as error:
-            self._lose(work, str(error))
+            if work.reporting:
+                # It may be what the report has just done; the report will be told otherwise.
+                with self._changed:
+                    self._leases.leave(work.id)
+            else:
+                self._lose(work, str(error))
         except KnhkError as error:
             work.log.warning("its lease cannot be extended: %s", error)
             with self._changed:

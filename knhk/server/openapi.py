@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from knhk.server import shapes
+from knhk.server.examples import AT_THE_ROOT, EXAMPLES, SPEC_AS_YAML, answer_example
 from knhk.server.operations import OPERATIONS, Operation
 from knhk.server.problems import TITLES, URN, Problem
 from knhk.server.rights import RIGHTS
@@ -16,24 +17,6 @@ from knhk.server.rights import RIGHTS
 PREFIX: Final = "/api/v1"
 _REF: Final = "#/components/schemas/{name}"
 _ALWAYS: Final = ("unauthenticated", "forbidden", "rate-limited", "store-unavailable")
-_EXAMPLE_SPEC: Final = {"id": "workflow-123", "name": "Example Workflow", "tasks": [], "conditions": []}
-_EXAMPLES: Final[dict[type, Any]] = {
-    shapes.RegisterWorkflow: {"spec": _EXAMPLE_SPEC},
-    shapes.CreateCase: {"spec_id": "workflow-123", "data": {"input": "value"}},
-    shapes.SendEvent: {"name": "payment", "data": {"amount": 12}},
-    shapes.Allocate: {"to": "ann"},
-    shapes.CompleteItem: {"data": {"approved": True}},
-    shapes.FailItem: {"reason": "the printer is out of paper"},
-    shapes.Delegate: {"to": "bob"},
-    shapes.ClaimWork: {"topics": ["labels"], "max": 10, "lease": 30},
-    shapes.CompleteWork: {"token": "3", "data": {"label": "L-17"}},
-    shapes.FailWork: {"token": "3", "reason": "no paper", "retry_after": 60},
-    shapes.ExtendWork: {"token": "3", "lease": 30},
-    shapes.ReleaseWork: {"token": "3"},
-    shapes.Discard: {"reason": "the order was withdrawn"},
-    shapes.Subscribe: {"url": "https://hooks.example.com/knhk", "events": ["case_completed"]},
-    shapes.ExecutePattern: {"variables": {"test": "value"}},
-}
 
 
 def description(version: str) -> dict[str, Any]:
@@ -74,11 +57,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.takes is not None:
         required = any(each.required for each in msgspec.structs.fields(operation.takes))
         media: dict[str, Any] = {"schema": {"$ref": _REF.format(name=operation.takes.__name__)}}
-        if operation.takes in _EXAMPLES:
-            media["example"] = _EXAMPLES[operation.takes]
+        media["example"] = EXAMPLES[operation.takes]
         content: dict[str, Any] = {"application/json": media}
         if operation.specification:
-            content["application/yaml"] = {"schema": {"type": "string"}}
+            content["application/yaml"] = {"schema": {"type": "string"}, "example": SPEC_AS_YAML}
         told["requestBody"] = {"required": required, "content": content}
     return told
 
@@ -135,7 +117,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         if operation.item is not None:
             items = {"type": "array", "items": {"$ref": _REF.format(name=operation.item.__name__)}}
             schema = {"allOf": [schema, {"properties": {"items": items}}]}
-        usual["content"] = {"application/json": {"schema": schema}}
+        usual["content"] = {"application/json": {"schema": schema, "example": answer_example(operation)}}
     told = {str(operation.status): usual}
     if operation.name == "workflow.register":
         told["200"] = {**usual, "description": "The same content was registered already"}
@@ -172,9 +154,10 @@ def _problem(kind: str) -> dict[str, Any]:
 
 def _at_the_root() -> dict[str, Any]:
     def route(
-        name: str, summary: str, body: dict[str, Any], *others: str, media: str = "application/json"
+        path: str, name: str, summary: str, body: dict[str, Any], *others: str, media: str = "application/json"
     ) -> dict[str, Any]:
-        responses: dict[str, Any] = {"200": {"description": "OK", "content": {media: {"schema": body}}}}
+        content = {"schema": body, **({"example": AT_THE_ROOT[path]} if path in AT_THE_ROOT else {})}
+        responses: dict[str, Any] = {"200": {"description": "OK", "content": {media: content}}}
         for status in others:
             responses[status] = {"description": HTTPStatus(int(status)).phrase}
         return {
@@ -188,12 +171,16 @@ def _at_the_root() -> dict[str, Any]:
         }
 
     flag = {"type": "object"}
+    text = {"type": "string"}
+    told: dict[str, tuple[Any, ...]] = {
+        "/health": ("health", "Whether the service works", flag),
+        "/health/live": ("health_live", "Whether the process answers", flag),
+        "/health/ready": ("health_ready", "Whether requests should be sent here", flag, "503"),
+        "/health/components": ("health_components", "Each component with its state", flag),
+        "/openapi.json": ("openapi", "This document", flag),
+    }
     return {
-        "/health": route("health", "Whether the service works", flag),
-        "/health/live": route("health_live", "Whether the process answers", flag),
-        "/health/ready": route("health_ready", "Whether requests should be sent here", flag, "503"),
-        "/health/components": route("health_components", "Each component with its state", flag),
-        "/metrics": route("metrics", "Figures for Prometheus", {"type": "string"}, media="text/plain"),
-        "/openapi.json": route("openapi", "This document", flag),
-        "/swagger": route("swagger", "This document, for people", {"type": "string"}, media="text/html"),
+        **{path: route(path, *rest) for path, rest in told.items()},
+        "/metrics": route("/metrics", "metrics", "Figures for Prometheus", text, media="text/plain"),
+        "/swagger": route("/swagger", "swagger", "This document, for people", text, media="text/html"),
     }

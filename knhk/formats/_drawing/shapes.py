@@ -32,7 +32,7 @@ _LEAST: Final = 38.0  # height of a task
 _SIDE: Final = 15.0  # width of a join or a split
 _SYMBOL: Final = 17.0  # room of a symbol
 _BEHIND: Final = 4.0  # how far the second box of multiple instances stands out
-_UNDER: Final = 17.0  # room for what stands under a task
+_UNDER: Final = 20.0  # room for what stands under a task
 _UNDER_ROOM: Final = 78.0  # of a condition's name
 _UNDER_LINE: Final = 12.0
 
@@ -253,7 +253,7 @@ def _words(shape: Shape, task: Task, x: float, y: float) -> list[str]:
     first = middle - len(shape.lines) * _LINE / 2 + 10.7
     parts += [_middle(centre, first + row * _LINE, line, "name", NAME) for row, line in enumerate(shape.lines)]
     if shape.figure.marks.when:
-        parts.append(_middle(x + shape.width / 2, y + shape.height + 14, shape.figure.marks.when, "note", SMALL))
+        parts.append(_middle(x + shape.width / 2, y + shape.height + 17, shape.figure.marks.when, "note", SMALL))
     return parts
 
 
