@@ -47,6 +47,19 @@ REST = {
     "FailWork": ("POST", "/work/{work_id}/fail"),
     "ExtendWork": ("POST", "/work/{work_id}/extend"),
     "ReleaseWork": ("POST", "/work/{work_id}/release"),
+    "VerifyWorkflow": ("POST", "/workflows/verify"),
+    "RemoveWorkflow": ("DELETE", "/workflows/{spec_id}"),
+    "GetWorkItem": ("GET", "/workitems/{item_id}"),
+    "OfferWorkItem": ("POST", "/workitems/{item_id}/offer"),
+    "AllocateWorkItem": ("POST", "/workitems/{item_id}/allocate"),
+    "DelegateWorkItem": ("POST", "/workitems/{item_id}/delegate"),
+    "FailWorkItem": ("POST", "/workitems/{item_id}/fail"),
+    "SuspendWorkItem": ("POST", "/workitems/{item_id}/suspend"),
+    "ResumeWorkItem": ("POST", "/workitems/{item_id}/resume"),
+    "SkipWorkItem": ("POST", "/workitems/{item_id}/skip"),
+    "ListDeadLetters": ("GET", "/dead-letters"),
+    "ReplayDeadLetter": ("POST", "/dead-letters/{letter_id}/replay"),
+    "DiscardDeadLetter": ("POST", "/dead-letters/{letter_id}/discard"),
     "ExecutePattern": ("POST", "/patterns/{number}/execute"),
 }
 """As the design has them; written down here once more, so that the service's own table is tested too."""
@@ -109,7 +122,7 @@ class RestFace(Face):
         if key:
             headers["Idempotency-Key"] = key
         who = {"tenant": tenant, "bearer": bearer, "headers": headers}
-        if verb == "GET":
+        if verb != "POST":
             answer = self._service.ask(verb, address, *roles, params=rest, **who)
         else:
             raw = json.dumps(rest).encode() if rest else None
@@ -251,6 +264,54 @@ def work(ask: Any) -> None:
     assert "conflict" == ask("CompleteWork", work_id=claim["id"], token=claim["token"])
 
 
+def office(ask: Any) -> None:
+    """Work items have their whole life, for those whom they are for."""
+    case = ask("CreateCase", spec_id="order", start=True, data={"n": 1})["case_id"]
+    (item,) = ask("ListWorkItems", case_id=case)["items"]
+    about = {"item_id": item["id"]}
+    assert {"n": 1} == ask("GetWorkItem", "viewer", **about)["data"]
+    steps = (
+        ("AllocateWorkItem", {}, "allocated"),
+        ("OfferWorkItem", {}, "offered"),
+        ("AllocateWorkItem", {"to": "otto"}, "allocated"),
+        ("DelegateWorkItem", {"to": "ann"}, "allocated"),
+        ("StartWorkItem", {}, "started"),
+        ("SuspendWorkItem", {}, "suspended"),
+        ("ResumeWorkItem", {}, "started"),
+        ("FailWorkItem", {"reason": "ill"}, "failed"),
+    )
+    assert [each for *_, each in steps] == [ask(name, **about, **said)["state"] for name, said, _ in steps]
+    assert "forbidden" == ask("SkipWorkItem", "participant", **about)
+    assert "invalid" == ask("DelegateWorkItem", to="o" * 129, **about)
+    assert "precondition-failed" == ask("AllocateWorkItem", if_version=1, **about)
+    assert ["not-found"] * 2 == [ask("GetWorkItem", item_id=each) for each in (f"{case}:99", "nothing")]
+    assert "conflict" == ask("RemoveWorkflow", spec_id="order")
+    other = ask("CreateCase", spec_id="order", start=True)["case_id"]
+    (item,) = ask("ListWorkItems", case_id=other)["items"]
+    assert "completed" == ask("SkipWorkItem", item_id=item["id"])["state"]
+
+
+def letters(ask: Any) -> None:
+    """Work that has failed for good is listed, tried anew, and given up; a workflow is judged, and removed when nobody needs it."""
+    case = ask("CreateCase", spec_id="prints", start=True)["case_id"]
+    for last in ("ReplayDeadLetter", "DiscardDeadLetter"):
+        (claim,) = ask("ClaimWork", topics=["labels"])["items"]
+        ask("FailWork", work_id=claim["id"], token=claim["token"], reason="r", error="E", retryable=False)
+        found = ask("ListDeadLetters", "viewer", topic="labels", error="E", limit=10)["items"]
+        (letter,) = [each for each in found if each["case_id"] == case]
+        said = {"reason": "no more"} if last == "DiscardDeadLetter" else {}
+        assert {} == ask(last, letter_id=letter["id"], **said)
+    assert [] == ask("ListDeadLetters", error="E")["items"]
+    assert "invalid" == ask("DiscardDeadLetter", letter_id=letter["id"], reason="r" * 2_001)
+    assert "not-found" == ask("ReplayDeadLetter", letter_id="nothing")
+    fork = {**ORDER, "id": "fork", "version": "2"}
+    assert "sound" == ask("VerifyWorkflow", spec=fork)["verdict"]
+    assert "not-found" == ask("GetWorkflow", spec_id="fork")
+    ask("RegisterWorkflow", spec=fork)
+    assert {} == ask("RemoveWorkflow", "designer", spec_id="fork", version="2")
+    assert "not-found" == ask("GetWorkflow", spec_id="fork")
+
+
 def patterns(ask: Any) -> None:
     """Patterns are run, and there are 43."""
     assert "completed" == ask("ExecutePattern", number=1, variables={"test": "value"})["outcome"]
@@ -270,7 +331,7 @@ def strangers(ask: Any) -> None:
     assert ["invalid"] * 2 == [ask("ExecutePattern", number=1, variables=each) for each in ("[]", "null")]
 
 
-STORY = (workflows, life, keys_and_lists, events, work, patterns, strangers)
+STORY = (workflows, life, keys_and_lists, events, work, office, letters, patterns, strangers)
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Called]:
     monkeypatch.setattr(watching, "LOOK", 0.01)
     monkeypatch.setattr(probing, "LOOK", 0.01)
     monkeypatch.setattr(arriving, "LOOK", 0.01)
+    monkeypatch.setattr("knhk.server.health.PATIENCE", 60.0)
     with called() as made:
         registered(made)
         registered(made, PRINTS)
@@ -200,29 +201,36 @@ def test_an_execution_ends_with_the_call(service: Called) -> None:
 # --- messages that do not come -------------------------------------------------------------------------------------------
 
 
-def test_whoever_says_nothing_keeps_no_thread(service: Called, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_says_nothing_keeps_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stranger is refused without a message; whoever is known is cut off when his does not come, which is on record; a call that ends without one is malformed."""
+    monkeypatch.setattr(arriving, "LOOK", 0.01)
     monkeypatch.setattr(arriving, "ARRIVES_WITHIN", 0.05)
-    silence: queue.Queue[None] = queue.Queue()
-
-    def code(path: str, messages: Any, metadata: Any) -> Code:
-        call = service.channel.stream_unary(path).future(messages, metadata=metadata, timeout=60)
-        with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
-            call.result(60)
-        return call.code()
-
     get, health = f"/{SERVICE}/GetCase", "/grpc.health.v1.Health/Check"
-    silent = [iter(silence.get, None) for _ in range(3)]
-    assert Code.UNAUTHENTICATED == code(get, silent[0], [])
-    assert Code.CANCELLED == code(get, silent[1], service.metadata())
-    assert Code.CANCELLED == code(health, silent[2], [])
-    assert [Code.INVALID_ARGUMENT] * 2 == [code(each, iter(()), service.metadata()) for each in (get, health)]
-    for _ in silent:
-        silence.put(None)
-    _until(lambda: not service.made.rpc._gate.arrivals._waiting)
-    service.made.audit.seal()
-    entries = [link["entry"] for _, _, link in service.made.audit.record.links()]
-    assert [401, 504, 400] == [each["outcome"] for each in entries if each["operation"] == "case.get"]
+    silence: queue.Queue[None] = queue.Queue()
+    with called() as service:
+
+        def code(path: str, messages: Any, metadata: Any) -> Code:
+            call = service.channel.stream_unary(path).future(messages, metadata=metadata, timeout=60)
+            with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
+                call.result(60)
+            return call.code()
+
+        def outcomes() -> list[int]:
+            service.made.audit.seal()
+            return sorted(link["entry"]["outcome"] for _, _, link in service.made.audit.record.links())
+
+        stranger = code(get, iter(silence.get, None), [])
+        silent = [code(each, iter(silence.get, None), service.metadata()) for each in (get, health)]
+        monkeypatch.setattr(arriving, "ARRIVES_WITHIN", 60.0)
+        empty = [code(each, iter(()), service.metadata()) for each in (get, health)]
+        for _ in range(3):
+            silence.put(None)
+        _until(lambda: len(outcomes()) == 3)
+        assert [400, 401, 504] == outcomes()
+
+    assert Code.UNAUTHENTICATED == stranger
+    assert [Code.CANCELLED] * 2 == silent
+    assert [Code.INVALID_ARGUMENT] * 2 == empty
 
 
 # --- limits ---------------------------------------------------------------------------------------------------------------
@@ -250,16 +258,17 @@ def test_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_reflection_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many ask what the service is at a time, and not for ever."""
     monkeypatch.setattr(mirroring, "MOST_STREAMS", 1)
-    monkeypatch.setattr(mirroring, "LONGEST", 0.5)
     with called(grpc_reflection=True) as service:
         call = service.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
-        asking: queue.Queue[bytes] = queue.Queue()
-        silent = call(iter(asking.get, None), timeout=60)
+        asking: queue.Queue[bytes | None] = queue.Queue()
         asking.put(b"\x3a\x00")
+        silent = call(iter(asking.get, None), timeout=60)
         assert b"WorkflowEngineService" in next(silent)
-        assert Code.RESOURCE_EXHAUSTED == ended(call(iter(asking.get, None), timeout=60))
-        assert Code.CANCELLED == ended(silent)
+        assert Code.RESOURCE_EXHAUSTED == ended(call(iter(()), timeout=60))
         asking.put(None)
+        assert [] == list(silent)
+        monkeypatch.setattr(mirroring, "LONGEST", 0.05)
+        assert Code.CANCELLED == ended(call(iter(asking.get, None), timeout=60))
         asking.put(None)
 
 
@@ -280,6 +289,7 @@ def test_health(monkeypatch: pytest.MonkeyPatch) -> None:
     """Health is what readiness is, for the whole and for the service; whoever watches is told; of what there is not nothing is known."""
     monkeypatch.setattr(probing, "LOOK", 0.01)
     monkeypatch.setattr("knhk.server.health.FRESH", 0.0)
+    monkeypatch.setattr("knhk.server.health.PATIENCE", 60.0)
     store = Failing()
     with called(store=store, audit_enabled=False) as service:
         stub = health_pb2_grpc.HealthStub(service.channel)
@@ -301,6 +311,18 @@ def test_health(monkeypatch: pytest.MonkeyPatch) -> None:
     assert NOT_NOW == checked
     assert health_pb2.HealthCheckResponse.SERVICE_UNKNOWN == unknown
     assert Code.NOT_FOUND == missing.value.code()
+
+
+def test_a_store_that_is_away() -> None:
+    """A call that the store cannot serve hears so, and when to come again."""
+    store = Failing()
+    with called(store=store, audit_enabled=False) as service:
+        registered(service)
+        store.trouble = gone
+        told = service.refused("RemoveWorkflow", spec_id="order")
+        store.trouble = lambda: None
+
+    assert (Code.UNAVAILABLE, "store-unavailable", "1") == (told.code, told.kind, told.metadata["retry-after"])
 
 
 def test_health_is_watched_by_so_many(service: Called, monkeypatch: pytest.MonkeyPatch) -> None:

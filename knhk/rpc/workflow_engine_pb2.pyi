@@ -42,6 +42,26 @@ class SoundnessProblem(_message.Message):
     message: str
     def __init__(self, net: _Optional[str] = ..., kind: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
+class VerifyWorkflowRequest(_message.Message):
+    __slots__ = ("spec", "yaml")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    YAML_FIELD_NUMBER: _ClassVar[int]
+    spec: str
+    yaml: str
+    def __init__(self, spec: _Optional[str] = ..., yaml: _Optional[str] = ...) -> None: ...
+
+class RemoveWorkflowRequest(_message.Message):
+    __slots__ = ("spec_id", "version")
+    SPEC_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    spec_id: str
+    version: str
+    def __init__(self, spec_id: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class RemoveWorkflowResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class GetWorkflowRequest(_message.Message):
     __slots__ = ("spec_id", "version")
     SPEC_ID_FIELD_NUMBER: _ClassVar[int]
@@ -296,6 +316,30 @@ class WorkItem(_message.Message):
     audience: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, id: _Optional[str] = ..., case_id: _Optional[str] = ..., number: _Optional[int] = ..., path: _Optional[str] = ..., state: _Optional[str] = ..., by: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., topic: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class WholeWorkItem(_message.Message):
+    __slots__ = ("id", "case_id", "number", "path", "state", "by", "roles", "topic", "audience", "data")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CASE_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    case_id: str
+    number: int
+    path: str
+    state: str
+    by: str
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    topic: str
+    audience: _containers.RepeatedScalarFieldContainer[str]
+    data: str
+    def __init__(self, id: _Optional[str] = ..., case_id: _Optional[str] = ..., number: _Optional[int] = ..., path: _Optional[str] = ..., state: _Optional[str] = ..., by: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., topic: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., data: _Optional[str] = ...) -> None: ...
+
 class ListWorkItemsRequest(_message.Message):
     __slots__ = ("case_id", "state", "participant", "role", "limit", "cursor")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -320,7 +364,43 @@ class ListWorkItemsResponse(_message.Message):
     next: str
     def __init__(self, items: _Optional[_Iterable[_Union[WorkItem, _Mapping]]] = ..., next: _Optional[str] = ...) -> None: ...
 
-class StartWorkItemRequest(_message.Message):
+class GetWorkItemRequest(_message.Message):
+    __slots__ = ("item_id",)
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    def __init__(self, item_id: _Optional[str] = ...) -> None: ...
+
+class AllocateWorkItemRequest(_message.Message):
+    __slots__ = ("item_id", "to", "if_version")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    IF_VERSION_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    to: str
+    if_version: int
+    def __init__(self, item_id: _Optional[str] = ..., to: _Optional[str] = ..., if_version: _Optional[int] = ...) -> None: ...
+
+class DelegateWorkItemRequest(_message.Message):
+    __slots__ = ("item_id", "to", "if_version")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    IF_VERSION_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    to: str
+    if_version: int
+    def __init__(self, item_id: _Optional[str] = ..., to: _Optional[str] = ..., if_version: _Optional[int] = ...) -> None: ...
+
+class FailWorkItemRequest(_message.Message):
+    __slots__ = ("item_id", "reason", "if_version")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    IF_VERSION_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    reason: str
+    if_version: int
+    def __init__(self, item_id: _Optional[str] = ..., reason: _Optional[str] = ..., if_version: _Optional[int] = ...) -> None: ...
+
+class WorkItemCommand(_message.Message):
     __slots__ = ("item_id", "if_version")
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     IF_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -451,6 +531,88 @@ class ReleaseWorkRequest(_message.Message):
     def __init__(self, work_id: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
 
 class ReleaseWorkResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DeadLetter(_message.Message):
+    __slots__ = ("id", "kind", "webhook", "case_id", "number", "path", "spec_id", "spec_version", "handler", "topic", "reason", "error", "at", "attempts")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOK_FIELD_NUMBER: _ClassVar[int]
+    CASE_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SPEC_ID_FIELD_NUMBER: _ClassVar[int]
+    SPEC_VERSION_FIELD_NUMBER: _ClassVar[int]
+    HANDLER_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    kind: str
+    webhook: str
+    case_id: str
+    number: int
+    path: str
+    spec_id: str
+    spec_version: str
+    handler: str
+    topic: str
+    reason: str
+    error: str
+    at: str
+    attempts: int
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., webhook: _Optional[str] = ..., case_id: _Optional[str] = ..., number: _Optional[int] = ..., path: _Optional[str] = ..., spec_id: _Optional[str] = ..., spec_version: _Optional[str] = ..., handler: _Optional[str] = ..., topic: _Optional[str] = ..., reason: _Optional[str] = ..., error: _Optional[str] = ..., at: _Optional[str] = ..., attempts: _Optional[int] = ...) -> None: ...
+
+class ListDeadLettersRequest(_message.Message):
+    __slots__ = ("spec_id", "handler", "topic", "error", "kind", "webhook", "limit", "cursor")
+    SPEC_ID_FIELD_NUMBER: _ClassVar[int]
+    HANDLER_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOK_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    spec_id: str
+    handler: str
+    topic: str
+    error: str
+    kind: str
+    webhook: str
+    limit: int
+    cursor: str
+    def __init__(self, spec_id: _Optional[str] = ..., handler: _Optional[str] = ..., topic: _Optional[str] = ..., error: _Optional[str] = ..., kind: _Optional[str] = ..., webhook: _Optional[str] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class ListDeadLettersResponse(_message.Message):
+    __slots__ = ("items", "next")
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[DeadLetter]
+    next: str
+    def __init__(self, items: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., next: _Optional[str] = ...) -> None: ...
+
+class ReplayDeadLetterRequest(_message.Message):
+    __slots__ = ("letter_id",)
+    LETTER_ID_FIELD_NUMBER: _ClassVar[int]
+    letter_id: str
+    def __init__(self, letter_id: _Optional[str] = ...) -> None: ...
+
+class ReplayDeadLetterResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DiscardDeadLetterRequest(_message.Message):
+    __slots__ = ("letter_id", "reason")
+    LETTER_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    letter_id: str
+    reason: str
+    def __init__(self, letter_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class DiscardDeadLetterResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -39,6 +39,11 @@ class WorkflowEngineServiceStub:
                 request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.RegisterWorkflowRequest.SerializeToString,
                 response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.RegisterWorkflowResponse.FromString,
                 _registered_method=True)
+        self.VerifyWorkflow = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/VerifyWorkflow',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.VerifyWorkflowRequest.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.Soundness.FromString,
+                _registered_method=True)
         self.GetWorkflow = channel.unary_unary(
                 '/knhk.workflow_engine.v1.WorkflowEngineService/GetWorkflow',
                 request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.GetWorkflowRequest.SerializeToString,
@@ -48,6 +53,11 @@ class WorkflowEngineServiceStub:
                 '/knhk.workflow_engine.v1.WorkflowEngineService/ListWorkflows',
                 request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListWorkflowsRequest.SerializeToString,
                 response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListWorkflowsResponse.FromString,
+                _registered_method=True)
+        self.RemoveWorkflow = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/RemoveWorkflow',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.RemoveWorkflowRequest.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.RemoveWorkflowResponse.FromString,
                 _registered_method=True)
         self.CreateCase = channel.unary_unary(
                 '/knhk.workflow_engine.v1.WorkflowEngineService/CreateCase',
@@ -109,14 +119,54 @@ class WorkflowEngineServiceStub:
                 request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListWorkItemsRequest.SerializeToString,
                 response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListWorkItemsResponse.FromString,
                 _registered_method=True)
+        self.GetWorkItem = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/GetWorkItem',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.GetWorkItemRequest.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WholeWorkItem.FromString,
+                _registered_method=True)
+        self.OfferWorkItem = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/OfferWorkItem',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+                _registered_method=True)
+        self.AllocateWorkItem = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/AllocateWorkItem',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.AllocateWorkItemRequest.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+                _registered_method=True)
+        self.DelegateWorkItem = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/DelegateWorkItem',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.DelegateWorkItemRequest.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+                _registered_method=True)
         self.StartWorkItem = channel.unary_unary(
                 '/knhk.workflow_engine.v1.WorkflowEngineService/StartWorkItem',
-                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.StartWorkItemRequest.SerializeToString,
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.SerializeToString,
                 response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
                 _registered_method=True)
         self.CompleteWorkItem = channel.unary_unary(
                 '/knhk.workflow_engine.v1.WorkflowEngineService/CompleteWorkItem',
                 request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.CompleteWorkItemRequest.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+                _registered_method=True)
+        self.FailWorkItem = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/FailWorkItem',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.FailWorkItemRequest.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+                _registered_method=True)
+        self.SuspendWorkItem = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/SuspendWorkItem',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+                _registered_method=True)
+        self.ResumeWorkItem = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/ResumeWorkItem',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+                _registered_method=True)
+        self.SkipWorkItem = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/SkipWorkItem',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.SerializeToString,
                 response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
                 _registered_method=True)
         self.ClaimWork = channel.unary_unary(
@@ -144,6 +194,21 @@ class WorkflowEngineServiceStub:
                 request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ReleaseWorkRequest.SerializeToString,
                 response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ReleaseWorkResponse.FromString,
                 _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/ListDeadLetters',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.ReplayDeadLetter = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/ReplayDeadLetter',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ReplayDeadLetterRequest.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ReplayDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.DiscardDeadLetter = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/DiscardDeadLetter',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.DiscardDeadLetterRequest.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.DiscardDeadLetterResponse.FromString,
+                _registered_method=True)
         self.ExecutePattern = channel.unary_unary(
                 '/knhk.workflow_engine.v1.WorkflowEngineService/ExecutePattern',
                 request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ExecutePatternRequest.SerializeToString,
@@ -161,6 +226,13 @@ class WorkflowEngineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyWorkflow(self, request, context):
+        """Judge a workflow without registering it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetWorkflow(self, request, context):
         """Return a workflow.
         """
@@ -170,6 +242,13 @@ class WorkflowEngineServiceServicer:
 
     def ListWorkflows(self, request, context):
         """List the registered workflows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveWorkflow(self, request, context):
+        """Remove a workflow; refused while cases of it are open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -260,6 +339,34 @@ class WorkflowEngineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetWorkItem(self, request, context):
+        """Return a work item with what its work is given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OfferWorkItem(self, request, context):
+        """Give an allocated item back to all who may do it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AllocateWorkItem(self, request, context):
+        """Give an item to a participant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DelegateWorkItem(self, request, context):
+        """Hand an allocated item on to another participant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StartWorkItem(self, request, context):
         """Take a work item up.
         """
@@ -269,6 +376,34 @@ class WorkflowEngineServiceServicer:
 
     def CompleteWorkItem(self, request, context):
         """Complete a work item.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FailWorkItem(self, request, context):
+        """Say that started work has failed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendWorkItem(self, request, context):
+        """Lay started work aside.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeWorkItem(self, request, context):
+        """Take suspended work up again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SkipWorkItem(self, request, context):
+        """Complete an item without its work being done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -309,6 +444,27 @@ class WorkflowEngineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDeadLetters(self, request, context):
+        """List work that has failed for good, and messages that did not arrive.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayDeadLetter(self, request, context):
+        """Give failed work all its attempts anew, or send a message again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardDeadLetter(self, request, context):
+        """Give failed work up, or forget a message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExecutePattern(self, request, context):
         """Run a real net of one of the 43 patterns.
         """
@@ -324,6 +480,11 @@ def add_WorkflowEngineServiceServicer_to_server(servicer, server):
                     request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.RegisterWorkflowRequest.FromString,
                     response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.RegisterWorkflowResponse.SerializeToString,
             ),
+            'VerifyWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyWorkflow,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.VerifyWorkflowRequest.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.Soundness.SerializeToString,
+            ),
             'GetWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.GetWorkflow,
                     request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.GetWorkflowRequest.FromString,
@@ -333,6 +494,11 @@ def add_WorkflowEngineServiceServicer_to_server(servicer, server):
                     servicer.ListWorkflows,
                     request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListWorkflowsRequest.FromString,
                     response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListWorkflowsResponse.SerializeToString,
+            ),
+            'RemoveWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveWorkflow,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.RemoveWorkflowRequest.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.RemoveWorkflowResponse.SerializeToString,
             ),
             'CreateCase': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateCase,
@@ -394,14 +560,54 @@ def add_WorkflowEngineServiceServicer_to_server(servicer, server):
                     request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListWorkItemsRequest.FromString,
                     response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListWorkItemsResponse.SerializeToString,
             ),
+            'GetWorkItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWorkItem,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.GetWorkItemRequest.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WholeWorkItem.SerializeToString,
+            ),
+            'OfferWorkItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.OfferWorkItem,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.SerializeToString,
+            ),
+            'AllocateWorkItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.AllocateWorkItem,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.AllocateWorkItemRequest.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.SerializeToString,
+            ),
+            'DelegateWorkItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.DelegateWorkItem,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.DelegateWorkItemRequest.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.SerializeToString,
+            ),
             'StartWorkItem': grpc.unary_unary_rpc_method_handler(
                     servicer.StartWorkItem,
-                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.StartWorkItemRequest.FromString,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.FromString,
                     response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.SerializeToString,
             ),
             'CompleteWorkItem': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteWorkItem,
                     request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.CompleteWorkItemRequest.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.SerializeToString,
+            ),
+            'FailWorkItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.FailWorkItem,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.FailWorkItemRequest.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.SerializeToString,
+            ),
+            'SuspendWorkItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendWorkItem,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.SerializeToString,
+            ),
+            'ResumeWorkItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeWorkItem,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.SerializeToString,
+            ),
+            'SkipWorkItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.SkipWorkItem,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.FromString,
                     response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.SerializeToString,
             ),
             'ClaimWork': grpc.unary_unary_rpc_method_handler(
@@ -428,6 +634,21 @@ def add_WorkflowEngineServiceServicer_to_server(servicer, server):
                     servicer.ReleaseWork,
                     request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ReleaseWorkRequest.FromString,
                     response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ReleaseWorkResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'ReplayDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayDeadLetter,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ReplayDeadLetterRequest.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ReplayDeadLetterResponse.SerializeToString,
+            ),
+            'DiscardDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardDeadLetter,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.DiscardDeadLetterRequest.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.DiscardDeadLetterResponse.SerializeToString,
             ),
             'ExecutePattern': grpc.unary_unary_rpc_method_handler(
                     servicer.ExecutePattern,
@@ -462,6 +683,33 @@ class WorkflowEngineService:
             '/knhk.workflow_engine.v1.WorkflowEngineService/RegisterWorkflow',
             knhk_dot_rpc_dot_workflow__engine__pb2.RegisterWorkflowRequest.SerializeToString,
             knhk_dot_rpc_dot_workflow__engine__pb2.RegisterWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/VerifyWorkflow',
+            knhk_dot_rpc_dot_workflow__engine__pb2.VerifyWorkflowRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.Soundness.FromString,
             options,
             channel_credentials,
             insecure,
@@ -516,6 +764,33 @@ class WorkflowEngineService:
             '/knhk.workflow_engine.v1.WorkflowEngineService/ListWorkflows',
             knhk_dot_rpc_dot_workflow__engine__pb2.ListWorkflowsRequest.SerializeToString,
             knhk_dot_rpc_dot_workflow__engine__pb2.ListWorkflowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/RemoveWorkflow',
+            knhk_dot_rpc_dot_workflow__engine__pb2.RemoveWorkflowRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.RemoveWorkflowResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -851,6 +1126,114 @@ class WorkflowEngineService:
             _registered_method=True)
 
     @staticmethod
+    def GetWorkItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/GetWorkItem',
+            knhk_dot_rpc_dot_workflow__engine__pb2.GetWorkItemRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.WholeWorkItem.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OfferWorkItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/OfferWorkItem',
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AllocateWorkItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/AllocateWorkItem',
+            knhk_dot_rpc_dot_workflow__engine__pb2.AllocateWorkItemRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DelegateWorkItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/DelegateWorkItem',
+            knhk_dot_rpc_dot_workflow__engine__pb2.DelegateWorkItemRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def StartWorkItem(request,
             target,
             options=(),
@@ -865,7 +1248,7 @@ class WorkflowEngineService:
             request,
             target,
             '/knhk.workflow_engine.v1.WorkflowEngineService/StartWorkItem',
-            knhk_dot_rpc_dot_workflow__engine__pb2.StartWorkItemRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.SerializeToString,
             knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
             options,
             channel_credentials,
@@ -893,6 +1276,114 @@ class WorkflowEngineService:
             target,
             '/knhk.workflow_engine.v1.WorkflowEngineService/CompleteWorkItem',
             knhk_dot_rpc_dot_workflow__engine__pb2.CompleteWorkItemRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FailWorkItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/FailWorkItem',
+            knhk_dot_rpc_dot_workflow__engine__pb2.FailWorkItemRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendWorkItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/SuspendWorkItem',
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeWorkItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/ResumeWorkItem',
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SkipWorkItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/SkipWorkItem',
+            knhk_dot_rpc_dot_workflow__engine__pb2.WorkItemCommand.SerializeToString,
             knhk_dot_rpc_dot_workflow__engine__pb2.WorkItem.FromString,
             options,
             channel_credentials,
@@ -1029,6 +1520,87 @@ class WorkflowEngineService:
             '/knhk.workflow_engine.v1.WorkflowEngineService/ReleaseWork',
             knhk_dot_rpc_dot_workflow__engine__pb2.ReleaseWorkRequest.SerializeToString,
             knhk_dot_rpc_dot_workflow__engine__pb2.ReleaseWorkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/ListDeadLetters',
+            knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/ReplayDeadLetter',
+            knhk_dot_rpc_dot_workflow__engine__pb2.ReplayDeadLetterRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.ReplayDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/DiscardDeadLetter',
+            knhk_dot_rpc_dot_workflow__engine__pb2.DiscardDeadLetterRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.DiscardDeadLetterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -220,7 +220,7 @@ class Link:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _client(self, host: str, port: int) -> Etcd3Client:
-        session = requests.Session()
+        session = _Session()
         # What the environment says of proxies and passwords is not meant for a store.
         session.trust_env = False
         adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS)
@@ -275,6 +275,38 @@ class Link:
         if "too many operations" in said:
             said += f"; give the server a higher --max-txn-ops, or the URL ?max_txn_ops= what it has, not {self.address.operations}"
         return StoreError(f"{where}: {said}")
+
+
+class _Session(requests.Session):
+    """
+    Sends as any session does, without looking anew at each request for what all have in common.
+
+    That look is a quarter of the processor time of a step.
+    """
+
+    def post(
+        self,
+        url: str | bytes,
+        data: Any = None,  # noqa: ARG002 - the signature is the library's, which gives none
+        json: Any = None,
+        **options: Any,
+    ) -> requests.Response:
+        """Send a body as JSON; errors are those of any session, and a redirection is an answer."""
+        body = _compact(json)
+        request = requests.PreparedRequest()
+        request.method, request.url, request.body = "POST", str(url), body
+        request.headers = self.headers.copy()  # type: ignore[assignment]  # the same class, by another name
+        request.headers["Content-Type"] = "application/json"
+        request.headers["Content-Length"] = str(len(body))
+        adapter = self.get_adapter(str(url))
+        answer = adapter.send(request, timeout=options.get("timeout"), verify=self.verify, cert=self.cert)
+        # Read here, so that a connection that breaks meanwhile is an error of this call.
+        answer.content  # noqa: B018
+        return answer
+
+
+def _compact(body: object) -> bytes:
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
 
 
 class _Unreached(StoreUnavailable):

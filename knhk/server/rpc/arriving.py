@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from knhk.errors import MissingExtra
@@ -32,7 +33,7 @@ class Arrivals:
     """Waits for messages, and cuts off whoever does not send his in time."""
 
     def __init__(self) -> None:
-        # By time. Who has sent his message is no longer in his place.
+        # By time. Whose message has come, and who was cut off, is no longer in his place.
         self._waiting: deque[tuple[float, list[grpc.ServicerContext]]] = deque()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="knhk-grpc-arrivals", daemon=True)
@@ -51,9 +52,10 @@ class Arrivals:
         self._waiting.append((time.monotonic() + ARRIVES_WITHIN, place))
         try:
             return next(messages)
-        except StopIteration:
-            raise Problem(kind="malformed", detail="the call has no message") from None
-        except grpc.RpcError:
+        except (StopIteration, grpc.RpcError) as error:
+            # The library may tell of one who was cut off as of one who has nothing to say.
+            if place and isinstance(error, StopIteration):
+                raise Problem(kind="malformed", detail="the call has no message") from None
             raise Problem(kind="deadline", detail="the message of the call did not come") from None
         finally:
             place.clear()
@@ -62,5 +64,6 @@ class Arrivals:
         while not self._over.wait(LOOK):
             now = time.monotonic()
             while self._waiting and self._waiting[0][0] <= now:
-                for late in tuple(self._waiting.popleft()[1]):
-                    late.cancel()
+                place = self._waiting.popleft()[1]
+                with suppress(IndexError):
+                    place.pop().cancel()
