@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
 import logging
 import os
+import resource
 import signal
 import ssl
 import threading
@@ -68,6 +70,39 @@ def test_from_the_start_to_the_end(tmp_path: Path) -> None:
     assert [200, 201] == [status for status, _ in answers]
     assert server._made.health.draining
     assert not server._made.background.served
+
+
+@pytest.mark.usefixtures("signals")
+def test_more_files_than_select_looks_at(tmp_path: Path) -> None:
+    """A process with more than 1,024 open files answers as ever."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = 4_096 if hard == resource.RLIM_INFINITY else min(hard, 4_096)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    server = Server(make(Configuration(state_path=str(tmp_path), api_port=0, jwt_secret=SECRET, drain_timeout=1.0)))
+    answers: list[int] = []
+
+    def ask(port: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with contextlib.suppress(OSError):
+            connection.request("GET", "/health/live")
+            answers.append(connection.getresponse().status)
+        connection.close()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with contextlib.ExitStack() as opened:
+        for _ in range(min(1_100, allowed - 300)):
+            opened.enter_context(open(os.devnull, "rb"))
+        asking: list[threading.Thread] = []
+
+        def ready(port: int) -> None:
+            asking.append(threading.Thread(target=ask, args=(port,)))
+            asking[0].start()
+
+        server.run(ready)
+        asking[0].join()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert [200] == answers
 
 
 def test_address_that_cannot_be(tmp_path: Path) -> None:

@@ -376,6 +376,8 @@ class Server:
             connection_limit=_CONNECTIONS,
             channel_timeout=_IDLE,
             cleanup_interval=5,
+            # select() looks at no file beyond the 1,024th, and there are others than connections.
+            asyncore_use_poll=True,
             max_request_body_size=MOST_BYTES,
             max_request_header_size=65_536,
             ident=None,
