@@ -46,7 +46,7 @@ PEERS = (
     ),
     Peer("DBOS", "dbos", _DBOS, "MIT", "https://docs.dbos.dev/python/programming-guide"),
     Peer("DBOS, WAL", "dbos", _DBOS, "MIT", "https://docs.dbos.dev/python/programming-guide", ("wal",)),
-    Peer("sayiir", "sayiir", ("sayiir==1.0.0",), "MIT", "https://pypi.org/project/sayiir/1.0.0/"),
+    Peer("sayiir", "sayiir", ("sayiir==1.0.0",), "MIT", "the README of sayiir 1.0.0"),
     Peer(
         "pm4py",
         "pm4py",

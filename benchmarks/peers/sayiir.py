@@ -1,7 +1,7 @@
 """
 sayiir: tasks are Python functions, the orchestration is in Rust.
 
-After its page in the package index, https://pypi.org/project/sayiir/1.0.0/ ("Sequential workflow", "Parallel execution",
+After the README of sayiir 1.0.0 ("Sequential workflow", "Parallel execution",
 "Conditional branching", "Loops"): ``run_workflow`` for what need not last.
 """
 
