@@ -332,7 +332,7 @@ def test_an_answer_that_drips_is_cut_off(answer: Answer) -> None:
         with pytest.raises(OutboundFailed, match=r"no whole answer within 0\.2 s"):
             near(receiver).request("GET", receiver.url(), timeout=0.2)
 
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 5
 
 
 def test_a_connection_that_does_not_come_to_stand_is_given_up() -> None:

@@ -85,10 +85,10 @@ def test_store_that_hangs() -> None:
         store.trouble = over.wait
         begun = time.monotonic()
 
-        assert within(2, lambda: service.client.simulate_get("/health/ready").status_code == 503)
+        assert within(5, lambda: service.client.simulate_get("/health/ready").status_code == 503)
         assert "does not answer" in service.client.simulate_get("/health/ready").json["reason"]
         assert 200 == service.client.simulate_get("/health/live").status_code
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 8
         over.set()
         store.trouble = lambda: None
         assert within(2, lambda: service.client.simulate_get("/health/ready").status_code == 200)

@@ -171,7 +171,7 @@ def test_hostile_token(service: Served, hostile: str, monkeypatch: pytest.Monkey
 
     assert problem(answer, "unauthenticated")
     assert answer.headers["www-authenticate"] == "Bearer"
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 5
     assert before == service.state()
     assert hostile[:40] not in answer.text
 

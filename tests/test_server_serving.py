@@ -289,7 +289,7 @@ def test_idle_connections_do_not_stop_probes(running: Process) -> None:
                 connection.sendall(b"GET /health/live HTTP/1.1\r\nHo")
         begun = time.monotonic()
         assert (200, {"alive": True}) == running.ask("GET", "/health/live")
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize(

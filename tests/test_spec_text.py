@@ -94,11 +94,11 @@ def test_json_reads_what_is_json() -> None:
 
 def test_a_hostile_json_text_takes_linear_time() -> None:
     """Unclosed strings full of quotes and escapes do not make the reader slow."""
-    began = time.perf_counter()
+    began = time.process_time()
     for text in ('"\\"' * 300_000, '{"a":"' + "\\u0041" * 300_000, "-" * 1_000_000, "1" * 1_000_000, '"' * 1_000_001):
         found(read_json, text)
 
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 BAD_YAML: list[tuple[str | bytes, str, str]] = [
@@ -169,11 +169,11 @@ def nested_aliases(levels: int, width: int) -> str:
 
 def test_yaml_bombs_are_refused_quickly(library: str) -> None:
     """Aliases that expand to too much, by width or by depth, are refused in the time of the short text."""
-    began = time.perf_counter()
+    began = time.process_time()
 
     assert "more than 4,000,000 values, aliases expanded" in found(parse_yaml, nested_aliases(12, 9))[0][1]
     assert "nested deeper than 64" in found(parse_yaml, nested_aliases(70, 1))[0][1]
-    assert time.perf_counter() - began < 2, library
+    assert time.process_time() - began < 2, library
 
 
 def test_yaml_anchors_aliases_and_merges_are_read(library: str) -> None:

@@ -295,8 +295,8 @@ def test_a_large_net_is_checked_in_linear_time() -> None:
     flows: Flows = list(zip(names, names[1:], strict=False))
     tasks = {each: {"cancels": ["nobody"]} for each in names[1:-1]}
 
-    began = time.perf_counter()
+    began = time.process_time()
     findings = found(document(tasks, flows))
 
     assert len(findings) == 1_001
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
