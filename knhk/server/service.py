@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
-from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -30,12 +29,10 @@ from knhk.errors import (
     UnknownSpecification,
     UnknownWorkItem,
 )
-from knhk.errors import Problem as Finding
-from knhk.events import EventKind
 from knhk.patterns import patterns
-from knhk.ports import CaseHeader, Document, ItemRow, Store, StoredSpecification
+from knhk.ports import Document, ItemRow, Store, StoredSpecification
 from knhk.running import RunningCase, WorkItem
-from knhk.server import shapes
+from knhk.server import shapes, shaping
 from knhk.server.audit import AuditLog, announced, documents_expected, expecting, unrecorded
 from knhk.server.identity import Caller
 from knhk.server.problems import Problem
@@ -43,10 +40,9 @@ from knhk.server.record import Verification, Wanted
 from knhk.server.rights import ADMIN, DESIGNER, OPERATOR, VIEWER
 from knhk.server.tenants import Tenants, another_was_faster
 from knhk.server.working import MOST_JUDGED, MOST_RUNS, Places, Polls, claim_work, extend_work, fail_work, list_letters
-from knhk.spec import ROOT, Specification
-from knhk.spec.verdict import Budget, Verdict
+from knhk.spec import Specification
+from knhk.spec.verdict import Budget
 from knhk.work.dead_messages import is_message
-from knhk.work.outbox import Subscription
 
 CASE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LONGEST_PAGE: Final = 1_000
@@ -128,14 +124,14 @@ class Service:
         if retired is not None:
             with another_was_faster():
                 store.write([], [retired])
-        soundness = _soundness(done.soundness)
+        soundness = shaping.soundness(done.soundness)
         self._remember(done.content_hash, soundness)
         return new, shapes.Registered(spec_id=done.spec_id, version=done.version, soundness=soundness)
 
     def workflow_verify(self, caller: Caller, specification: Specification) -> shapes.Soundness:  # noqa: ARG002
         """Judge a specification; nothing is registered."""
         with self._judging.one():
-            return _soundness(specification.verify(budget=VERIFIED_WITHIN))
+            return shaping.soundness(specification.verify(budget=VERIFIED_WITHIN))
 
     def workflow_list(self, caller: Caller, *, limit: int, after: str) -> shapes.Page:
         """List the registered workflows."""
@@ -170,7 +166,7 @@ class Service:
         """Return what was found when a workflow was registered, or find it again; it is the same for the same content."""
         found = self._soundness.get(stored.content_hash)
         if found is None:
-            found = _soundness(Specification.from_json(stored.text).verify(budget=AT_REGISTRATION))
+            found = shaping.soundness(Specification.from_json(stored.text).verify(budget=AT_REGISTRATION))
             self._remember(stored.content_hash, found)
         return found
 
@@ -231,7 +227,7 @@ class Service:
         engine = self._engine(caller)
         found = list(islice(engine.cases(spec_id=spec_id, state=state, after=after), limit + 1))
         following = found[limit - 1].case_id if len(found) > limit else None
-        return shapes.Page(items=[_line(each) for each in found[:limit]], next=following)
+        return shapes.Page(items=[shaping.line(each) for each in found[:limit]], next=following)
 
     def case_get(self, caller: Caller, case_id: str) -> shapes.Case:
         """Return a case."""
@@ -245,10 +241,10 @@ class Service:
         items = [
             shapes.Event(
                 sequence=each.sequence,
-                at=_time(each.at) or "",
+                at=shaping.time_text(each.at) or "",
                 kind=each.kind.value,
                 path=each.path,
-                details=_details(each.kind, dict(each.details)),
+                details=shaping.details(each.kind, dict(each.details)),
             )
             for each in events[start : start + limit]
         ]
@@ -330,7 +326,7 @@ class Service:
         with case.expecting(None):
             view, header = case.view(), case.header
         return shapes.Case(
-            **_line_members(header),
+            **shaping.line_members(header),
             data=view.data,
             marking=view.marking,
             enabled=view.enabled,
@@ -368,7 +364,7 @@ class Service:
         }
         rows = self._rows(self._engine(caller).store, wanted, start)
         mine = rows if _sees_all(caller) else filter(partial(_is_for, caller), rows)
-        items = [_item(each) for each in islice(mine, limit + 1)]
+        items = [shaping.item(each) for each in islice(mine, limit + 1)]
         return shapes.Page(items=items[:limit], next=items[limit - 1].id if len(items) > limit else None)
 
     def _rows(self, store: Store, wanted: Mapping[str, Any], after: tuple[str, int]) -> Iterator[ItemRow]:
@@ -382,7 +378,7 @@ class Service:
         if not _sees_all(caller) and not _is_for(caller, item):
             raise UnknownWorkItem(f"there is no work item {item_id!r}")
         with item.case.expecting(None):
-            return item.case.version, _whole_item(item)
+            return item.case.version, shaping.whole_item(item)
 
     def item_schema(self, caller: Caller, item: shapes.Item) -> Mapping[str, Any] | None:
         """Return the JSON Schema of the data that the result of an item joins; None where there is none that says it."""
@@ -412,7 +408,7 @@ class Service:
             if not _runs_all(caller) and not _is_for(caller, item):
                 raise Problem(kind="forbidden", detail="this item is not for you")
             command(item)
-            return item.case.version, _item(item)
+            return item.case.version, shaping.item(item)
 
     def recipient(self, caller: Caller, name: str | None) -> str:
         """Return to whom an item is given: to the caller, or by whoever runs cases, to anybody."""
@@ -472,11 +468,11 @@ class Service:
             )
         except (OutboundRefused, CommandError, ValueError) as error:
             raise Problem(kind="invalid", detail=str(error)) from error
-        return shapes.NewWebhook(**_webhook_members(made), secret=made.secret)
+        return shapes.NewWebhook(**shaping.webhook_members(made), secret=made.secret)
 
     def webhook_list(self, caller: Caller) -> shapes.Page:
         """List the subscriptions."""
-        items = [shapes.Webhook(**_webhook_members(each)) for each in self._engine(caller).webhooks.list()]
+        items = [shapes.Webhook(**shaping.webhook_members(each)) for each in self._engine(caller).webhooks.list()]
         return shapes.Page(items=items, next=None)
 
     def webhook_remove(self, caller: Caller, webhook_id: str) -> None:
@@ -490,12 +486,12 @@ class Service:
 
     def pattern_list(self) -> shapes.Page:
         """List the 43 patterns."""
-        return shapes.Page(items=[_pattern(number) for number in patterns], next=None)
+        return shapes.Page(items=[shaping.pattern(number) for number in patterns], next=None)
 
     def pattern_get(self, number: int) -> shapes.WholePattern:
         """Return a pattern with its net."""
         self._check_pattern(number)
-        members = {name: getattr(_pattern(number), name) for name in shapes.Pattern.__struct_fields__}
+        members = {name: getattr(shaping.pattern(number), name) for name in shapes.Pattern.__struct_fields__}
         return shapes.WholePattern(**members, spec=json.loads(patterns[number].specification.to_json()))
 
     def pattern_execute(self, number: int, body: shapes.ExecutePattern) -> shapes.PatternRun:
@@ -526,8 +522,8 @@ class Service:
                 address=each.address,
                 region=each.region,
                 state=each.state,
-                started=_time(each.started) or "",
-                until=_time(each.until) or "",
+                started=shaping.time_text(each.started) or "",
+                until=shaping.time_text(each.until) or "",
                 partitions=each.partitions,
             )
             for each in self._tenants.instances()
@@ -547,14 +543,14 @@ class Service:
         after: str,
     ) -> shapes.Page:
         """Return the tenant's part of the record, about as it went on in time; the last half second may be missing."""
-        wanted = Wanted(tenant=caller.tenant, subject=subject, operation=operation, since=_milliseconds(since))
+        wanted = Wanted(tenant=caller.tenant, subject=subject, operation=operation, since=shaping.milliseconds(since))
         found, following = self._record().record.page(wanted, limit=limit, after=after)
         items = [
             shapes.AuditEntry(
                 writer=each.writer,
                 sequence=each.sequence,
                 hash=each.hash,
-                at=_time(each.entry.at) or "",
+                at=shaping.time_text(each.entry.at) or "",
                 subject=each.entry.subject,
                 operation=each.entry.operation,
                 resource=each.entry.resource,
@@ -605,107 +601,11 @@ def _is_for(caller: Caller, item: ItemRow | WorkItem) -> bool:
     return not audience or not audience.isdisjoint(mine)
 
 
-def _webhook_members(subscription: Subscription) -> dict[str, Any]:
-    return {
-        "id": subscription.id,
-        "url": subscription.url,
-        "events": list(subscription.events),
-        "spec_id": subscription.spec_id,
-        "with_data": subscription.with_data,
-        "paused": subscription.paused,
-    }
-
-
 def _announce_letter(letter_id: str) -> None:
     """Say what the entry of a call about a dead letter goes with: a message is a document, work is its case's."""
     if is_message(letter_id):
         documents_expected()
 
 
-# --- documents ------------------------------------------------------------------------------------------------------------
-
-
 def _retired_key(spec_id: str, version: str) -> str:
     return f"{spec_id}@{version}"
-
-
-def _soundness(verdict: Verdict) -> shapes.Soundness:
-    found: list[dict[str, Any]] = []
-    for net in verdict.nets:
-        for problem in net.problems:
-            name = "" if net.net == ROOT else net.net
-            found.append({"net": name, "kind": problem.kind.value, "message": str(problem.message)})
-    return shapes.Soundness(verdict=verdict.verdict, problems=found)
-
-
-def _time(at: int | None) -> str | None:
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _milliseconds(written: str | None) -> int:
-    """Return a time of a query in milliseconds since the epoch; raises Problem."""
-    if written is None:
-        return 0
-    try:
-        at = datetime.fromisoformat(written)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None or at.timestamp() < 0:
-        finding = Finding("query.since", "must be a time with its offset, as 2026-07-01T08:00:00Z")
-        raise Problem(kind="invalid", detail="the query is not right", findings=(finding,))
-    return int(at.timestamp() * 1000)
-
-
-def _details(kind: EventKind, details: dict[str, Any]) -> dict[str, Any]:
-    if kind in (EventKind.TIMER_SET, EventKind.DEADLINE_SET):
-        details["due"] = _time(details["due"])
-    return details
-
-
-def _line_members(header: CaseHeader) -> dict[str, Any]:
-    return {
-        "case_id": header.case_id,
-        "spec_id": header.spec_id,
-        "spec_version": header.spec_version,
-        "state": "quarantined" if header.quarantined else header.state,
-        "version": header.version,
-        "next_due": _time(header.due),
-        "runnable": header.runnable,
-        "quarantined": header.quarantined,
-    }
-
-
-def _line(header: CaseHeader) -> shapes.CaseLine:
-    return shapes.CaseLine(**_line_members(header))
-
-
-def _item(row: ItemRow | WorkItem) -> shapes.Item:
-    return shapes.Item(
-        id=f"{row.case_id}:{row.number}",
-        case_id=row.case_id,
-        number=row.number,
-        path=row.path,
-        state=row.state,
-        by=row.by,
-        roles=list(row.roles),
-        topic=row.topic,
-        audience=list(row.audience),
-    )
-
-
-def _whole_item(item: WorkItem) -> shapes.WholeItem:
-    plain = _item(item)
-    return shapes.WholeItem(**{name: getattr(plain, name) for name in plain.__struct_fields__}, data=item.data)
-
-
-def _pattern(number: int) -> shapes.Pattern:
-    each = patterns[number]
-    return shapes.Pattern(
-        number=number,
-        name=each.name,
-        category=each.category,
-        description=each.description,
-        variables=dict(each.variables),
-    )
