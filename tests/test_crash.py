@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nursery import Nursery
 
 from knhk import Engine
 from knhk._codes import Code
 from knhk.journal import decode_batch
 
 KILLS = 50
+STORES = ("knhk.stores.sqlite", "knhk.stores.log", "knhk.stores.redis", "knhk.stores.etcd", "knhk.stores.postgres")
+"""What workers import before they are forked."""
+
 WORKER = """
 import os, sys, threading
 from knhk import Engine, build
@@ -74,28 +76,20 @@ def kill_workers(path: str, log: Path, *, kills: int) -> None:
     """Let workers take turns on a store's cases, one after the other, and kill each at a random instant, many amid their turns."""
     chance = random.Random(20)
     log.touch()
-    for _ in range(kills):
-        lines = count_lines(log)
-        worker = subprocess.Popen(
-            [sys.executable, "-c", WORKER, path, str(log)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        assert worker.stdout is not None
-        assert worker.stderr is not None
-        try:
-            with worker.stdout, worker.stderr:
+    with Nursery(WORKER, *STORES) as nursery:
+        for _ in range(kills):
+            lines = count_lines(log)
+            with nursery.start(path, str(log)) as worker:
                 if chance.random() < 0.8:
-                    assert worker.stdout.readline() == b"ready\n", worker.stderr.read().decode()
+                    worker.wait_ready()
                     # A machine that is busy may get nowhere in a moment: then nothing would have been at stake.
                     amid = chance.random() < 0.5
                     while amid and count_lines(log) < lines + 6 and worker.poll() is None:
                         time.sleep(0.002)
-                end = time.monotonic() + chance.uniform(0, 0.15)
-                while time.monotonic() < end:
-                    os.sched_yield() if hasattr(os, "sched_yield") else None
+                time.sleep(chance.uniform(0, 0.15))
                 assert worker.poll() is None, worker.stderr.read().decode()
-        finally:
-            worker.kill()
-            assert worker.wait() == -signal.SIGKILL
+                worker.kill()
+                assert -signal.SIGKILL == worker.wait()
 
 
 def check_turns(path: str, log: Path, *, kills: int) -> None:
