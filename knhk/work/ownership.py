@@ -51,7 +51,12 @@ LEASE: Final = 10.0
 BEATS: Final = 6
 """Heartbeats in a lease: one until the last is seen, four of patience, one until the next look."""
 
-_AGREED: Final = "sharing"
+AGREED: Final = "sharing"
+"""The collection of what is the same for all instances on a store."""
+
+TERMS: Final = "terms"
+"""Its document: how many partitions there are, and how many milliseconds a lease has."""
+
 _HIGHEST_LEASE: Final = 3600.0
 
 
@@ -238,13 +243,13 @@ class Ownership:
 
     def _agree(self) -> None:
         """Take from the store, or put there, what has to be the same for all: how many partitions, and how long a lease."""
-        found = self._store.document(_AGREED, "terms")
+        found = self._store.document(AGREED, TERMS)
         if found is None:
             value = json.dumps({"partitions": PARTITION_COUNT, "lease": self._lease})
             try:
-                self._store.write([Document(collection=_AGREED, key="terms", value=value)])
+                self._store.write([Document(collection=AGREED, key=TERMS, value=value)])
             except ConcurrentUpdate:
-                found = self._store.document(_AGREED, "terms")
+                found = self._store.document(AGREED, TERMS)
         terms = json.loads(value if found is None else found.value)
         if terms["lease"] != self._lease:
             _LOG.warning(

@@ -17,6 +17,7 @@ from knhk.testing.simulation.invariants import problems_of
 from knhk.testing.simulation.link import Crash
 from knhk.testing.simulation.specifications import specifications
 from knhk.testing.simulation.world import Faults, NumberedIds, World
+from knhk.work.ownership import AGREED, TERMS
 
 _STEPS: Final = 80
 _DEEPEST: Final = 2
@@ -94,7 +95,7 @@ class _Teller:
         self._depth = 0
         # Few partitions, so that each changes hands often.
         terms = {"partitions": 6, "lease": round(LEASE * 1000)}
-        world.store.write([Document(collection="sharing", key="terms", value=json.dumps(terms))])
+        world.store.write([Document(collection=AGREED, key=TERMS, value=json.dumps(terms))])
         world.meanwhile = self._meanwhile
 
     def tell(self, steps: int) -> None:

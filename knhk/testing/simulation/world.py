@@ -54,6 +54,9 @@ class World:
         told: is given each line of the story; None: nobody listens.
 
     Attributes:
+        random: what is left to chance is drawn from it.
+        faults: as above.
+        store: the store behind all links; it loses nothing.
         time: the true time in milliseconds since the epoch.
         calm: whether nothing goes wrong any more.
         counts: how often what happened.
@@ -90,7 +93,7 @@ class World:
         return self.time < self._away_until
 
     def note(self, *words: object) -> None:
-        """Note what happens; the first word is counted with the second."""
+        """Note what happens, and when; who listens is told."""
         line = f"{self.time - BEGINNING} {' '.join(map(str, words))}"
         self._digest.update(line.encode())
         if self._told is not None:
