@@ -27,7 +27,7 @@ from knhk._codes import Code, Phase
 from knhk._commits import check_whole, commits_of, end_of
 from knhk._compiled import Compiled, compile_specification
 from knhk._express import Journey, depart, set_out, terms
-from knhk._hold import Hold, SharedHold
+from knhk._hold import Hold, SharedHold, UnseenHold
 from knhk._kernel import Net
 from knhk._migration import Moved, Renaming, move
 from knhk._plain import plain_data
@@ -284,6 +284,17 @@ class CaseCache:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
         return Hold(self, case_id) if self.sharing is None else SharedHold(self, case_id)
 
+    def hold_unseen(self, case_id: str) -> Hold:
+        """Lock the case as it is in memory, for a command whose commit will find out whether the store has it so."""
+        return Hold(self, case_id) if self.sharing is None else UnseenHold(self, case_id)
+
+    def is_current(self, resident: Resident) -> bool:
+        """Whether a case in memory is as the store has it; it is forgotten where it is not."""
+        if self.store.header(resident.header.case_id).version == resident.header.version:
+            return True
+        self.forget(resident)
+        return False
+
     def tenure(self, case_id: str) -> Document | None:
         """Return the document under which work of a case may be begun here; None: there is no need of one, or it is not ours."""
         return None if self.sharing is None else self.sharing.ownership.tenure(case_id)
@@ -364,10 +375,7 @@ class CaseCache:
     def catch_up(self, case_id: str) -> bool:
         """Forget a case that another engine has moved in the store since it was loaded; returns whether it was so."""
         with self.hold(case_id) as resident:
-            moved = self.store.header(case_id).version != resident.header.version
-            if moved:
-                self.forget(resident)
-            return moved
+            return not self.is_current(resident)
 
     def let_go(self, case_id: str, number: int, attempt: Attempt) -> None:
         """Forget an attempt that nobody makes any more, wherever its case is."""
@@ -490,9 +498,9 @@ class CaseCache:
         cuts: Sequence[tuple[int, int]] = (),
         documents: tuple[Document, ...] = (),
         removed: tuple[Document, ...] = (),
-    ) -> None:
+    ) -> bool:
         """
-        Persist what the case's last commands wrote; the caller holds it.
+        Persist what the case's last commands wrote; the caller holds it.  Returns whether they wrote anything.
 
         Args:
             resident: the case.
@@ -507,9 +515,10 @@ class CaseCache:
             self.forget(resident)
             raise
         if not commits:
-            return
+            return False
         self._store(resident, commits)
         self._recording.stored(resident, commits)
+        return True
 
     def commit_all(self, residents: Sequence[Resident], *, removed: tuple[Document, ...] = ()) -> None:
         """

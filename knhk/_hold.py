@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from knhk._resident import Resident
-from knhk._sharing import Sharing
 
 
 class Holdable(Protocol):
     """What a hold needs of the cases in memory."""
-
-    sharing: Sharing | None
 
     def pin(self, case_id: str) -> Resident:
         """Return the case and keep it in memory."""
@@ -22,8 +19,8 @@ class Holdable(Protocol):
     def take_over(self, resident: Resident) -> bool:
         """Bring a pinned and locked case to where the driver would have it; False where it is stale."""
 
-    def forget(self, resident: Resident) -> None:
-        """Let a case go."""
+    def is_current(self, resident: Resident) -> bool:
+        """Whether a case is as the store has it; it is forgotten where it is not."""
 
 
 class Hold:
@@ -69,9 +66,8 @@ class SharedHold(Hold):
             resident = super().__enter__()
             resident.depth += 1
             try:
-                if resident.depth > 1 or cache.sharing is None or cache.sharing.is_current(resident):
+                if resident.depth > 1 or cache.is_current(resident):
                     return resident
-                cache.forget(resident)
             except BaseException:
                 self.__exit__()
                 raise
@@ -80,3 +76,18 @@ class SharedHold(Hold):
     def __exit__(self, *error: object) -> None:
         self._resident.depth -= 1
         self._release()
+
+
+class UnseenHold(SharedHold):
+    """
+    A hold for a command where other instances may have moved the case: nobody looks into the store first.
+
+    What the command writes is compared with the store when it is committed; who writes nothing has to look.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> Resident:
+        resident = Hold.__enter__(self)
+        resident.depth += 1
+        return resident

@@ -1,6 +1,8 @@
 """What it takes for the cases in memory to be some of those of a store that several instances share.
 
-What is in memory may be older than the store, so whoever holds a case looks at its version first.
+What is in memory may be older than the store.
+So whoever holds a case looks at its version first, but for commands of callers: what these write is refused where the case has
+moved, and then they are done again on the case as it is.
 A handler's attempt belongs to the work item, not to the case in memory: where another instance has moved the case while the
 handler ran, the case is loaded again, takes the attempt over, and the outcome is recorded there.
 """
@@ -42,10 +44,6 @@ class Sharing:
         self.ownership = ownership
         self._store = store
         self._flights: dict[str, dict[int, Attempt]] = {}
-
-    def is_current(self, resident: Resident) -> bool:
-        """Whether a case in memory is as the store has it."""
-        return self._store.header(resident.header.case_id).version == resident.header.version
 
     def waits_for_others(self, case_id: str) -> bool:
         """

@@ -20,7 +20,7 @@ from knhk._plain import whole_copy
 from knhk._resident import Resident
 from knhk._sharing import TRIES, elsewhere, pauses
 from knhk.case import Case
-from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, InternalError, KnhkError, MissingExtra
+from knhk.errors import CommandError, ConcurrentUpdate, HandlerError, KnhkError, MissingExtra
 from knhk.events import Event
 from knhk.history import narrate
 from knhk.migration import migrate_case, refuse
@@ -510,27 +510,27 @@ class RunningCase(CaseWork):
         cache = self._cache
         # Alone nobody else is expected, and who comes second is told; among several it is the rule, and costs a try.
         tries = 2 if cache.sharing is None else TRIES
-        for further in range(tries - 1, -1, -1):
-            with cache.hold(self.id) as resident:
+        while True:
+            tries -= 1
+            with cache.hold_unseen(self.id) as resident:
                 try:
                     answer = command(resident.case, cache.clock.now())
-                except CommandError:
-                    if not further or cache.store.header(self.id).version == resident.header.version:
+                except KnhkError:
+                    # Where somebody else has moved the case in the store, what was refused may be right there.
+                    if not tries or cache.is_current(resident):
                         raise
-                    # Somebody else moved the case in the store: what was refused may be right there.
-                    cache.forget(resident)
-                    bound = resident.bound
                 else:
                     try:
-                        cache.commit(resident)
+                        written = cache.commit(resident)
                     except ConcurrentUpdate:
-                        if cache.sharing is None or not further or resident.bound:
+                        if cache.sharing is None or not tries or resident.bound:
                             raise
                         continue
-                    return answer
-            if bound:
+                    if written or cache.sharing is None or cache.is_current(resident):
+                        return answer
+                bound = resident.bound
+            if bound or not tries:
                 raise ConcurrentUpdate(f"case {self.id} has changed: read it again")
-        raise InternalError(f"case {self.id}: a command was neither done nor refused")
 
 
 class WorkItem(PeopleItem):

@@ -25,7 +25,7 @@ from knhk.errors import (
     StoreUnavailable,
 )
 from knhk.events import EventKind
-from knhk.ports import Commit, Store
+from knhk.ports import CaseHeader, Commit, Store, StoredCase
 from knhk.running import RunningCase
 from knhk.spec import Retry, Specification
 from knhk.stores import MemoryStore, open_store
@@ -425,6 +425,65 @@ def test_command_that_loses_is_tried_again() -> None:
     mine.suspend()
 
     assert ("suspended", {"theirs": 1}) == (mine.state, mine.data)
+
+
+class Watched(MemoryStore):
+    """A store that notes what it is asked about a case."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def header(self, case_id: str) -> CaseHeader:
+        """Note it, then answer."""
+        self.asked.append("header")
+        return super().header(case_id)
+
+    def load(self, case_id: str) -> StoredCase:
+        """Note it, then answer."""
+        self.asked.append("load")
+        return super().load(case_id)
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Note it, then commit."""
+        self.asked.append("commit")
+        super().commit(commits)
+
+
+def test_command_is_one_call_of_the_store() -> None:
+    """A command on a case in memory asks the store for nothing before its commit, which tells whether the case was current."""
+    store = Watched()
+    (a,) = Site(store).engines("a")
+    a.register(line({"id": "hand", "manual": True}))
+    case = a.create_case("line", start=True)
+    store.asked.clear()
+
+    case.complete_task("hand")
+    assert ["commit"] == store.asked
+
+
+def test_command_on_a_case_that_was_moved() -> None:
+    """A command on a case that another engine has moved is done on the case as it is, and nothing of the other's is lost."""
+    _, _, mine, yours = meddled()
+    assert "running" == mine.state
+    yours.complete_task("hand", {"theirs": 1})
+    mine.suspend()
+
+    assert ("suspended", {"theirs": 1}) == (mine.state, mine.data)
+
+
+def test_command_that_writes_nothing_is_answered_as_the_case_is() -> None:
+    """A command that writes nothing, and so compares nothing, is done again where another engine has moved the case."""
+    site = Site(MemoryStore())
+    a, b = site.engines("a", "b")
+    a.register(line({"id": "work", "external": "topic"}))
+    case = a.create_case("line", start=True)
+    assert not case.retry_failed()
+    item = b.case(case.id).work_item(1)
+    item.start(by="worker")
+    item.fail("broken")
+
+    assert 1 == case.retry_failed()
 
 
 def test_command_that_loses_to_one_that_forbids_it() -> None:
