@@ -533,7 +533,7 @@ def test_counts_beyond_the_fields() -> None:
     system = _orjoin_search.Monotone(2, rules, 1)
 
     def run(wanted: int) -> int:
-        return _orjoin_search.Backward(system, [1500, 0], 100).run([system.pack([(1, wanted)])])
+        return _orjoin_search.Backward(system, [1500, 0], 100).run([[(1, wanted)]])
 
     assert run(1) == _orjoin_search.COVERED
     assert run(2) == _orjoin_search.OUT_OF_BUDGET
@@ -551,7 +551,7 @@ def test_target_covered_at_once() -> None:
     """A search whose target is there already says so."""
     search = _orjoin_search.Backward(_orjoin_search.Monotone(2, [], 1), [1, 2], 10)
 
-    assert search.run([0b1, 0b10]) == _orjoin_search.COVERED
+    assert search.run([[(0, 1)], [(0, 2)]]) == _orjoin_search.COVERED
 
 
 def test_memory_across_markings() -> None:
