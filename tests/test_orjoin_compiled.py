@@ -12,7 +12,7 @@ import pytest
 
 from knhk import _hot, _orjoin_search
 from knhk._orjoin import OrJoinAnalysis
-from knhk._orjoin_search import COVERED, OUT_OF_BUDGET, Monotone, Rule, backward
+from knhk._orjoin_search import COVERED, EXHAUSTED, OUT_OF_BUDGET, Monotone, Rule, backward
 from tests.orjoin_oracle import SEARCHES, random_game, random_tables
 from tests.test_orjoin import and_fed
 
@@ -155,22 +155,35 @@ def test_many_threads_search_in_one_system() -> None:
     assert expected == found
 
 
+def test_too_few_of_many_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule of which too little can hold, as the exclusions know, has no predecessors in either search."""
+    impatient(monkeypatch, PATIENCE[-1])
+    choice = [Rule(uses=((0, 1, 1),), gives=((n, 1),)) for n in (1, 2)]
+    both = Rule(uses=((1, 1, 1), (2, 1, 1)), gives=((3, 1),))
+    system = Monotone(5, [*choice, both, Rule(least=1, among=((3, 1, 1),), gives=((4, 1),))], 1)
+
+    for have, expected in (([1, 0, 0, 0, 0], EXHAUSTED), ([2, 0, 0, 0, 0], COVERED)):
+        answer = backward(system)(have, [[(4, 1)]], [], 100)
+        assert answer == compiled(system)(have, [[(4, 1)]], [], 100)
+        assert expected == answer[0]
+
+
 def test_prices_beyond_a_word_are_left_to_the_reference() -> None:
     """Where each step costs twice the one before, for ever, the answer and the work are still the reference's."""
     doubled = [
         rule
-        for n in range(0, 180, 3)
+        for n in range(0, 210, 3)
         for rule in (
             Rule(uses=((n, 1, 0),), gives=((n + 1, 1),)),
             Rule(uses=((n, 1, 0),), gives=((n + 2, 1),)),
             Rule(uses=((n + 1, 1, 1), (n + 2, 1, 1)), gives=((n + 3, 1),)),
         )
     ]
-    system = Monotone(181, doubled, 1)
-    have = [1] + [0] * 180
-    expected = backward(system)(have, [[(180, 1)]], [], 8_000)
+    system = Monotone(211, doubled, 1)
+    have = [1] + [0] * 210
+    expected = backward(system)(have, [[(210, 1)]], [], 8_000)
 
-    assert expected == compiled(system)(have, [[(180, 1)]], [], 8_000)
+    assert expected == compiled(system)(have, [[(210, 1)]], [], 8_000)
     assert expected[0] == COVERED
 
 

@@ -192,9 +192,8 @@ cdef inline int advance(Search* s, size_t number, int64_t until) noexcept nogil:
     cdef Entry entry = s.entries[number]
     cdef int64_t cost
     cdef size_t above = s.step_count
-    cdef bint fresh = not entry.begun
     take_up(s, &entry)
-    if fresh and not list_steps(s, &entry):
+    if not entry.begun and not list_steps(s, &entry):
         return MEMORY
     while entry.at < entry.end:
         begin_change(s)
@@ -213,8 +212,8 @@ cdef inline int advance(Search* s, size_t number, int64_t until) noexcept nogil:
         if s.work > until:
             s.entries[number] = entry
             return PAUSED
-    if fresh:
-        s.step_count = above
+    # What was listed here is looked at.
+    s.step_count = above
     return STEPPED
 
 
