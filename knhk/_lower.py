@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import attrs
 
@@ -36,6 +37,10 @@ from knhk.spec.repeats import is_moment, milliseconds_of
 
 _JOINS = {Join.AND: AND, Join.XOR: XOR, Join.OR: OR}
 _SPLITS = {Split.AND: AND, Split.XOR: XOR, Split.OR: OR}
+
+
+ANYONE: Final = "anyone"
+"""The audience of work that is for everybody."""
 
 
 class Kind(enum.Enum):
@@ -111,6 +116,7 @@ class TaskPlan:
         subnet: the number of the net that a composite task stands for, or -1.
         people: what is said of the people who do it beyond their roles, or None.
         participants: the expression for further participants.
+        audience: whom its work is for, where that expression says nothing (`audience`).
         separate: ids of the tasks that whoever does this one must not have done, both ways round.
         remembered: whether it matters later who did it.
         shared_out: whether its instances are offered, each for itself, instead of started together.
@@ -136,6 +142,7 @@ class TaskPlan:
     subnet: int = -1
     people: Manual | None = None
     participants: Expression | None = None
+    audience: tuple[str, ...] = ()
     separate: frozenset[str] = frozenset()
     remembered: bool = False
     shared_out: bool = False
@@ -201,6 +208,26 @@ class Program:
     conditional: bool = False
     keyed: bool = False
     calls: bool = False
+
+
+def audience(manual: Manual, named: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """
+    Return whom a task's work is for, as the worklist knows it: ``role:clerk``, ``participant:ann``.
+
+    Args:
+        manual: what the task says.
+        named: further participants, where it names them by an expression.
+    """
+    union = [
+        *(f"role:{each}" for each in manual.roles),
+        *(f"participant:{each}" for each in (*manual.participants, *named)),
+    ]
+    if union or manual.participants_from is not None:
+        return tuple(dict.fromkeys(union))
+    # Who is meant can still be narrower than everybody; the list then has to look at fewer items.
+    if manual.positions:
+        return tuple(f"position:{each}" for each in manual.positions)
+    return (f"capability:{manual.capabilities[0]}",) if manual.capabilities else (ANYONE,)
 
 
 def lower(specification: Specification, *, dialect: Dialect = "subset") -> Program:
@@ -394,6 +421,7 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         subnet=-1 if task.subnet is None else names[task.subnet],
         people=None if manual is None or manual.is_plain else manual,
         participants=None if named is None else compile_expression(named, dialect=dialect),
+        audience=() if manual is None else audience(manual),
         separate=bonds.separate.get(task.id, frozenset()) if manual is not None else frozenset(),
         remembered=manual is not None and task.id in bonds.remembered,
         shared_out=shared_out,

@@ -64,10 +64,12 @@ class CaseHeader:
     quarantined: str = ""
 
 
-@record(kw_only=True)
+@record()
 class ItemRow:
     """
     One open work item as the lists show it: of people, of external workers, or one that failed.
+
+    Its fields are given as those of `CaseHeader`.
 
     Args:
         case_id, number: its name.

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from itertools import islice
 from typing import Any, Final
 
-from knhk._people_rules import ANYONE
+from knhk._lower import ANYONE
 from knhk.analysis.soundness import AT_REGISTRATION
 from knhk.engine import Engine
 from knhk.errors import (

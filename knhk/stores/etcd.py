@@ -65,13 +65,11 @@ class EtcdStore:
         self._planner = Planner(self._keys, self._spill)
         self._writer = Writer(self._link, self._keys)
         self._groups = GroupCommit(self._writer.write)
-        self._link.check(durability, lambda: self._groups.commit((), Plan()))
-        written = self._reader.get(self._keys.key("f"))
-        if written is not None and int(written) > layout.FORMAT:
-            raise StoreError(
-                f"{address.shown} namespace {address.namespace} has layout {int(written)}, this version of KNHK reads up to "
-                f"{layout.FORMAT}: it was written by a newer KNHK; upgrade this one"
-            )
+        try:
+            self._check(durability)
+        except BaseException:
+            self._link.close()
+            raise
 
     @property
     def durability(self) -> Durability:
@@ -267,6 +265,17 @@ class EtcdStore:
     def close(self) -> None:
         """Close the connections; a closed store refuses further calls."""
         self._link.close()
+
+    def _check(self, durability: Durability) -> None:
+        """Refuse a cluster that does not give what is asked for, and a layout that is newer than this version."""
+        address = self._link.address
+        self._link.check(durability, lambda: self._groups.commit((), Plan()))
+        written = self._reader.get(self._keys.key("f"))
+        if written is not None and int(written) > layout.FORMAT:
+            raise StoreError(
+                f"{address.shown} namespace {address.namespace} has layout {int(written)}, this version of KNHK reads up to "
+                f"{layout.FORMAT}: it was written by a newer KNHK; upgrade this one"
+            )
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

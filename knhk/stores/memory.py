@@ -89,21 +89,6 @@ class _Kept:
             self.batches = [*self.batches]
         self.batches.append(batch)
 
-    def find(self, number: int) -> ItemRow | None:
-        """Return an open item, or None."""
-        if isinstance(self.items, dict):
-            return self.items.get(number)
-        return next((each for each in self.items if each.number == number), None)
-
-    def change(self, items: Sequence[ItemRow], closed: Sequence[int]) -> None:
-        """Keep items that are new or changed, and those no longer that are closed."""
-        kept = self.items if isinstance(self.items, dict) else {each.number: each for each in self.items}
-        for each in items:
-            kept[each.number] = each
-        for number in closed:
-            kept.pop(number, None)
-        self.items = kept if len(kept) > _FEW else tuple(kept.values())
-
     def listed(self) -> list[ItemRow]:
         """Return the open items by number."""
         items = self.items.values() if isinstance(self.items, dict) else self.items
@@ -485,18 +470,30 @@ class MemoryStore:
 
     def _change_items(self, kept: _Kept, commit: Commit) -> None:
         """Change a case's items, and note in which cases a participant has any."""
-        case_id = commit.header.case_id
-        numbers = dict.fromkeys([*(each.number for each in commit.items), *commit.closed_items])
-        before = [found.by for number in numbers if (found := kept.find(number)) is not None]
-        kept.change(commit.items, commit.closed_items)
-        after = [found.by for number in numbers if (found := kept.find(number)) is not None]
-        for owner, change in (*((by, -1) for by in before if by), *((by, 1) for by in after if by)):
-            cases = self._owners.setdefault(owner, {})
-            cases[case_id] = cases.get(case_id, 0) + change
-            if not cases[case_id]:
-                del cases[case_id]
-            if not cases:
-                del self._owners[owner]
+        items = kept.items
+        if not isinstance(items, dict):
+            items = {each.number: each for each in items}
+        for each in commit.items:
+            had = items.get(each.number)
+            items[each.number] = each
+            if each.by:
+                self._own(each, 1)
+            if had is not None and had.by:
+                self._own(had, -1)
+        for number in commit.closed_items:
+            had = items.pop(number, None)
+            if had is not None and had.by:
+                self._own(had, -1)
+        kept.items = items if len(items) > _FEW else tuple(items.values())
+
+    def _own(self, item: ItemRow, change: int) -> None:
+        """Count the items that a participant has in a case."""
+        cases = self._owners.setdefault(item.by, {})
+        cases[item.case_id] = cases.get(item.case_id, 0) + change
+        if not cases[item.case_id]:
+            del cases[item.case_id]
+        if not cases:
+            del self._owners[item.by]
 
     def _index(self, header: CaseHeader) -> None:
         case_id = header.case_id
