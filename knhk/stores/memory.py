@@ -55,6 +55,15 @@ def taken_over(document: Document) -> OwnershipLost:
     )
 
 
+def refuse_other_content(specification: StoredSpecification, content_hash: str) -> None:
+    """Raise SpecificationConflict where what is registered under this id and version has another content hash."""
+    if content_hash != specification.content_hash:
+        raise SpecificationConflict(
+            f"specification {specification.spec_id!r} version {specification.version!r} is registered with other content: "
+            "give the new content a new version"
+        )
+
+
 _FEW: Final = 8
 """Batches, and work items, of a case that are kept in a tuple, which is half the size of a list or a dictionary of so few."""
 
@@ -280,18 +289,18 @@ class MemoryStore:
                 kept.header = attrs.evolve(kept.header, quarantined=reason or "no reason was given")
                 self._index(kept.header)
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """Store a registration with documents, or neither; the same again does nothing: False."""
         with self._opened:
             key = (specification.spec_id, specification.version)
             stored = self._specifications.get(key)
-            if stored is None:
-                self._specifications[key] = self._latest[key[0]] = stored = specification
-            if stored.content_hash != specification.content_hash:
-                raise SpecificationConflict(
-                    f"specification {key[0]!r} version {key[1]!r} is registered with other content: "
-                    "give the new content a new version"
-                )
+            if stored is not None:
+                refuse_other_content(specification, stored.content_hash)
+                return False
+            self._validate_documents(documents, (), {})
+            self._specifications[key] = self._latest[key[0]] = specification
+            self._apply_documents(documents, ())
+            return True
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""
