@@ -37,6 +37,7 @@ from knhk._sharing import Sharing, under
 from knhk.case import Case
 from knhk.errors import (
     CommandError,
+    ConcurrentUpdate,
     DataError,
     JournalError,
     Problem,
@@ -285,15 +286,20 @@ class CaseCache:
         return Hold(self, case_id) if self.sharing is None else SharedHold(self, case_id)
 
     def hold_unseen(self, case_id: str) -> Hold:
-        """Lock the case as it is in memory, for a command whose commit will find out whether the store has it so."""
+        """Lock the case as it is in memory; whether the store has it so is found out by its commit, or in the end."""
         return Hold(self, case_id) if self.sharing is None else UnseenHold(self, case_id)
 
     def is_current(self, resident: Resident) -> bool:
         """Whether a case in memory is as the store has it; it is forgotten where it is not."""
-        if self.store.header(resident.header.case_id).version == resident.header.version:
-            return True
-        self.forget(resident)
-        return False
+        resident.seen = self.store.header(resident.header.case_id).version == resident.header.version
+        if not resident.seen:
+            self.forget(resident)
+        return resident.seen
+
+    def refuse_moved(self, resident: Resident) -> None:
+        """Raise ConcurrentUpdate where a case in memory is not as the store has it; it is forgotten then."""
+        if not self.is_current(resident):
+            raise ConcurrentUpdate(f"case {resident.header.case_id} has changed: read it again")
 
     def tenure(self, case_id: str) -> Document | None:
         """Return the document under which work of a case may be begun here; None: there is no need of one, or it is not ours."""
@@ -498,9 +504,9 @@ class CaseCache:
         cuts: Sequence[tuple[int, int]] = (),
         documents: tuple[Document, ...] = (),
         removed: tuple[Document, ...] = (),
-    ) -> bool:
+    ) -> None:
         """
-        Persist what the case's last commands wrote; the caller holds it.  Returns whether they wrote anything.
+        Persist what the case's last commands wrote; the caller holds it.
 
         Args:
             resident: the case.
@@ -515,10 +521,9 @@ class CaseCache:
             self.forget(resident)
             raise
         if not commits:
-            return False
+            return
         self._store(resident, commits)
         self._recording.stored(resident, commits)
-        return True
 
     def commit_all(self, residents: Sequence[Resident], *, removed: tuple[Document, ...] = ()) -> None:
         """
@@ -550,6 +555,7 @@ class CaseCache:
         except BaseException:
             self.forget(resident)
             raise
+        resident.seen = True
 
     def relocate(self, resident: Resident, target: Compiled, renaming: Renaming, *, dry_run: bool) -> Moved:
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -17,6 +17,12 @@ from knhk.ports import CaseHeader, Commit, Document, ItemRow, StoredCase
 from knhk.work.calls import worklet_id
 from knhk.work.failed_rows import failed_details, is_dead, may_have_row
 from knhk.workitem import ItemState
+
+# Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
+_NOBODY: Final[tuple[str, ...]] = ()
+_HANDLER: Final = Kind.HANDLER
+_OFFERED: Final = ItemState.OFFERED
+_FAILED: Final = ItemState.FAILED
 
 
 def batches_of(records: Sequence[Record], taken: int, cuts: Sequence[tuple[int, int]], now: int) -> list[bytes]:
@@ -48,30 +54,14 @@ def commits_of(
     removed: tuple[Document, ...] = (),
 ) -> list[Commit]:
     """Return a commit for each batch; the last has all that there is besides."""
-    header = CaseHeader(
-        case_id=before.case_id,
-        spec_id=before.spec_id,
-        spec_version=before.spec_version,
-        state=state,
-        due=due,
-        runnable=runnable,
-        version=before.version + len(batches),
-    )
-    last = Commit(
-        header=header,
-        expected=header.version - 1,
-        batch=batches[-1],
-        snapshot=snapshot,
-        items=items,
-        closed_items=closed,
-        documents=documents,
-        removed=removed,
-    )
+    version = before.version + len(batches)
+    header = CaseHeader(before.case_id, before.spec_id, before.spec_version, state, due, runnable, version)
+    last = Commit(header, version - 1, batches[-1], snapshot, items, closed, None, documents, removed)
     if len(batches) == 1:
         return [last]
     earlier = [
-        Commit(header=attrs.evolve(header, version=version + 1), expected=version, batch=batch)
-        for version, batch in enumerate(batches[:-1], before.version)
+        Commit(attrs.evolve(header, version=expected + 1), expected, batch)
+        for expected, batch in enumerate(batches[:-1], before.version)
     ]
     return [*earlier, last]
 
@@ -97,34 +87,32 @@ def worklist_of(case_id: str, case: Case) -> tuple[tuple[ItemRow, ...], tuple[in
     """Return the worklist rows that the case's last records changed, and the numbers of those that went."""
     rows: list[ItemRow] = []
     closed: list[int] = []
-    for number in sorted(case.state.moved):
-        item = case.state.items.get(number)
+    state = case.state
+    for number in sorted(state.moved):
+        item = state.items.get(number)
         if item is None:
             closed.append(number)
-        elif case.plan(item).kind is not Kind.HANDLER or is_dead(case, item) or item.state is ItemState.REPLACED:
+        elif case.plan(item).kind is not _HANDLER or item.state is ItemState.REPLACED or is_dead(case, item):
             rows.append(item_row(case_id, case, number))
         elif may_have_row(item):
             closed.append(number)
-    case.state.moved.clear()
+    state.moved.clear()
     return tuple(rows), tuple(closed)
 
 
 def item_row(case_id: str, case: Case, number: int) -> ItemRow:
     """Return an open item as the worklist shows it."""
     item = case.state.items[number]
-    task = case.plan(item).task
-    offered = item.state is ItemState.OFFERED
-    details = {} if task.manual is None else details_of(case.state, item)
-    if item.state is ItemState.REPLACED and item.deputy is not None:
-        details = {**details, "worklet": {"spec_id": item.deputy.worklet, "case_id": worklet_id(case_id, item)}}
-    return ItemRow(
-        case_id=case_id,
-        number=number,
-        path=case.path(item),
-        state=item.state.value,
-        by=item.by,
-        roles=() if task.manual is None else task.manual.roles,
-        topic="" if task.external is None else task.external.topic,
-        audience=audience_of(case.state, item) if offered and task.manual is not None else (),
-        details={**details, **failed_details(case, item)} if is_dead(case, item) else details,
-    )
+    task, state = case.plan(item).task, item.state
+    details: dict[str, Any] = {}
+    roles = audience = _NOBODY
+    if task.manual is not None:
+        roles, details = task.manual.roles, details_of(case.state, item)
+        if state is _OFFERED:
+            audience = audience_of(case.state, item)
+    if item.deputy is not None and state is ItemState.REPLACED:
+        details["worklet"] = {"spec_id": item.deputy.worklet, "case_id": worklet_id(case_id, item)}
+    elif state is _FAILED and is_dead(case, item):
+        details |= failed_details(case, item)
+    topic = "" if task.external is None else task.external.topic
+    return ItemRow(case_id, number, case.path(item), state.value, item.by, roles, topic, audience, details)

@@ -22,6 +22,9 @@ class Holdable(Protocol):
     def is_current(self, resident: Resident) -> bool:
         """Whether a case is as the store has it; it is forgotten where it is not."""
 
+    def refuse_moved(self, resident: Resident) -> None:
+        """Raise where a case is not as the store has it."""
+
 
 class Hold:
     """What `CaseCache.hold` returns; a generator would do, and cost twice as much."""
@@ -67,6 +70,7 @@ class SharedHold(Hold):
             resident.depth += 1
             try:
                 if resident.depth > 1 or cache.is_current(resident):
+                    resident.seen = True
                     return resident
             except BaseException:
                 self.__exit__()
@@ -82,7 +86,9 @@ class UnseenHold(SharedHold):
     """
     A hold for a command where other instances may have moved the case: nobody looks into the store first.
 
-    What the command writes is compared with the store when it is committed; who writes nothing has to look.
+    What the command writes is compared with the store when it is committed.
+    Where it was refused, or wrote nothing, the end of the hold looks, and raises ConcurrentUpdate where the case has moved: what
+    was refused may be right there.
     """
 
     __slots__ = ()
@@ -90,4 +96,14 @@ class UnseenHold(SharedHold):
     def __enter__(self) -> Resident:
         resident = Hold.__enter__(self)
         resident.depth += 1
+        resident.seen = False
         return resident
+
+    def __exit__(self, *error: object) -> None:
+        resident = self._resident
+        interrupted = bool(error) and error[1] is not None and not isinstance(error[1], Exception)
+        try:
+            if not resident.seen and not resident.stale and not interrupted:
+                self._cache.refuse_moved(resident)
+        finally:
+            super().__exit__()

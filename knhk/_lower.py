@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import attrs
 
@@ -36,6 +37,10 @@ from knhk.spec.repeats import is_moment, milliseconds_of
 
 _JOINS = {Join.AND: AND, Join.XOR: XOR, Join.OR: OR}
 _SPLITS = {Split.AND: AND, Split.XOR: XOR, Split.OR: OR}
+
+
+ANYONE: Final = "anyone"
+"""The audience of work that is for everybody."""
 
 
 class Kind(enum.Enum):
@@ -111,6 +116,7 @@ class TaskPlan:
         subnet: the number of the net that a composite task stands for, or -1.
         people: what is said of the people who do it beyond their roles, or None.
         participants: the expression for further participants.
+        audience: whom its work is for, where that expression says nothing (`audience`).
         separate: ids of the tasks that whoever does this one must not have done, both ways round.
         remembered: whether it matters later who did it.
         shared_out: whether its instances are offered, each for itself, instead of started together.
@@ -136,6 +142,7 @@ class TaskPlan:
     subnet: int = -1
     people: Manual | None = None
     participants: Expression | None = None
+    audience: tuple[str, ...] = ()
     separate: frozenset[str] = frozenset()
     remembered: bool = False
     shared_out: bool = False
@@ -171,6 +178,10 @@ class NetPlan:
         timed: the tasks with a timer.
         deadlines: the tasks with a deadline.
         conditional: the offered tasks that require something of the data.
+        alone: the offered tasks from whose start nothing follows: no other task waits for what they take, and nothing that
+            looks at the net as a whole is in it.
+        watched: whether it has tasks with a timer, a deadline or a trigger.
+        settles: whether OR-joins, or its end, are decided only when nothing else happens any more.
         empty: whether it has no task at all, and so ends when it starts.
     """
 
@@ -184,6 +195,9 @@ class NetPlan:
     timed: tuple[int, ...]
     deadlines: tuple[int, ...]
     conditional: tuple[int, ...]
+    alone: frozenset[int]
+    watched: bool
+    settles: bool
     empty: bool
 
 
@@ -201,6 +215,26 @@ class Program:
     conditional: bool = False
     keyed: bool = False
     calls: bool = False
+
+
+def audience(manual: Manual, named: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """
+    Return whom a task's work is for, as the worklist knows it: ``role:clerk``, ``participant:ann``.
+
+    Args:
+        manual: what the task says.
+        named: further participants, where it names them by an expression.
+    """
+    union = [
+        *(f"role:{each}" for each in manual.roles),
+        *(f"participant:{each}" for each in (*manual.participants, *named)),
+    ]
+    if union or manual.participants_from is not None:
+        return tuple(dict.fromkeys(union))
+    # Who is meant can still be narrower than everybody; the list then has to look at fewer items.
+    if manual.positions:
+        return tuple(f"position:{each}" for each in manual.positions)
+    return (f"capability:{manual.capabilities[0]}",) if manual.capabilities else (ANYONE,)
 
 
 def lower(specification: Specification, *, dialect: Dialect = "subset") -> Program:
@@ -272,22 +306,24 @@ def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], diale
     )
     plans = tuple(_plan(task, flows[task.id], names, dialect, bonds) for task in net.tasks)
     listeners = {task.trigger.event: tasks[task.id] for task in net.tasks if task.trigger is not None}
+    implicit = net.termination is Termination.IMPLICIT
+    tables = build_tables(conditions=tuple(conditions), tasks=tuple(tasks), table=table, implicit=implicit)
+    conditional = tuple(number for number, plan in enumerate(plans) if plan.requires and _is_offered(plan))
+    watched = any(task.timer is not None or task.deadline is not None or task.trigger is not None for task in net.tasks)
     return NetPlan(
         number=number,
         name=name,
-        tables=build_tables(
-            conditions=tuple(conditions),
-            tasks=tuple(tasks),
-            table=table,
-            implicit=net.termination is Termination.IMPLICIT,
-        ),
+        tables=tables,
         plans=plans,
         index=tasks,
         listeners=listeners,
         triggered=tuple(sorted(listeners.values())),
         timed=tuple(number for number, task in enumerate(net.tasks) if task.timer is not None),
         deadlines=tuple(number for number, task in enumerate(net.tasks) if task.deadline is not None),
-        conditional=tuple(number for number, plan in enumerate(plans) if plan.requires and _is_offered(plan)),
+        conditional=conditional,
+        alone=frozenset() if watched or conditional or tables.or_joins else _alone(tables, plans),
+        watched=watched,
+        settles=implicit or bool(tables.or_joins),
         empty=not net.tasks,
     )
 
@@ -394,6 +430,7 @@ def _plan(task: Task, flows: list[Flow], names: Mapping[str, int], dialect: Dial
         subnet=-1 if task.subnet is None else names[task.subnet],
         people=None if manual is None or manual.is_plain else manual,
         participants=None if named is None else compile_expression(named, dialect=dialect),
+        audience=() if manual is None else audience(manual),
         separate=bonds.separate.get(task.id, frozenset()) if manual is not None else frozenset(),
         remembered=manual is not None and task.id in bonds.remembered,
         shared_out=shared_out,
@@ -447,6 +484,16 @@ def _key(correlate: Expression) -> tuple[Expression, Expression] | None:
 
 def _is_offered(plan: TaskPlan) -> bool:
     return not plan.automatic and plan.task.timer is None
+
+
+def _alone(tables: Tables, plans: Sequence[TaskPlan]) -> frozenset[int]:
+    """Return the offered tasks whose start takes nothing that another task waits for or reads, and calls for nothing else."""
+    return frozenset(
+        number
+        for number, (entry, plan) in enumerate(zip(tables.table, plans, strict=True))
+        if _is_offered(plan) and plan.task.multiple is None and not plan.worklets and not entry.join_cancels
+        if all(tables.consumers[condition] == (number,) for condition, _ in entry.inputs)
+    )
 
 
 def _constraint(text: str | None, dialect: Dialect) -> Expression | None:

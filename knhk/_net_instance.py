@@ -84,6 +84,8 @@ class NetInstance:
 
     def path(self, task: int, instance: int = 0) -> str:
         """Return the path of a task or instance from the root net: ``S#2/B``."""
+        if self.parent is None and not instance:
+            return self.plan.tables.tasks[task]
         parts = []
         net: NetInstance | None = self
         while net is not None:

@@ -11,33 +11,11 @@ from typing import Any
 
 from knhk._case_state import CaseState
 from knhk._codes import Code, Record
+from knhk._lower import audience
 from knhk._net_instance import NetInstance
 from knhk.errors import DataError, Forbidden
 from knhk.spec import Escalation, Initiator, Manual, Unless
 from knhk.workitem import ItemEntry, ItemState
-
-ANYONE = "anyone"
-"""The audience of work that is for everybody."""
-
-
-def audience(manual: Manual, named: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """
-    Return whom a task's work is for, as the worklist knows it: ``role:clerk``, ``participant:ann``.
-
-    Args:
-        manual: what the task says.
-        named: further participants, where it names them by an expression.
-    """
-    union = [
-        *(f"role:{each}" for each in manual.roles),
-        *(f"participant:{each}" for each in (*manual.participants, *named)),
-    ]
-    if union or manual.participants_from is not None:
-        return tuple(dict.fromkeys(union))
-    # Who is meant can still be narrower than everybody; the list then has to look at fewer items.
-    if manual.positions:
-        return tuple(f"position:{each}" for each in manual.positions)
-    return (f"capability:{manual.capabilities[0]}",) if manual.capabilities else (ANYONE,)
 
 
 def audience_of(state: CaseState, item: ItemEntry) -> tuple[str, ...]:
@@ -45,8 +23,7 @@ def audience_of(state: CaseState, item: ItemEntry) -> tuple[str, ...]:
     post = state.people.posts.get(item.number)
     if post is not None and post.audience is not None:
         return post.audience
-    manual = state.nets[item.net].plan.plans[item.task].task.manual
-    return () if manual is None else audience(manual)
+    return state.nets[item.net].plan.plans[item.task].audience
 
 
 def demands(state: CaseState, item: ItemEntry) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -63,15 +40,17 @@ def details_of(state: CaseState, item: ItemEntry) -> dict[str, Any]:
     post = state.people.posts.get(item.number)
     details: dict[str, Any] = {}
     if item.state is ItemState.OFFERED:
-        capabilities, positions = demands(state, item)
-        details = {
-            "capabilities": list(capabilities),
-            "positions": list(positions),
-            "kept_from": sorted(kept_from(state, item)),
-        }
+        plan = state.nets[item.net].plan.plans[item.task]
+        if plan.people is not None or plan.separate:
+            capabilities, positions = demands(state, item)
+            details = {
+                "capabilities": list(capabilities),
+                "positions": list(positions),
+                "kept_from": sorted(kept_from(state, item)),
+            }
     if post is not None:
         details |= {"priority": post.priority, "escalated": post.step}
-    return {name: value for name, value in details.items() if value}
+    return {name: value for name, value in details.items() if value} if details else details
 
 
 def first_offer(state: CaseState, net: NetInstance, task: int, number: int, at: int) -> Iterator[Record]:

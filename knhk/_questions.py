@@ -69,13 +69,10 @@ def next_due(state: CaseState) -> Due | None:
     if undoing is not None:
         at = state.deadlines.get(undoing.item)
         return None if at is None else Due(at, -1, -1, undoing.item)
-    due = [
-        Due(at, net.number, task)
-        for net in state.nets.values()
-        for task, at in net.timers.items()
-        if net.marking.is_ready(task)
-    ]
+    due: list[Due] = []
     for net in state.nets.values():
+        if net.timers:
+            due += [Due(at, net.number, task) for task, at in net.timers.items() if net.marking.is_ready(task)]
         if net.deadlines:
             due += [Due(at, net.number, task, deadline=True) for task, at in net.deadlines.items()]
     for number, at in state.deadlines.items():
@@ -85,7 +82,7 @@ def next_due(state: CaseState) -> Due | None:
         item = state.items[number]
         if post.due is not None and item.state is not ItemState.FAILED:
             due.append(Due(post.due, item.net, item.task, number, escalates=True))
-    return min(due, default=None)
+    return min(due) if due else None
 
 
 def keeps_event(net: NetInstance, name: str, variables: Mapping[str, Any] | None = None) -> bool:

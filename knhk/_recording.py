@@ -23,6 +23,11 @@ from knhk.work.outbox import Outbox
 from knhk.work.people import People
 from knhk.workitem import ItemState
 
+# Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
+_LIVE: Final = (Phase.RUNNING, Phase.COMPENSATING)
+_OVER: Final = (Phase.COMPLETED, Phase.CANCELLED)
+_OFFERED: Final = ItemState.OFFERED.value
+
 SNAPSHOT_EVERY: Final = 256
 """Records after which a case's next commit carries a snapshot, which bounds replay."""
 
@@ -103,7 +108,7 @@ class Recording:
             documents += self._calls(resident, resident.header.version + len(batches), now)
         resident.still = None
         phase = case.state.phase
-        running = phase is Phase.RUNNING or phase is Phase.COMPENSATING
+        running = phase in _LIVE
         due = case.next_due() if running else None
         resident.since_snapshot += len(records)
         snapshot = None
@@ -112,7 +117,7 @@ class Recording:
             snapshot = encode_snapshot({"version": version, "state": case.snapshot()})
             resident.since_snapshot = 0
         rows, closed = worklist_of(resident.header.case_id, case) if case.state.moved else ((), ())
-        if phase is Phase.COMPLETED or phase is Phase.CANCELLED:
+        if phase in _OVER:
             case.drop_records()
         return commits_of(
             resident.header,
@@ -148,7 +153,7 @@ class Recording:
         resident.header, resident.tenure = commits[-1].header, None
         self.counted(resident)
         for row in commits[-1].items:
-            if row.topic and row.state == ItemState.OFFERED.value:
+            if row.topic and row.state == _OFFERED:
                 self.offers.tell()
                 break
         for number, attempt in resident.in_flight.items():

@@ -46,6 +46,7 @@ class Resident:
         tenure: the document under which its automatic work that is not committed yet was done; None where nothing is shared.
         depth: how often whoever has its lock has taken it, where work is shared.
         bound: how many of them expect it to stay at a version.
+        seen: whether they know that the store has it as it is here.
         worklets: the ids of the cases that ran in the place of its work at its last commit, by item.
         observed: the case as it is counted, where it is.
     """
@@ -66,6 +67,7 @@ class Resident:
     tenure: Document | None = attrs.field(default=None, init=False)
     depth: int = attrs.field(default=0, init=False)
     bound: int = attrs.field(default=0, init=False)
+    seen: bool = attrs.field(default=True, init=False)
     worklets: dict[int, str] = attrs.field(factory=dict)
     observed: Observed | None = attrs.field(default=None, init=False)
 

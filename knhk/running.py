@@ -509,28 +509,25 @@ class RunningCase(CaseWork):
         del name
         cache = self._cache
         # Alone nobody else is expected, and who comes second is told; among several it is the rule, and costs a try.
-        tries = 2 if cache.sharing is None else TRIES
+        alone = cache.sharing is None
+        tries, bound = 2 if alone else TRIES, 0
         while True:
             tries -= 1
-            with cache.hold_unseen(self.id) as resident:
-                try:
-                    answer = command(resident.case, cache.clock.now())
-                except KnhkError:
-                    # Where somebody else has moved the case in the store, what was refused may be right there.
-                    if not tries or cache.is_current(resident):
-                        raise
-                else:
+            try:
+                with cache.hold_unseen(self.id) as resident:
+                    bound = resident.bound
                     try:
-                        written = cache.commit(resident)
-                    except ConcurrentUpdate:
-                        if cache.sharing is None or not tries or resident.bound:
+                        answer = command(resident.case, cache.clock.now())
+                    except CommandError:
+                        # Where somebody else has moved the case in the store, what was refused may be right there.
+                        if not alone or not tries or cache.is_current(resident):
                             raise
                         continue
-                    if written or cache.sharing is None or cache.is_current(resident):
-                        return answer
-                bound = resident.bound
-            if bound or not tries:
-                raise ConcurrentUpdate(f"case {self.id} has changed: read it again")
+                    cache.commit(resident)
+                    return answer
+            except ConcurrentUpdate:
+                if alone or not tries or bound:
+                    raise
 
 
 class WorkItem(PeopleItem):

@@ -50,12 +50,12 @@ def line(*tasks: dict[str, Any], **more: Any) -> Specification:
     return Specification.from_dict({"id": "line", "tasks": list(tasks), "flows": flows, **more})
 
 
-def fork() -> Specification:
+def fork(*, replayable: bool = False) -> Specification:
     """Automatic work beside that of a person."""
     net = build("fork")
     split, join = net.task("split", split="and"), net.task("join", join="and")
     net.start.to(split)
-    net.sequence(split, net.task("auto", handler="work"), join)
+    net.sequence(split, net.task("auto", handler="work", replayable=replayable), join)
     net.sequence(split, net.task("hand", manual=True), join)
     net.sequence(join, net.end)
     return net.specification()
@@ -460,6 +460,47 @@ def test_command_is_one_call_of_the_store() -> None:
 
     case.complete_task("hand")
     assert ["commit"] == store.asked
+
+
+def test_automatic_task_is_two_calls_of_the_store() -> None:
+    """A handler's attempt and its outcome are a commit each, and nobody asks the store for anything before them."""
+    store = Watched()
+    (a,) = Site(store).engines("a")
+    a.register(line({"id": "one", "handler": "work"}, {"id": "two", "handler": "work"}))
+    case = a.create_case("line")
+    store.asked.clear()
+    case.run()
+
+    assert ["commit"] * 4 == store.asked[:4]
+    assert "commit" not in store.asked[4:]
+
+
+@pytest.mark.parametrize("replayable", [False, True])
+def test_handler_of_a_case_that_was_moved_is_not_called(*, replayable: bool) -> None:
+    """No handler is called for work that another engine has taken out of the case since it was loaded."""
+    site = Site(MemoryStore())
+    a, b = site.engines("a", "b")
+    a.register(line({"id": "one", "handler": "work", "replayable": replayable}))
+    case = of(a, a)
+    case.start()
+    b.case(case.id).cancel()
+
+    assert case.hand_out([]) is None
+    assert [] == [*a._cache.at_work(), *site.calls]
+
+
+@pytest.mark.parametrize("replayable", [False, True])
+def test_handler_of_a_case_that_was_moved_beside_it(*, replayable: bool) -> None:
+    """Where another engine has moved the case, work that is still there is handed out, on the case as it is."""
+    site = Site(MemoryStore())
+    a, b = site.engines("a", "b")
+    a.register(fork(replayable=replayable))
+    case = of(a, a, "fork")
+    case.start()
+    b.case(case.id).complete_task("hand", {"theirs": 1})
+    job = job_of(case)
+
+    assert ("auto", {"theirs": 1}) == (job.path, dict(job.work.data))
 
 
 def test_command_on_a_case_that_was_moved() -> None:

@@ -19,7 +19,7 @@ import attrs
 import pytest
 
 from knhk.errors import ConcurrentUpdate, QuarantinedCase, StoreError, StoreFull, StoreUnavailable
-from knhk.ports import Durability, ItemRow, Store
+from knhk.ports import Document, Durability, ItemRow, Store
 from knhk.stores import SqliteStore, _documents, _worklist, migrations, sqlite
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION
 from knhk.testing.store_conformance import CLAIM, ORDER, StoreConformance, item, step
@@ -608,6 +608,21 @@ def test_another_process_sees_commits_and_registrations(store: SqliteStore, path
     assert other.header("a").version == 2
     with pytest.raises(QuarantinedCase, match="why"):
         store.load("b")
+    other.close()
+
+
+def test_another_process_registers_first(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registration that another process has stored since it was looked for is the same again: no document is written."""
+    other = SqliteStore(path)
+
+    def registered_meanwhile(*_: object) -> list[object]:
+        other.put_specification(CLAIM)
+        return []
+
+    monkeypatch.setattr(store, "_read", registered_meanwhile)
+    assert not store.put_specification(CLAIM, [Document(collection="box", key="k", value="v")])
+    monkeypatch.undo()
+    assert not store.documents("box")
     other.close()
 
 

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 
-from knhk.errors import MissingExtra, StoreError, StoreFull, StoreUnavailable
+from knhk.errors import StoreError, StoreFull, StoreUnavailable
 from knhk.ports import Durability
+from knhk.stores._etcd_http import Broken, Server, Unsent
 from knhk.stores._lost import Lost
-
-try:
-    import requests
-    from etcd3gw import exceptions
-    from etcd3gw.client import Etcd3Client
-    from urllib3.exceptions import NewConnectionError
-except ImportError as error:
-    raise MissingExtra("etcd", "a store on etcd") from error
 
 NAMESPACE: Final = "knhk"
 """The namespace of a URL that names none."""
@@ -34,10 +29,9 @@ _OPTIONS: Final = frozenset({"namespace", "max_txn_ops", "ssl_ca_certs", "ssl_ce
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _PORT: Final = 2379
 _OLDEST: Final = (3, 4)
-_CONNECTIONS: Final = 32
 _FEWEST_OPERATIONS: Final = 16
 _NARROWEST: Final = 2
-_SYNCS: Final = re.compile(r"^etcd_disk_wal_fsync_duration_seconds_count (\S+)$", re.MULTILINE)
+_SYNCS: Final = re.compile(rb"^etcd_disk_wal_fsync_duration_seconds_count (\S+)$", re.MULTILINE)
 _WRITTEN: Final = "nothing was written"
 _FULL: Final = ("database space exceeded", "no space")
 _REFUSED_LOGIN: Final = (
@@ -50,6 +44,8 @@ _EXPIRED: Final = ("invalid auth token", "revision of auth store is old")
 _FORGOTTEN: Final = "requested lease not found"
 # These mean that it was never proposed; "request timed out" and "leader changed" mean that nobody knows.
 _NOT_DONE: Final = ("no leader", "too many requests", "learner", "corrupt", "server stopped")
+# A server, or what is in front of it, gave up on a request that it may have passed on.
+_UNANSWERED: Final = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT)
 _COMPACTED: Final = "required revision has been compacted"
 
 
@@ -141,7 +137,8 @@ class Link:
     def __init__(self, address: Address, timeout: float) -> None:
         self.address = address
         self.timeout = timeout
-        self._clients = [self._client(host, port) for host, port in address.servers]
+        tls = _trust(address.files) if address.secure else None
+        self._servers = [Server(host, port, timeout, tls) for host, port in address.servers]
         self._current = 0
         self._lock = threading.Lock()
         self._closed = False
@@ -185,62 +182,61 @@ class Link:
     def tell(self, path: str, body: Mapping[str, object]) -> Any:
         """Send a request once; raises `Lost` where it is not known whether it was done."""
         self.refuse_closed()
+        sent = _compact(body)
         tried = 0
         login = bool(self.address.user)
         while True:
             number = self._current
-            client = self._clients[number]
+            server = self._servers[number]
             try:
-                if self.address.user and "Authorization" not in client.session.headers:
-                    self._log_in(client)
-                return client.post(client.get_url(path), json=body)
-            except exceptions.Etcd3Exception as error:
-                text = str(error.detail_text or error)
-                if login and any(each in text for each in _EXPIRED):
-                    # It was refused, so it may be sent again; only once, or a clock that is wrong would keep us here.
-                    login = False
-                    client.session.headers.pop("Authorization", None)
-                    continue
-                told = self._translated(error, text)
+                if self.address.user and not server.token:
+                    self._log_in(server)
+                return self._answer(server, path, sent)
+            except _Expired:
+                if not login:
+                    self._turn_from(number)
+                    raise
+                # It was refused, so it may be sent again; only once, or a clock that is wrong would keep us here.
+                login = False
+                server.token = ""
+            except StoreError as error:
                 tried += 1
                 self._turn_from(number)
-                if isinstance(told, _Unreached) and tried < len(self._clients):
-                    continue
-                raise told from error
-            except requests.exceptions.RequestException as error:
-                # What the library does not translate: an answer that broke off, or is no JSON.
-                raise Lost(f"{self.address.shown} did not answer: {error}") from error
+                if not isinstance(error, _Unreached) or tried >= len(self._servers):
+                    raise
 
     def close(self) -> None:
         """Close the connections for good."""
         self._closed = True
-        for each in self._clients:
-            each.session.close()
+        for each in self._servers:
+            each.close()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _client(self, host: str, port: int) -> Etcd3Client:
-        session = _Session()
-        # What the environment says of proxies and passwords is not meant for a store.
-        session.trust_env = False
-        adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS)
-        protocol = "https" if self.address.secure else "http"
-        session.mount(f"{protocol}://", adapter)
-        files = self.address.files
-        if "ssl_ca_certs" in files:
-            session.verify = files["ssl_ca_certs"]
-        if "ssl_certfile" in files:
-            session.cert = (files["ssl_certfile"], files.get("ssl_keyfile", files["ssl_certfile"]))
-        return Etcd3Client(host, port, protocol=protocol, timeout=self.timeout, api_path="/v3/", session=session)
+    def _answer(self, server: Server, path: str, body: bytes) -> Any:
+        """Return the answer of one server."""
+        where = self.address.shown
+        try:
+            status, said = server.post(f"/v3{path}", body)
+        except Unsent as error:
+            raise _Unreached(f"{where} cannot be reached: {error}; {_WRITTEN}, try again later") from error
+        except Broken as error:
+            raise Lost(f"{where} did not answer: {error}") from error
+        if status != HTTPStatus.OK:
+            raise self._translated(status, said.decode(errors="replace"))
+        try:
+            return json.loads(said)
+        except ValueError as error:
+            raise Lost(f"{where} did not answer: {error}") from error
 
-    def _log_in(self, client: Etcd3Client) -> None:
+    def _log_in(self, server: Server) -> None:
         body = {"name": self.address.user, "password": self.address.password}
-        client.session.headers["Authorization"] = client.post(client.get_url("/auth/authenticate"), json=body)["token"]
+        server.token = self._answer(server, "/auth/authenticate", _compact(body))["token"]
 
     def _turn_from(self, number: int) -> None:
         with self._lock:
             if self._current == number:
-                self._current = (number + 1) % len(self._clients)
+                self._current = (number + 1) % len(self._servers)
 
     def _version(self) -> tuple[int, ...]:
         text = str(self.ask("/maintenance/status", {}).get("version", "0"))
@@ -248,61 +244,31 @@ class Link:
 
     def _syncs(self) -> float | None:
         """Return how often the server has synced its log; None where it does not say."""
-        client = self._clients[self._current]
         try:
-            said = client.session.get(f"{client.base_url}/metrics", timeout=self.timeout)
-        except requests.exceptions.RequestException:
+            status, said = self._servers[self._current].get("/metrics")
+        except (Unsent, Broken):
             return None
-        found = _SYNCS.search(said.text) if said.ok else None
+        found = _SYNCS.search(said) if status == HTTPStatus.OK else None
         return None if found is None else float(found[1])
 
-    def _translated(self, error: exceptions.Etcd3Exception, text: str) -> StoreError:
+    def _translated(self, status: int, text: str) -> StoreError:
         where, said = self.address.shown, _message(text)
         if any(each in said for each in _FULL):
             return StoreFull(f"no space is left at {where}: {said}; {_WRITTEN}, reading goes on")
-        if any(each in said for each in (*_REFUSED_LOGIN, *_EXPIRED)):
-            return StoreError(f"{where} refuses this user: {said}")
+        for texts, kind in ((_REFUSED_LOGIN, StoreError), (_EXPIRED, _Expired)):
+            if any(each in said for each in texts):
+                return kind(f"{where} refuses this user: {said}")
         if _COMPACTED in said:
             return Compacted(f"{where}: {said}")
         if _FORGOTTEN in said:
             return LeaseForgotten(f"{where}: {said}")
         if any(each in said for each in _NOT_DONE):
             return StoreUnavailable(f"{where} is not available: {said}; {_WRITTEN}, try again later")
-        if isinstance(error, (exceptions.ConnectionFailedError, exceptions.ConnectionTimeoutError)):
-            if _unsent(error):
-                return _Unreached(f"{where} cannot be reached: {said}; {_WRITTEN}, try again later")
+        if status in _UNANSWERED:
             return Lost(f"{where} did not answer: {said}")
         if "too many operations" in said:
             said += f"; give the server a higher --max-txn-ops, or the URL ?max_txn_ops= what it has, not {self.address.operations}"
         return StoreError(f"{where}: {said}")
-
-
-class _Session(requests.Session):
-    """
-    Sends as any session does, without looking anew at each request for what all have in common.
-
-    That look is a fifth of the processor time of a step that is committed alone.
-    """
-
-    def post(
-        self,
-        url: str | bytes,
-        data: Any = None,  # noqa: ARG002 - the signature is the library's, which gives none
-        json: Any = None,
-        **options: Any,
-    ) -> requests.Response:
-        """Send a body as JSON; errors are those of any session, and a redirection is an answer."""
-        body = _compact(json)
-        request = requests.PreparedRequest()
-        request.method, request.url, request.body = "POST", str(url), body
-        request.headers = self.headers.copy()  # type: ignore[assignment]  # the same class, by another name
-        request.headers["Content-Type"] = "application/json"
-        request.headers["Content-Length"] = str(len(body))
-        adapter = self.get_adapter(str(url))
-        answer = adapter.send(request, timeout=options.get("timeout"), verify=self.verify, cert=self.cert)
-        # Read here, so that a connection that breaks meanwhile is an error of this call.
-        answer.content  # noqa: B018
-        return answer
 
 
 def _compact(body: object) -> bytes:
@@ -313,15 +279,21 @@ class _Unreached(StoreUnavailable):
     """The server took no connection."""
 
 
-def _unsent(error: BaseException) -> bool:
-    """Whether the library failed to connect, so that nothing can have been done."""
-    cause: BaseException | None = error.__context__
-    while cause is not None:
-        if isinstance(cause, (NewConnectionError, requests.exceptions.SSLError, requests.exceptions.ConnectTimeout)):
-            return True
-        reason = getattr(cause.args[0], "reason", None) if cause.args else None
-        cause = reason if isinstance(reason, BaseException) else cause.__context__
-    return False
+class _Expired(StoreError):
+    """The login has ended; nothing was done."""
+
+
+def _trust(files: Mapping[str, str]) -> ssl.SSLContext:
+    """Return whom TLS trusts, and the certificate it shows; raises StoreError."""
+    try:
+        made = ssl.create_default_context(cafile=files.get("ssl_ca_certs"))
+        if "ssl_certfile" in files:
+            # With a password, so that nobody is asked for one.
+            made.load_cert_chain(files["ssl_certfile"], files.get("ssl_keyfile"), password="")
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{', '.join(files)} cannot be used: {error}") from error
+    made.set_alpn_protocols(["http/1.1"])
+    return made
 
 
 def _message(text: str) -> str:

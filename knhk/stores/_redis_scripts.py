@@ -82,8 +82,8 @@ COMMIT: Final = Script(
     + _ITEMS
     + """
 -- The writer, the number of its group, how many callers; then of each caller how long it is, and its steps.
--- A step: its length, how many documents, whether it has a case; the documents of 6 arguments each,
--- those first that are held; the case.
+-- A step: its length, how many documents, 1 where it has a case and 2 where it has a registration; the documents of
+-- 6 arguments each, those first that are held; the case, or the registration: id and version as one name, the id, the text.
 local writer, number, callers = root .. 'w:' .. ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local told = redis.call('GET', writer)
 if told then
@@ -136,7 +136,10 @@ local function refusal(from, to)
       if (written[name] or found.v) ~= ARGV[d + 3] then return {'held', ARGV[d + 1], ARGV[d + 2], ARGV[d + 3]} end
       d = d + 6
     end
-    if ARGV[from + 2] == '1' then
+    if ARGV[from + 2] == '2' then
+      local stored = redis.call('HGET', root .. 'specifications', ARGV[c])
+      if stored then return {'registered', stored} end
+    elseif ARGV[from + 2] == '1' then
       local id, expected = ARGV[c], ARGV[c + 1]
       if not registered(ARGV[c + 3]) then return {'specification', ARGV[c + 4], ARGV[c + 5]} end
       if ARGV[c + 14] == '1' then
@@ -238,6 +241,13 @@ local function step(c)
   if new.q ~= '' then aside(prefix) end
 end
 
+local function register(c)
+  redis.call('HSET', root .. 'specifications', ARGV[c], ARGV[c + 2])
+  redis.call('RPUSH', root .. 'registered', ARGV[c])
+  redis.call('HSET', root .. 'latest', ARGV[c + 1], ARGV[c])
+  known[ARGV[c]] = true
+end
+
 local function file(d)
   local collection, key, value = ARGV[d + 1], ARGV[d + 2], ARGV[d + 4]
   local found, name = paper(collection, key)
@@ -268,6 +278,7 @@ for caller = 1, callers do
   while not refused and from < to do
     local length, count = tonumber(ARGV[from]), tonumber(ARGV[from + 1])
     if ARGV[from + 2] == '1' then step(from + 3 + 6 * count) end
+    if ARGV[from + 2] == '2' then register(from + 3 + 6 * count) end
     for each = 0, count - 1 do file(from + 3 + 6 * each) end
     from = from + length
   end
@@ -294,19 +305,6 @@ end
 return 1
 """
 )
-
-REGISTER: Final = Script(f"""
-local FORMAT = '{FORMAT}'
--- Id and version as one name, the id, the registration; returns what is registered under the name.
-local root = KEYS[1]
-local stored = redis.call('HGET', root .. 'specifications', ARGV[1])
-if stored then return stored end
-redis.call('SETNX', root .. 'format', FORMAT)
-redis.call('HSET', root .. 'specifications', ARGV[1], ARGV[3])
-redis.call('RPUSH', root .. 'registered', ARGV[1])
-redis.call('HSET', root .. 'latest', ARGV[2], ARGV[1])
-return ARGV[3]
-""")
 
 LATEST: Final = Script("""
 local name = redis.call('HGET', KEYS[1] .. 'latest', ARGV[1])

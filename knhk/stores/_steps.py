@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from knhk._people_rules import ANYONE
+from knhk._lower import ANYONE
 from knhk.ports import Commit, ItemRow
 
 MOST_ROWS: Final = 64

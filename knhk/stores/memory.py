@@ -55,6 +55,15 @@ def taken_over(document: Document) -> OwnershipLost:
     )
 
 
+def refuse_other_content(specification: StoredSpecification, content_hash: str) -> None:
+    """Raise SpecificationConflict where what is registered under this id and version has another content hash."""
+    if content_hash != specification.content_hash:
+        raise SpecificationConflict(
+            f"specification {specification.spec_id!r} version {specification.version!r} is registered with other content: "
+            "give the new content a new version"
+        )
+
+
 _FEW: Final = 8
 """Batches, and work items, of a case that are kept in a tuple, which is half the size of a list or a dictionary of so few."""
 
@@ -79,21 +88,6 @@ class _Kept:
         if isinstance(self.batches, tuple):
             self.batches = [*self.batches]
         self.batches.append(batch)
-
-    def find(self, number: int) -> ItemRow | None:
-        """Return an open item, or None."""
-        if isinstance(self.items, dict):
-            return self.items.get(number)
-        return next((each for each in self.items if each.number == number), None)
-
-    def change(self, items: Sequence[ItemRow], closed: Sequence[int]) -> None:
-        """Keep items that are new or changed, and those no longer that are closed."""
-        kept = self.items if isinstance(self.items, dict) else {each.number: each for each in self.items}
-        for each in items:
-            kept[each.number] = each
-        for number in closed:
-            kept.pop(number, None)
-        self.items = kept if len(kept) > _FEW else tuple(kept.values())
 
     def listed(self) -> list[ItemRow]:
         """Return the open items by number."""
@@ -295,18 +289,18 @@ class MemoryStore:
                 kept.header = attrs.evolve(kept.header, quarantined=reason or "no reason was given")
                 self._index(kept.header)
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """Store a registration with documents, or neither; the same again does nothing: False."""
         with self._opened:
             key = (specification.spec_id, specification.version)
             stored = self._specifications.get(key)
-            if stored is None:
-                self._specifications[key] = self._latest[key[0]] = stored = specification
-            if stored.content_hash != specification.content_hash:
-                raise SpecificationConflict(
-                    f"specification {key[0]!r} version {key[1]!r} is registered with other content: "
-                    "give the new content a new version"
-                )
+            if stored is not None:
+                refuse_other_content(specification, stored.content_hash)
+                return False
+            self._validate_documents(documents, (), {})
+            self._specifications[key] = self._latest[key[0]] = specification
+            self._apply_documents(documents, ())
+            return True
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""
@@ -476,18 +470,30 @@ class MemoryStore:
 
     def _change_items(self, kept: _Kept, commit: Commit) -> None:
         """Change a case's items, and note in which cases a participant has any."""
-        case_id = commit.header.case_id
-        numbers = dict.fromkeys([*(each.number for each in commit.items), *commit.closed_items])
-        before = [found.by for number in numbers if (found := kept.find(number)) is not None]
-        kept.change(commit.items, commit.closed_items)
-        after = [found.by for number in numbers if (found := kept.find(number)) is not None]
-        for owner, change in (*((by, -1) for by in before if by), *((by, 1) for by in after if by)):
-            cases = self._owners.setdefault(owner, {})
-            cases[case_id] = cases.get(case_id, 0) + change
-            if not cases[case_id]:
-                del cases[case_id]
-            if not cases:
-                del self._owners[owner]
+        items = kept.items
+        if not isinstance(items, dict):
+            items = {each.number: each for each in items}
+        for each in commit.items:
+            had = items.get(each.number)
+            items[each.number] = each
+            if each.by:
+                self._own(each, 1)
+            if had is not None and had.by:
+                self._own(had, -1)
+        for number in commit.closed_items:
+            had = items.pop(number, None)
+            if had is not None and had.by:
+                self._own(had, -1)
+        kept.items = items if len(items) > _FEW else tuple(items.values())
+
+    def _own(self, item: ItemRow, change: int) -> None:
+        """Count the items that a participant has in a case."""
+        cases = self._owners.setdefault(item.by, {})
+        cases[item.case_id] = cases.get(item.case_id, 0) + change
+        if not cases[item.case_id]:
+            del cases[item.case_id]
+        if not cases:
+            del self._owners[item.by]
 
     def _index(self, header: CaseHeader) -> None:
         case_id = header.case_id

@@ -27,7 +27,7 @@ from knhk.errors import (
     IdempotencyConflict,
     KnhkError,
     QuarantinedCase,
-    SpecificationConflict,
+    StoreError,
     UnknownCase,
     UnknownSpecification,
 )
@@ -38,9 +38,12 @@ from knhk.stores._lost import until_answered
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, storable, text_key
 from knhk.stores._redis_link import Link, read_address
 from knhk.stores._rows import decode_row, encode_row
-from knhk.stores.memory import WORKING, overtaken, refuse_malformed, taken_over
+from knhk.stores.memory import WORKING, overtaken, refuse_malformed, refuse_other_content, taken_over
 
 _MOST: Final = 2**31
+# What a step of the script has beside its documents: a case, or a registration.
+_MOVES: Final = b"1"
+_REGISTERS: Final = b"2"
 _VERSION_LENGTH: Final = 8
 _UNSET: Final = b"\0" + number_key(0)
 _VALUE_AT: Final = _VERSION_LENGTH + len(_UNSET)
@@ -200,7 +203,7 @@ class RedisStore:
         _refuse_versions(documents, removed, held)
         words: list[bytes] = []
         with storable():
-            _add(words, documents, removed, held, ())
+            _add(words, documents, removed, held)
         self._groups.commit((), words)
 
     def document(self, collection: str, key: str) -> Document | None:
@@ -236,18 +239,25 @@ class RedisStore:
             if not self._link.run(scripts.QUARANTINE, case_id.encode(), why.encode(), text_key(case_id)):
                 raise _unknown(case_id)
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """Store a registration with documents, or neither; the same again does nothing: False."""
         spec_id, version = specification.spec_id, specification.version
         value = json.dumps([spec_id, version, specification.content_hash, specification.text])
+        words: list[bytes] = []
         with storable():
             name = _pair(spec_id, version)
-            stored = self._link.run(scripts.REGISTER, name, spec_id.encode(), value)
-        if _specification(stored).content_hash != specification.content_hash:
-            raise SpecificationConflict(
-                f"specification {spec_id!r} version {version!r} is registered with other content: "
-                "give the new content a new version"
-            )
+            stored = self._link.ask("HGET", self._key("specifications"), name)
+            if stored is None:
+                _refuse_versions(documents, (), ())
+                _add(words, documents, (), (), _REGISTERS, (name, spec_id.encode(), value.encode()))
+                try:
+                    self._groups.commit((), words)
+                except _Registered as faster:
+                    stored = faster.stored
+                else:
+                    return True
+        refuse_other_content(specification, _specification(stored).content_hash)
+        return False
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""
@@ -303,6 +313,19 @@ class RedisStore:
         settle(group)
 
 
+class _Registered(StoreError):
+    """
+    Somebody else has stored a registration of this name.
+
+    Args:
+        stored: what is registered.
+    """
+
+    def __init__(self, stored: bytes) -> None:
+        super().__init__("another was faster to register it")
+        self.stored = stored
+
+
 def _add_step(words: list[bytes], commit: Commit) -> None:
     header = commit.header
     case_id, spec_id, state = header.case_id.encode(), header.spec_id.encode(), header.state.encode()
@@ -339,7 +362,7 @@ def _add_step(words: list[bytes], commit: Commit) -> None:
             lists.append(b"i:t:" + each.topic.encode())
         lists += [b"i:a:" + word.encode() for word in dict.fromkeys(each.audience)]
         case += (number_key(each.number), encode_row(each), b"%d" % len(lists), *lists)
-    _add(words, commit.documents, commit.removed, commit.held, case)
+    _add(words, commit.documents, commit.removed, commit.held, _MOVES, case)
 
 
 def _add(
@@ -347,9 +370,10 @@ def _add(
     documents: Iterable[Document],
     removed: Iterable[Document],
     held: Iterable[Document],
-    case: Sequence[bytes],
+    kind: bytes = b"",
+    about: Sequence[bytes] = (),
 ) -> None:
-    """Add a step: its documents, and the case where it has one."""
+    """Add a step: its documents, and the case or the registration where it has one."""
     papers: list[bytes] = []
     for each in held:
         papers += (b"h", each.collection.encode(), each.key.encode(), _version(each.version), b"", b"")
@@ -359,8 +383,8 @@ def _add(
         papers += (b"w", each.collection.encode(), each.key.encode(), _version(each.version - 1), value, when)
     for each in removed:
         papers += (b"r", each.collection.encode(), each.key.encode(), _version(each.version), b"", b"")
-    length = 3 + len(papers) + len(case)
-    words += (b"%d" % length, b"%d" % (len(papers) // 6), b"1" if case else b"", *papers, *case)
+    length = 3 + len(papers) + len(about)
+    words += (b"%d" % length, b"%d" % (len(papers) // 6), kind, *papers, *about)
 
 
 def _refuse_versions(documents: Sequence[Document], removed: Sequence[Document], held: Sequence[Document]) -> None:
@@ -381,6 +405,8 @@ def _refusal(words: Sequence[str], outcome: Sequence[bytes]) -> KnhkError:
     kind, name = words[:2]
     if kind == "specification":
         return UnknownSpecification(f"specification {name!r} version {words[2]!r} is not registered")
+    if kind == "registered":
+        return _Registered(outcome[1])
     if kind == "key":
         return IdempotencyConflict(f"idempotency key {name!r} was used before")
     if kind == "unknown":

@@ -28,7 +28,6 @@ from knhk.errors import (
     IdempotencyConflict,
     KnhkError,
     QuarantinedCase,
-    SpecificationConflict,
     StoreError,
     StoreFull,
     StoreUnavailable,
@@ -49,7 +48,7 @@ from knhk.stores._documents import (
 from knhk.stores._group import Caller, GroupCommit, settle
 from knhk.stores._steps import MOST_ROWS, count_rows, enable_steps, is_refusal, rows_of, store_rows
 from knhk.stores._worklist import OF_CASE, find_items, read_item
-from knhk.stores.memory import refuse_malformed
+from knhk.stores.memory import refuse_malformed, refuse_other_content
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 
 _SYNCHRONOUS: Final = {Durability.FULL: 2, Durability.NORMAL: 1, Durability.OFF: 0}
@@ -281,19 +280,20 @@ class SqliteStore:
             _find(connection, case_id)
             connection.execute(_QUARANTINE, (reason or "no reason was given", case_id))
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """Store a registration with documents, or neither; the same again does nothing: False."""
         spec_id, version, content_hash = specification.spec_id, specification.version, specification.content_hash
         stored = self._read(_SPECIFICATION, (spec_id, version))
         if not stored:
             with self._writer.transaction("BEGIN IMMEDIATE") as connection:
-                connection.execute(_PUT_SPECIFICATION, (spec_id, version, content_hash, specification.text))
                 stored = connection.execute(_SPECIFICATION, (spec_id, version)).fetchall()
-        if stored[0][2] != content_hash:
-            raise SpecificationConflict(
-                f"specification {spec_id!r} version {version!r} is registered with other content: "
-                "give the new content a new version"
-            )
+                if not stored:
+                    connection.execute(_PUT_SPECIFICATION, (spec_id, version, content_hash, specification.text))
+                    store_documents(connection, documents, ())
+                    return True
+        # It was there, or another was faster.
+        refuse_other_content(specification, stored[0][2])
+        return False
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""

@@ -148,7 +148,7 @@ class CaseWork:
 
     def _hand_out(self, failures: list[KnhkError], *, apart: bool) -> Job | Held | None:
         tenure = self._cache.tenure(self.id)
-        with self._cache.hold(self.id) as resident:
+        with self._cache.hold_unseen(self.id) as resident:
             case = resident.case
             if self._cache.sharing is not None:
                 if tenure is None:
@@ -203,7 +203,7 @@ class CaseWork:
         return None
 
     def _finish(self, job: Job, output: object) -> None:
-        with self._cache.hold(self.id) as resident:
+        with self._cache.hold_unseen(self.id) as resident:
             if self._take_back(resident, job):
                 if job.number in resident.case.state.items:
                     plain = self._cache.plain(output, f"the result of {job.worker}")
@@ -239,7 +239,7 @@ class CaseWork:
 
     def _fail(self, job: Job, error: BaseException, failure: Failure) -> tuple[bool, bool]:
         """Record a failure; returns whether nothing follows by itself, and whether the dependency is without blame."""
-        with self._cache.hold(self.id) as resident:
+        with self._cache.hold_unseen(self.id) as resident:
             # Whoever made it run out of time has lost it, and tells so here.
             if not self._take_back(resident, job, lost=isinstance(error, TimeoutError)):
                 return False, False
@@ -359,6 +359,9 @@ class CaseWork:
             if not task.replayable or number in resident.doubtful or not resident.header.version:
                 resident.doubtful.pop(number, None)
                 self._cache.commit(resident)
+            elif not resident.seen:
+                # Before it counts as under way: nobody is to be called for work that is gone.
+                self._cache.refuse_moved(resident)
             index = item.instance - 1 if item.instance else None
             refused: DataError | None = None
             data: dict[str, Any] = {}

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from knhk._codes import Phase
-from knhk._lower import Kind
-from knhk._people_rules import ANYONE, audience_of, demands, kept_from
+from knhk._lower import ANYONE, Kind
+from knhk._people_rules import audience_of, demands, kept_from
 from knhk.case import Case
 from knhk.people import Directory, Guarded, Participant
 from knhk.ports import Document, Store
