@@ -551,7 +551,7 @@ class CaseCache:
 
     def _store(self, resident: Resident, commits: Sequence[Commit]) -> None:
         try:
-            self.store.commit(under(commits, resident.tenure))
+            self.store.commit(commits if resident.tenure is None else under(commits, resident.tenure))
         except BaseException:
             self.forget(resident)
             raise
