@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import sqlite3
 import threading
@@ -343,6 +344,42 @@ def test_group_is_one_transaction(store: SqliteStore) -> None:
     assert {"first": 1, **dict.fromkeys("abcde", 2)} == versions(store)
 
 
+def test_group_of_plain_steps_is_one_statement(store: SqliteStore) -> None:
+    """Callers whose steps carry nothing beside the case share a statement; who brings a snapshot has its own."""
+    statements: list[str] = []
+    assert store._writer._connection is not None
+
+    with gathered(store) as waiting:
+        for each in "abcd":
+            waiting.call(step(each, 1, items=[item(each)]))
+        waiting.call(step("e", 1, snapshot=b"s"))
+        store._writer._connection.set_trace_callback(statements.append)
+
+    # The work of each trigger is traced as the statement once more.
+    told = [kind for kind, _ in itertools.groupby(each.split(" (")[0] for each in statements)]
+    assert dict.fromkeys(["first", *"abcde"]) == waiting.outcomes
+    first = ["BEGIN IMMEDIATE", "INSERT INTO steps", "COMMIT"]
+    snapshot = ["SAVEPOINT caller", "INSERT INTO steps", "INSERT OR REPLACE INTO snapshots", "RELEASE caller"]
+    assert [*first, *first[:2], *snapshot, "COMMIT"] == told
+    assert {"first": 1, **dict.fromkeys("abcde", 2)} == versions(store)
+
+
+def test_group_of_more_rows_than_a_statement_has(store: SqliteStore) -> None:
+    """Callers beyond the rows of one statement have the next; a refusal in one leaves the other as it is."""
+    many = [item("a", number) for number in range(40)]
+
+    with gathered(store) as waiting:
+        waiting.call(step("a", 1, items=many))
+        waiting.call(step("b", 1, items=[attrs.evolve(each, case_id="b") for each in many]))
+        waiting.call(step("c", 7))
+        waiting.call(step("d", 1))
+
+    assert isinstance(waiting.outcomes.pop("c"), ConcurrentUpdate)
+    assert dict.fromkeys(["first", *"abd"]) == waiting.outcomes
+    assert 80 == len(store.items(limit=100))
+    assert {"first": 1, "a": 2, "b": 2, "c": 1, "d": 2, "e": 1} == versions(store)
+
+
 def test_refusals_in_a_group(store: SqliteStore) -> None:
     """Every kind of refusal fails its caller alone, and leaves nothing of it."""
     store.quarantine("d", "why")
@@ -406,7 +443,7 @@ def test_error_of_one_statement_is_one_callers(store: SqliteStore, code: int, ki
 )
 @pytest.mark.parametrize(
     "statement",
-    ["BEGIN", "SAVEPOINT", "SELECT cases.case_id", "UPDATE", "INSERT INTO journal", "ROLLBACK TO", "RELEASE", "COMMIT"],
+    ["BEGIN", "SAVEPOINT", "SELECT cases.case_id", "INSERT INTO steps", "ROLLBACK TO", "RELEASE", "COMMIT"],
 )
 def test_error_of_the_transaction_is_everybodys(
     store: SqliteStore, statement: str, code: int, kind: type[StoreError]

@@ -547,7 +547,7 @@ class Failing:
         return getattr(self.real, name)
 
 
-@pytest.mark.parametrize("statement", ["BEGIN", "UPDATE cases", "INSERT INTO journal", "UPDATE position", "COMMIT"])
+@pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO steps", "UPDATE position", "COMMIT"])
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("simulated"), KeyboardInterrupt()], ids=repr)
 def test_frame_is_taken_back_when_the_index_fails(
     store: LogStore, tmp_path: Path, statement: str, error: BaseException

@@ -180,6 +180,9 @@ class LogStore(SqliteStore):
             self._encoded = encoded
             self._store_group(connection, group)
 
+    def _plain_rows(self, commits: Sequence[Commit]) -> None:
+        """Where the bytes of a step are is known when its frame is made."""
+
     def _store_one_of_many(self, connection: sqlite3.Connection, caller: Caller) -> None:
         before = len(self._frame)
         super()._store_one_of_many(connection, caller)

@@ -46,7 +46,8 @@ from knhk.stores._documents import (
     store_documents,
 )
 from knhk.stores._group import Caller, GroupCommit, settle
-from knhk.stores._worklist import OF_CASE, close_item, find_items, put_item, read_item
+from knhk.stores._steps import MOST_ROWS, count_rows, enable_steps, is_refusal, rows_of, store_rows
+from knhk.stores._worklist import OF_CASE, find_items, read_item
 from knhk.stores.memory import refuse_malformed, refuse_other_content
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 
@@ -87,15 +88,6 @@ _KEYS: Final = (
     "SELECT key, cases.case_id, digest FROM idempotency CROSS JOIN cases ON cases.id = idempotency.case_row WHERE key > ?"
     " ORDER BY key LIMIT ?"
 )
-_CREATE: Final = (
-    "INSERT INTO cases (case_id, spec, state, version, due, runnable, quarantined) VALUES (?, ?, ?, 1, ?, ?, ?)"
-    " ON CONFLICT (case_id) DO NOTHING"
-)
-_ADVANCE: Final = (
-    "UPDATE cases SET spec = ?, state = ?, version = ?, due = ?, runnable = ?, quarantined = ?"
-    " WHERE case_id = ? AND version = ? AND quarantined IS NULL"
-)
-_JOURNAL: Final = "INSERT INTO journal (case_row, version, batch) SELECT id, version, ? FROM cases WHERE case_id = ?"
 _SNAPSHOT: Final = (
     "INSERT OR REPLACE INTO snapshots (case_row, version, state) SELECT id, version, ? FROM cases WHERE case_id = ?"
 )
@@ -183,7 +175,7 @@ class SqliteStore:
         """Store all steps in one transaction, or none and raise."""
         for commit in commits:
             refuse_malformed(commit)
-        self._groups.commit(commits)
+        self._groups.commit(commits, self._plain_rows(commits))
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""
@@ -325,17 +317,39 @@ class SqliteStore:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _write(self, group: Sequence[Caller]) -> None:
-        """Store a group in one transaction, in which each caller has its savepoint."""
+        """Store a group in one transaction."""
         with self._writer.transaction("BEGIN IMMEDIATE", group) as connection:
             self._store_group(connection, group)
 
     def _store_group(self, connection: sqlite3.Connection, group: Sequence[Caller]) -> None:
+        """Store plain callers by few statements, and each of the others, and of those of a refused statement, by itself."""
+        stored = self._store_plain(connection, [caller for caller in group if caller.prepared is not None])
         if len(group) == 1:
-            for commit in group[0].commits:
+            for commit in () if stored else group[0].commits:
                 self._store_step(connection, commit)
         else:
             for caller in group:
-                self._store_one_of_many(connection, caller)
+                if caller not in stored:
+                    self._store_one_of_many(connection, caller)
+
+    def _store_plain(self, connection: sqlite3.Connection, callers: Sequence[Caller]) -> set[Caller]:
+        """Store the callers whose steps are rows alone; returns those that are stored."""
+        stored: set[Caller] = set()
+        while callers:
+            values, count = callers[0].prepared, 1
+            for caller in callers[1:]:
+                if count_rows(values) + count_rows(caller.prepared) > MOST_ROWS:
+                    break
+                values += caller.prepared
+                count += 1
+            try:
+                store_rows(connection, values)
+            except (UnicodeEncodeError, OverflowError, sqlite3.Error) as error:
+                _raise_unless_refused(connection, error)
+            else:
+                stored.update(callers[:count])
+            callers = callers[count:]
+        return stored
 
     def _store_one_of_many(self, connection: sqlite3.Connection, caller: Caller) -> None:
         connection.execute("SAVEPOINT caller")
@@ -343,40 +357,43 @@ class SqliteStore:
             for commit in caller.commits:
                 self._store_step(connection, commit)
         except (KnhkError, UnicodeEncodeError, OverflowError, sqlite3.Error) as error:
-            if isinstance(error, sqlite3.Error) and (_code(error) not in _REFUSED or not connection.in_transaction):
-                raise
+            _raise_unless_refused(connection, error)
             connection.execute("ROLLBACK TO caller")
             caller.error = _told(error, self._path)
         connection.execute("RELEASE caller")
 
+    def _plain_rows(self, commits: Sequence[Commit]) -> tuple[Any, ...] | None:
+        """Return the rows of a caller whose steps are rows alone; None where a key, a snapshot or a document goes with them."""
+        values: tuple[Any, ...] = ()
+        for commit in commits:
+            spec = self._spec_rows.get((commit.header.spec_id, commit.header.spec_version))
+            if spec is None or commit.idempotency or commit.snapshot is not None:
+                return None
+            if commit.documents or commit.removed or commit.held:
+                return None
+            values += rows_of(commit, spec)
+        return values if 0 < count_rows(values) <= MOST_ROWS else None
+
     def _store_step(self, connection: sqlite3.Connection, commit: Commit) -> None:
         header = commit.header
-        case_id, version = header.case_id, header.version
+        case_id = header.case_id
         spec = self._spec_row(connection, header.spec_id, header.spec_version)
-        runnable, aside = int(header.runnable), header.quarantined or None
         if commit.held:
             check_held(connection, commit.held)
         if commit.idempotency is not None:
             key, digest = commit.idempotency
             if connection.execute(_FIND_KEY, (key,)).fetchone() is not None:
                 raise IdempotencyConflict(f"idempotency key {key!r} was used before")
-        if commit.expected:
-            done = connection.execute(
-                _ADVANCE, (spec, header.state, version, header.due, runnable, aside, case_id, commit.expected)
-            )
-        else:
-            done = connection.execute(_CREATE, (case_id, spec, header.state, header.due, runnable, aside))
-        if done.rowcount != 1:
-            _refuse_step(connection, commit)
-        connection.execute(_JOURNAL, (commit.batch, case_id))
+        try:
+            store_rows(connection, rows_of(commit, spec))
+        except sqlite3.IntegrityError as error:
+            if is_refusal(error):
+                _refuse_step(connection, commit)
+            raise
         if commit.idempotency is not None:
             connection.execute(_KEY, (key, digest, case_id))
         if commit.snapshot is not None:
             connection.execute(_SNAPSHOT, (commit.snapshot, case_id))
-        for each in commit.items:
-            put_item(connection, each)
-        for number in commit.closed_items:
-            close_item(connection, case_id, number)
         if commit.documents or commit.removed:
             store_documents(connection, commit.documents, commit.removed)
 
@@ -410,6 +427,7 @@ class SqliteStore:
         _set(connection, self._path, "fullfsync", int(self._durability is Durability.FULL))
         if version < SCHEMA_VERSION:
             migrate(connection, self._application_id)
+        enable_steps(connection)
 
     def _open_reader(self) -> sqlite3.Connection:
         return self._open("rw", lambda connection: _set(connection, self._path, "query_only", 1))
@@ -562,6 +580,12 @@ def _set(connection: sqlite3.Connection, path: str, pragma: str, value: str | in
     actual = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
     if actual != value:
         raise StoreError(f"cannot use {path}: PRAGMA {pragma} is {actual!r} after it was set to {value!r}")
+
+
+def _raise_unless_refused(connection: sqlite3.Connection, error: Exception) -> None:
+    """Raise again what is not about one statement, but about the transaction around it."""
+    if isinstance(error, sqlite3.Error) and (_code(error) not in _REFUSED or not connection.in_transaction):
+        raise error
 
 
 def _refuse_step(connection: sqlite3.Connection, commit: Commit) -> None:
