@@ -82,34 +82,43 @@ COMMIT: Final = Script(
     + _ITEMS
     + """
 -- The writer, the number of its group, how many callers; then of each caller how long it is, and its steps.
--- A step: its length, how many documents, 1 where it has a case and 2 where it has a registration; the documents of
--- 6 arguments each, those first that are held; the case, or the registration: id and version as one name, the id, the text.
+-- A step: its form (its length; 1 where it has a case and 2 where it has a registration; whether there is a snapshot, a key;
+-- how many documents and items); the documents of 6 arguments each, those first that are held; then the registration: id and
+-- version as one name, the id, the text; or of the case id, version, head, numbers of items that it closes, batch; the
+-- snapshot; the key and whose it is; of each item number and value.
+-- Returned is 0, or where somebody is refused of each caller 0 or why.
 local writer, number, callers = root .. 'w:' .. ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local told = redis.call('GET', writer)
 if told then
-  local last = cmsgpack.unpack(told)
-  if last[1] == number then return last[2] end
-  if last[1] > number then return redis.error_reply('KNHKLATE this writer has gone on') end
+  local last, outcomes = tonumber(told), 0
+  if not last then last, outcomes = unpack(cmsgpack.unpack(told)) end
+  if last == number then return outcomes end
+  if last > number then return redis.error_reply('KNHKLATE this writer has gone on') end
 end
 
-local known, cases, papers = {}, {}, {}
+-- What a head has, and behind it a case that was read.
+local QUARANTINED, STATE, SPECIFICATION, SPECIFIED, DUE, RUNNABLE, WORKING, VERSION = 1, 2, 3, 4, 5, 6, 7, 8
+local NONE, CHUNK = string.rep('\\0', 8), 1000
+local cases, heads, papers = {}, {}, {}
+local touched, values = {}, {}
 
-local function registered(spec)
-  if known[spec] == nil then known[spec] = redis.call('HEXISTS', root .. 'specifications', spec) == 1 end
-  return known[spec]
-end
-
-local function case(id)
-  local found = cases[id]
-  if found == nil then
-    local v = redis.call('HMGET', root .. 'c:' .. id, 'v', 'q', 's', 'p', 'd', 'r', 'k')
-    found = v[1] and {v = v[1], q = v[2], s = v[3], p = v[4], d = v[5], r = v[6], k = v[7]} or false
-    cases[id] = found
+local function head(packed)
+  local found = heads[packed]
+  if not found then
+    found = {struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0I4c0', packed)}
+    heads[packed] = found
   end
   return found
 end
 
-local NONE = string.rep('\\0', 8)
+local function case(id)
+  local found = cases[id]
+  if not found then
+    found = redis.call('HMGET', root .. 'c:' .. id, 'q', 's', 'p', 'w', 'd', 'r', 'k', 'v')
+    cases[id] = found
+  end
+  return found
+end
 
 local function paper(collection, key)
   local name = #collection .. ':' .. collection .. key
@@ -129,34 +138,35 @@ end
 local function refusal(from, to)
   local seen, keys, written = {}, {}, {}
   while from < to do
-    local length, count = tonumber(ARGV[from]), tonumber(ARGV[from + 1])
-    local d, c = from + 3, from + 3 + 6 * count
+    local length, kind, snapshot, keyed, count = struct.unpack('>I4BBBI4', ARGV[from])
+    local d, c = from + 1, from + 1 + 6 * count
     while d < c and ARGV[d] == 'h' do
       local found, name = paper(ARGV[d + 1], ARGV[d + 2])
       if (written[name] or found.v) ~= ARGV[d + 3] then return {'held', ARGV[d + 1], ARGV[d + 2], ARGV[d + 3]} end
       d = d + 6
     end
-    if ARGV[from + 2] == '2' then
+    from = from + length
+    if kind == 2 then
       local stored = redis.call('HGET', root .. 'specifications', ARGV[c])
       if stored then return {'registered', stored} end
-    elseif ARGV[from + 2] == '1' then
-      local id, expected = ARGV[c], ARGV[c + 1]
-      if not registered(ARGV[c + 3]) then return {'specification', ARGV[c + 4], ARGV[c + 5]} end
-      if ARGV[c + 14] == '1' then
-        local key = ARGV[c + 15]
+    elseif kind == 1 then
+      local id, version, new = ARGV[c], ARGV[c + 1], head(ARGV[c + 2])
+      local old, specification, specified = seen[id] or case(id), new[SPECIFICATION], new[SPECIFIED]
+      -- A registration is never removed.
+      if (old[SPECIFICATION] ~= specification or old[SPECIFIED] ~= specified)
+          and redis.call('HEXISTS', root .. 'specifications', #specification .. ':' .. specification .. specified) == 0 then
+        return {'specification', specification, specified}
+      end
+      if keyed == 1 then
+        local key = ARGV[c + 5 + snapshot]
         if keys[key] or redis.call('HEXISTS', root .. 'keys', key) == 1 then return {'key', key} end
         keys[key] = true
       end
-      local version, reason = '0', ''
-      if seen[id] then
-        version, reason = seen[id][1], seen[id][2]
-      elseif case(id) then
-        version, reason = case(id).v, case(id).q
-      end
-      if version == '0' and expected ~= '0' then return {'unknown', id} end
-      if reason ~= '' then return {'aside', id, reason} end
-      if version ~= expected then return {'case', id, version, expected} end
-      seen[id] = {ARGV[c + 2], ARGV[c + 10]}
+      local stored = old[VERSION] or '0'
+      if stored == '0' and version ~= '1' then return {'unknown', id} end
+      if old[VERSION] and old[QUARANTINED] ~= '' then return {'aside', id, old[QUARANTINED]} end
+      if tonumber(stored) + 1 ~= tonumber(version) then return {'case', id, stored, string.format('%.0f', version - 1)} end
+      if from < to then seen[id] = {new[QUARANTINED], '', specification, specified, '', '', '', version} end
     end
     while d < c do
       local found, name = paper(ARGV[d + 1], ARGV[d + 2])
@@ -165,87 +175,155 @@ local function refusal(from, to)
       if ARGV[d] == 'r' then written[name] = NONE end
       d = d + 6
     end
-    from = from + length
   end
 end
 
 local function move(list, before, after)
   if before ~= after then
     if before ~= '' then redis.call('ZREM', root .. list, before) end
-    if after ~= '' then redis.call('ZADD', root .. list, 0, after) end
+    if after ~= '' then redis.call('ZADD', root .. list, '0', after) end
   end
+end
+
+local function within(id, case, command, ...)
+  local state, specification = case[STATE], case[SPECIFICATION]
+  redis.call(command, root .. 'ids:p:' .. specification, ...)
+  redis.call(command, root .. 'ids:s:' .. state, ...)
+  redis.call(command, root .. 'ids:b:' .. #specification .. ':' .. specification .. state, ...)
+end
+
+local function due(id, case)
+  return case[VERSION] and case[WORKING] == '1' and case[DUE] ~= '' and case[DUE] .. id or ''
+end
+
+local function runnable(case)
+  return case[VERSION] and case[WORKING] == '1' and case[RUNNABLE] == '1'
 end
 
 local function listed(id, old, new)
-  if not old then redis.call('ZADD', root .. 'ids', 0, id) end
-  if not old or old.s ~= new.s or old.p ~= new.p then
-    if old then
-      redis.call('ZREM', root .. 'ids:p:' .. old.p, id)
-      redis.call('ZREM', root .. 'ids:s:' .. old.s, id)
-      redis.call('ZREM', root .. 'ids:b:' .. #old.p .. ':' .. old.p .. old.s, id)
-    end
-    redis.call('ZADD', root .. 'ids:p:' .. new.p, 0, id)
-    redis.call('ZADD', root .. 'ids:s:' .. new.s, 0, id)
-    redis.call('ZADD', root .. 'ids:b:' .. #new.p .. ':' .. new.p .. new.s, 0, id)
+  if not old[VERSION] then redis.call('ZADD', root .. 'ids', '0', id) end
+  if old[STATE] ~= new[STATE] or old[SPECIFICATION] ~= new[SPECIFICATION] then
+    if old[VERSION] then within(id, old, 'ZREM', id) end
+    within(id, new, 'ZADD', '0', id)
   end
-  move('due', old and old.k == '1' and old.d ~= '' and old.d .. id or '', new.k == '1' and new.d ~= '' and new.d .. id or '')
+  move('due', due(id, old), due(id, new))
   -- The empty id is an id as well.
-  local before, after = old and old.k == '1' and old.r == '1', new.k == '1' and new.r == '1'
+  local before, after = runnable(old), runnable(new)
   if before and not after then redis.call('ZREM', root .. 'runnable', id) end
-  if after and not before then redis.call('ZADD', root .. 'runnable', 0, id) end
+  if after and not before then redis.call('ZADD', root .. 'runnable', '0', id) end
 end
 
-local function put(member, value, names, visible)
-  local packed = cmsgpack.pack(names)
-  value = struct.pack('>I4', #packed) .. packed .. value
-  if redis.call('HSETNX', root .. 'items', member, value) == 0 then
-    outside(member)
-    redis.call('HSET', root .. 'items', member, value)
+local function many(command, key, arguments)
+  for from = 1, #arguments, 2 * CHUNK do
+    redis.call(command, key, unpack(arguments, from, math.min(from + 2 * CHUNK - 1, #arguments)))
+  end
+end
+
+local known = {}
+local function names(value)
+  local packed = string.sub(value, 5, 4 + struct.unpack('>I4', value))
+  local found = known[packed]
+  if not found then
+    found = cmsgpack.unpack(packed)
+    known[packed] = found
+  end
+  return found
+end
+
+-- An item has changed, or with no value is gone.
+local function change(member, value)
+  if values[member] == nil then touched[#touched + 1] = member end
+  values[member] = value
+end
+
+-- What has become of the items, in their lists: each command once for all that are alike.
+local function change_lists()
+  local stored, gone, came, left = {}, {}, {}, {}
+  local function among(sets, value)
+    local lists = names(value)
+    local set = sets[lists]
+    if not set then
+      set = {}
+      sets[lists] = set
+    end
+    return set
+  end
+  for from = 1, #touched, CHUNK do
+    local to = math.min(from + CHUNK - 1, #touched)
+    local before = redis.call('HMGET', root .. 'items', unpack(touched, from, to))
+    for at = from, to do
+      local member = touched[at]
+      local old, new = before[at - from + 1], values[member]
+      if new then
+        stored[#stored + 1] = member
+        stored[#stored + 1] = new
+      elseif old then
+        gone[#gone + 1] = member
+      end
+      if not old or not new or names(old) ~= names(new) then
+        if old then
+          local set = among(left, old)
+          set[#set + 1] = member
+        end
+        if new then
+          local set = among(came, new)
+          set[#set + 1] = '0'
+          set[#set + 1] = member
+        end
+      end
+    end
+  end
+  touched, values = {}, {}
+  many('HSET', root .. 'items', stored)
+  many('HDEL', root .. 'items', gone)
+  many('ZREM', root .. 'i', gone)
+  for lists, members in pairs(left) do
+    for _, list in ipairs(lists) do many('ZREM', root .. list, members) end
+  end
+  for lists, members in pairs(came) do
+    for _, list in ipairs(lists) do many('ZADD', root .. list, members) end
+    many('ZADD', root .. 'i', members)
+  end
+end
+
+local function step(c, snapshot, keyed, items)
+  local id, version, new, closed = ARGV[c], ARGV[c + 1], head(ARGV[c + 2]), ARGV[c + 3]
+  local old, same, p = case(id), true, c + 5
+  for at = QUARANTINED, WORKING do same = same and old[at] == new[at] end
+  if same then
+    redis.call('HSET', root .. 'c:' .. id, 'v', version)
+    old[VERSION] = version
   else
-    redis.call('ZADD', root .. 'i', 0, member)
+    redis.call('HSET', root .. 'c:' .. id, 'v', version, 'q', new[1], 's', new[2], 'p', new[3], 'w', new[4], 'd', new[5],
+               'r', new[6], 'k', new[7])
+    cases[id] = {new[1], new[2], new[3], new[4], new[5], new[6], new[7], version}
+    listed(id, old, cases[id])
   end
-  if visible then
-    for _, name in ipairs(names) do redis.call('ZADD', root .. name, 0, member) end
+  redis.call('RPUSH', root .. 'j:' .. id, ARGV[c + 4])
+  if snapshot == 1 then
+    redis.call('SET', root .. 'x:' .. id, struct.pack('>I8', tonumber(version)) .. ARGV[p])
+    p = p + 1
   end
-end
-
-local function step(c)
-  local id, old, prefix = ARGV[c], case(ARGV[c]), ARGV[c + 17]
-  local new = {v = ARGV[c + 2], p = ARGV[c + 4], s = ARGV[c + 6], d = ARGV[c + 7], r = ARGV[c + 8], k = ARGV[c + 9],
-               q = ARGV[c + 10]}
-  redis.call('HSET', root .. 'c:' .. id, 'v', new.v, 'p', new.p, 'w', ARGV[c + 5], 's', new.s, 'd', new.d, 'r', new.r,
-             'k', new.k, 'q', new.q)
-  redis.call('RPUSH', root .. 'j:' .. id, ARGV[c + 11])
-  if ARGV[c + 12] == '1' then redis.call('SET', root .. 'x:' .. id, struct.pack('>I8', tonumber(new.v)) .. ARGV[c + 13]) end
-  if ARGV[c + 14] == '1' then
-    redis.call('HSET', root .. 'keys', ARGV[c + 15], ARGV[c + 16])
-    redis.call('ZADD', root .. 'keyed', 0, ARGV[c + 15])
+  if keyed == 1 then
+    redis.call('HSET', root .. 'keys', ARGV[p], ARGV[p + 1])
+    redis.call('ZADD', root .. 'keyed', '0', ARGV[p])
+    p = p + 2
   end
-  listed(id, old, new)
-  cases[id] = new
-  local closed, items, p = tonumber(ARGV[c + 18]), tonumber(ARGV[c + 19]), c + 20
-  local last = p + closed
-  -- The items of a step come before what it closes.
-  p = last
-  for _ = 1, items do
-    local count, names = tonumber(ARGV[p + 2]), {}
-    for each = 1, count do names[each] = ARGV[p + 2 + each] end
-    put(prefix .. ARGV[p], ARGV[p + 1], names, new.q == '')
-    p = p + 3 + count
+  if items > 0 or closed ~= '' or new[QUARANTINED] ~= '' then
+    local prefix = string.gsub(id, '%z', '\\0\\255') .. '\\0\\1'
+    for each = p, p + 2 * items - 2, 2 do change(prefix .. ARGV[each], ARGV[each + 1]) end
+    for each = 1, #closed, 8 do change(prefix .. string.sub(closed, each, each + 7), false) end
+    if new[QUARANTINED] ~= '' then
+      change_lists()
+      aside(prefix)
+    end
   end
-  for each = last - closed, last - 1 do
-    local member = prefix .. ARGV[each]
-    outside(member)
-    if redis.call('HDEL', root .. 'items', member) == 1 then redis.call('ZREM', root .. 'i', member) end
-  end
-  if new.q ~= '' then aside(prefix) end
 end
 
 local function register(c)
   redis.call('HSET', root .. 'specifications', ARGV[c], ARGV[c + 2])
   redis.call('RPUSH', root .. 'registered', ARGV[c])
   redis.call('HSET', root .. 'latest', ARGV[c + 1], ARGV[c])
-  known[ARGV[c]] = true
 end
 
 local function file(d)
@@ -255,8 +333,8 @@ local function file(d)
   if ARGV[d] == 'w' then
     redis.call('HSET', root .. 'd:' .. collection, key, value)
     if found.v == NONE then
-      redis.call('ZADD', root .. 'dk:' .. collection, 0, key)
-      redis.call('ZADD', root .. 'collections', 0, collection)
+      redis.call('ZADD', root .. 'dk:' .. collection, '0', key)
+      redis.call('ZADD', root .. 'collections', '0', collection)
     end
     move('dd:' .. collection, before, ARGV[d + 5] ~= '' and ARGV[d + 5] .. key or '')
     papers[name] = {v = string.sub(value, 1, 8), d = ARGV[d + 5]}
@@ -269,22 +347,31 @@ local function file(d)
   end
 end
 
-local outcomes, at = {}, 4
+local outcomes, at = 0, 4
 for caller = 1, callers do
   local from, to = at + 1, at + 1 + tonumber(ARGV[at])
   at = to
   local refused = refusal(from, to)
-  outcomes[caller] = refused or 0
-  while not refused and from < to do
-    local length, count = tonumber(ARGV[from]), tonumber(ARGV[from + 1])
-    if ARGV[from + 2] == '1' then step(from + 3 + 6 * count) end
-    if ARGV[from + 2] == '2' then register(from + 3 + 6 * count) end
-    for each = 0, count - 1 do file(from + 3 + 6 * each) end
+  if refused then
+    if outcomes == 0 then
+      outcomes = {}
+      for each = 1, callers do outcomes[each] = 0 end
+    end
+    outcomes[caller] = refused
+    from = to
+  end
+  while from < to do
+    local length, kind, snapshot, keyed, count, items = struct.unpack('>I4BBBI4I4', ARGV[from])
+    local c = from + 1 + 6 * count
+    if kind == 1 then step(c, snapshot, keyed, items) end
+    if kind == 2 then register(c) end
+    for d = from + 1, c - 6, 6 do file(d) end
     from = from + length
   end
 end
+if #touched > 0 then change_lists() end
 if not told then redis.call('SETNX', root .. 'format', FORMAT) end
-redis.call('SET', writer, cmsgpack.pack({number, outcomes}), 'EX', KEPT)
+redis.call('SET', writer, outcomes == 0 and ARGV[2] or cmsgpack.pack({number, outcomes}), 'EX', KEPT)
 return outcomes
 """
 )
