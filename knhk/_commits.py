@@ -67,11 +67,11 @@ def commits_of(
     return [*earlier, last]
 
 
-def end_of(before: CaseHeader, batch: bytes, state: str) -> Commit:
+def end_of(before: CaseHeader, batch: bytes, state: str, snapshot: bytes | None) -> Commit:
     """Return the commit with which a case ends that leaves nothing behind, as `commits_of` does one."""
     version = before.version
     header = CaseHeader(before.case_id, before.spec_id, before.spec_version, state, None, False, version + 1)
-    return Commit(header, version, batch)
+    return Commit(header, version, batch, snapshot)
 
 
 def check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:
