@@ -276,8 +276,8 @@ def test_interrupt_while_waiting_for_the_answer(store: PostgresStore, monkeypatc
     """Where the leader is interrupted, the others in his group are told that they are stored."""
     send = Writer._send
 
-    def interrupted(self: Writer, told: str, blobs: Sequence[bytes]) -> Any:
-        send(self, told, blobs)
+    def interrupted(self: Writer, *asked: Any) -> Any:
+        send(self, *asked)
         self._in_doubt = True
         raise KeyboardInterrupt
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import sqlite3
@@ -13,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
-from knhk.errors import QuarantinedCase, StoreError, StoreFull, StoreUnavailable
-from knhk.ports import Durability, ItemRow, Store
+from knhk.errors import ConcurrentUpdate, QuarantinedCase, StoreError, StoreFull, StoreUnavailable
+from knhk.ports import Document, Durability, ItemRow, Store
 from knhk.stores import SqliteStore, _documents, _worklist, migrations, sqlite
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION
 from knhk.testing.store_conformance import CLAIM, ORDER, StoreConformance, item, step
@@ -387,14 +390,17 @@ def test_read_only_file() -> None:
         shutil.rmtree(directory)
 
 
-@pytest.mark.parametrize("statement", ["BEGIN", "UPDATE", "INSERT INTO journal", "COMMIT", "ROLLBACK"])
-def test_connection_is_replaced_after_an_io_error(store: SqliteStore, statement: str) -> None:
+@pytest.mark.parametrize(
+    ("statement", "snapshot"),
+    [("BEGIN", b"s"), ("INSERT INTO steps", b"s"), ("COMMIT", b"s"), ("ROLLBACK", None), ("INSERT INTO steps", None)],
+)
+def test_connection_is_replaced_after_an_io_error(store: SqliteStore, statement: str, snapshot: bytes | None) -> None:
     """An I/O error at any statement stores nothing, and the next call uses another connection, with its settings."""
     first = writer(store)
     store._writer._connection = Failing(first, statement, sqlite3.SQLITE_IOERR_FSYNC)  # type: ignore[assignment]
 
     # A commit that is refused anyway is rolled back.
-    bad = [step("a", 1), step("none", 1)] if statement == "ROLLBACK" else [step("a", 1)]
+    bad = [step("a", 1), step("none", 1)] if statement == "ROLLBACK" else [step("a", 1, snapshot=snapshot)]
     with pytest.raises(Exception, match="simulated|none"):
         store.commit(bad)
 
@@ -449,7 +455,7 @@ def test_file_that_vanished_does_not_come_back_empty(store: SqliteStore, path: P
 )
 def test_errors_are_translated(store: SqliteStore, code: int, kind: type[StoreError]) -> None:
     """Each kind of SQLite error, whatever its details, becomes its kind of StoreError, and the next call works."""
-    store._writer._connection = Failing(writer(store), "INSERT INTO journal", code)  # type: ignore[assignment]
+    store._writer._connection = Failing(writer(store), "INSERT INTO steps", code)  # type: ignore[assignment]
 
     with pytest.raises(StoreError) as caught:
         store.commit([step("a", 1)])
@@ -608,6 +614,21 @@ def test_another_process_sees_commits_and_registrations(store: SqliteStore, path
     other.close()
 
 
+def test_another_process_registers_first(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registration that another process has stored since it was looked for is the same again: no document is written."""
+    other = SqliteStore(path)
+
+    def registered_meanwhile(*_: object) -> list[object]:
+        other.put_specification(CLAIM)
+        return []
+
+    monkeypatch.setattr(store, "_read", registered_meanwhile)
+    assert not store.put_specification(CLAIM, [Document(collection="box", key="k", value="v")])
+    monkeypatch.undo()
+    assert not store.documents("box")
+    other.close()
+
+
 def test_reading_does_not_wait_for_writing(store: SqliteStore) -> None:
     """While one thread is inside a commit, another reads the state before it."""
     seen = []
@@ -618,6 +639,62 @@ def test_reading_does_not_wait_for_writing(store: SqliteStore) -> None:
         thread.join()
 
     assert seen == [1]
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def test_step_is_one_statement(store: SqliteStore) -> None:
+    """What a step changes is one statement, a transaction of its own, however many work items it has."""
+    statements: list[str] = []
+    writer(store).set_trace_callback(statements.append)
+
+    store.commit([step("a", 1, items=[item("a", number) for number in range(5)])])
+    store.commit([step("a", 2, items=[item("a", 5)], closed=range(5))])
+
+    # The work of each trigger is traced as the statement once more.
+    told = [kind for kind, _ in itertools.groupby(each.split(" (")[0] for each in statements)]
+    assert ["INSERT INTO steps"] == told
+    assert [item("a", 5)] == list(store.items())
+
+
+def test_step_of_many_rows(store: SqliteStore) -> None:
+    """A step with more work items than a statement has rows is stored whole, or refused whole."""
+    many = [attrs.evolve(item("a", number), audience=("role:x", "role:y", "anyone")) for number in range(100)]
+
+    with pytest.raises(ConcurrentUpdate):
+        store.commit([step("b"), step("a", 7, items=many)])
+    assert not store.items()
+    store.commit([step("a", 1, items=many)])
+    assert many == list(store.items(audience=["role:y"]))
+    store.commit([step("a", 2, closed=range(100))])
+
+    assert not store.items(audience=["role:y", "anyone"])
+
+
+def test_item_that_a_step_puts_and_closes(store: SqliteStore) -> None:
+    """What a step both changes and closes is closed."""
+    store.commit([step("a", 1, items=[item("a")])])
+
+    store.commit([step("a", 2, items=[attrs.evolve(item("a"), by="eve")], closed=[1])])
+
+    assert not store.items()
+
+
+@pytest.mark.parametrize("word", ["anyone", "role:ü", 'role:"\\', "role:\U0001f600", "role:a\0b", "role:\\u0000", ""])
+@pytest.mark.parametrize("others", [(), ("participant:ann",)])
+def test_closed_item_leaves_nothing(store: SqliteStore, word: str, others: tuple[str, ...]) -> None:
+    """Whoever was in the audience of a work item, none of its words is kept when that is changed or the item closed."""
+    first = attrs.evolve(item("a"), audience=(word, *others, word))
+    words = "SELECT audience FROM audiences ORDER BY audience"
+
+    store.commit([step("a", 1, items=[first, attrs.evolve(first, number=2)])])
+    assert [(each,) for each in sorted({word, *others}) for _ in "12"] == writer(store).execute(words).fetchall()
+    store.commit([step("a", 2, items=[attrs.evolve(first, audience=("role:z",))])])
+    assert 1 == len(store.items(audience=[word])) == len(store.items(audience=["role:z"]))
+    store.commit([step("a", 3, closed=[1, 2])])
+
+    assert not writer(store).execute(words).fetchall()
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------
@@ -702,14 +779,16 @@ def test_file_of_version_1(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrations, "MIGRATIONS", whole[:1])
     for module in (migrations, sqlite):
         monkeypatch.setattr(module, "SCHEMA_VERSION", 1)
-    old = SqliteStore(path)
-    old.put_specification(ORDER)
-    old.commit([step("a")])
-    writer(old).execute(
-        "INSERT INTO items (case_id, number, path, state, by, roles, topic) VALUES ('a', 1, 'T', 'offered', '', '', '')"
-    )
-    old.close()
+    SqliteStore(path).close()
     monkeypatch.undo()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+        for statement in (
+            "INSERT INTO specifications VALUES (1, 'order', '1', 'h', '{}')",
+            "INSERT INTO cases VALUES (1, 'a', 1, 'running', 1, NULL, 0, NULL)",
+            "INSERT INTO journal VALUES (1, 1, CAST ('a/1' AS BLOB))",
+            "INSERT INTO items VALUES ('a', 1, 'T', 'offered', '', '', '')",
+        ):
+            old.execute(statement)
 
     store = SqliteStore(path)
     try:

@@ -118,9 +118,10 @@ class Service:
         store = engine.store
         key = (specification.id, specification.version)
         retired = store.document(RETIRED, _retired_key(*key))
-        new = retired is not None or key not in {(each.spec_id, each.version) for each in store.specifications()}
-        expecting(HTTPStatus.CREATED if new else HTTPStatus.OK)
+        known = retired is None and _is_registered(store, *key)
+        expecting(HTTPStatus.OK if known else HTTPStatus.CREATED, specification.id)
         done = engine.register(specification)
+        new = done.new or retired is not None
         if retired is not None:
             with another_was_faster():
                 store.write([], [retired])
@@ -609,3 +610,12 @@ def _announce_letter(letter_id: str) -> None:
 
 def _retired_key(spec_id: str, version: str) -> str:
     return f"{spec_id}@{version}"
+
+
+def _is_registered(store: Store, spec_id: str, version: str) -> bool:
+    try:
+        store.specification(spec_id, version)
+    except UnknownSpecification:
+        return False
+    else:
+        return True

@@ -154,7 +154,9 @@ class Patience:
 
 def state_of(error: KnhkError) -> str:
     """Return the SQLSTATE of the server's error behind this one; "" where there is none."""
-    cause = error.__cause__
+    cause: BaseException | None = error
+    while isinstance(cause, KnhkError):
+        cause = cause.__cause__
     return cause.sqlstate or "" if isinstance(cause, psycopg.Error) else ""
 
 

@@ -29,6 +29,8 @@ class Call:
         blobs: the bytes that rows point at.
         writes, reads: the names that it changes, and those that it holds; whoever has one in common with another's `writes`
             does not share its transaction.
+        registration: id, version, content hash and text of a specification that it stores; such a caller has a transaction of
+            its own.
     """
 
     changes: Changes
@@ -36,6 +38,7 @@ class Call:
     blobs: list[bytes]
     writes: frozenset[tuple[str, ...]]
     reads: frozenset[tuple[str, ...]]
+    registration: Sequence[str] = ()
 
     def refusal(self, section: str, place: int, version: int | None = None, reason: str | None = None) -> KnhkError:
         """Return what a caller is told whom `store_1` refused for a row of his."""

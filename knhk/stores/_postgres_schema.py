@@ -288,6 +288,9 @@ SCHEMA_VERSION: Final = len(MIGRATIONS)
 STORE: Final = "SELECT {s}.store_1(%s, %s, %s::jsonb, %b::bytea[])"
 """Write: the writer, the number of its transaction, what `knhk.stores._postgres_input` makes, and the bytes it points at."""
 
+DUPLICATE: Final = "23505"
+"""SQLSTATE: what is stored already would be stored twice; nothing is written."""
+
 REGISTER: Final = (
     # Stores that ended without saying so leave a row; after a week nobody waits for an answer any more.
     "WITH gone AS (DELETE FROM {s}.writers WHERE seen < now() - interval '7 days')"

@@ -83,13 +83,14 @@ class Writer:
             KnhkError: nothing is stored, or, where the message says so, it is not known.
         """
         told, blobs = together(calls)
+        registration = calls[0].registration
         patience = Patience(self._connections.address.timeout)
         attempts = 0
         # What nobody could be told of an earlier one is no doubt of this one.
         self._in_doubt = False
         while True:
             try:
-                refusals = self._send(told, blobs)
+                refusals = self._send(told, blobs, registration)
             except KnhkError as error:
                 attempts += 1
                 state = state_of(error)
@@ -115,15 +116,16 @@ class Writer:
                         outcomes[number] = calls[number].refusal(*refusal)
                 return outcomes
 
-    def _send(self, told: str, blobs: Sequence[bytes]) -> Any:
+    def _send(self, told: str, blobs: Sequence[bytes], registration: Sequence[str]) -> Any:
         with self._connections.use() as connection:
             if not self._writer:
                 self._writer = _first(connection.execute(self._queries.register))
                 self._transaction = 0
             self._transaction += 1
-            values = (self._writer, self._transaction, told, blobs)
+            values = (self._writer, self._transaction, told, blobs, *registration)
+            statement = self._queries.put_specification if registration else self._queries.store
             self._in_doubt = True
-            answer = _first(connection.execute(self._queries.store, values, prepare=True))
+            answer = _first(connection.execute(statement, values, prepare=True))
             self._in_doubt = False
             return answer
 
@@ -168,6 +170,7 @@ def _apart(group: Sequence[Caller]) -> Iterator[list[Caller]]:
         for each in waiting:
             call: Call = each.prepared
             free = changed.isdisjoint(call.writes) and changed.isdisjoint(call.reads) and held.isdisjoint(call.writes)
+            free = free and not (now and (call.registration or now[0].prepared.registration))
             (now if free else later).append(each)
             changed |= call.writes
             held |= call.reads

@@ -1,26 +1,13 @@
-"""Work items in SQLite: the statements, on a connection inside a transaction of `SqliteStore`."""
+"""Work items in SQLite: how they are asked for; steps write them, see `knhk.stores._steps`."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from knhk._lower import ANYONE
 from knhk.ports import ItemRow
 
-_PUT_ITEM: Final = (
-    "INSERT OR REPLACE INTO items (case_id, number, path, state, by, roles, topic, audience, details)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_NEW_ITEM: Final = _PUT_ITEM.replace("OR REPLACE ", "") + " ON CONFLICT (case_id, number) DO NOTHING"
-_CLOSE_ITEM: Final = "DELETE FROM items WHERE case_id = ? AND number = ?"
-_COMMON: Final = (ANYONE,)
-_CLOSE_COMMON_ITEM: Final = f"{_CLOSE_ITEM} AND audience IN ('', ?)"
-_AUDIENCE: Final = "SELECT audience FROM items WHERE case_id = ? AND number = ?"
-_ADMIT: Final = "INSERT INTO audiences (audience, case_id, number) VALUES (?, ?, ?)"
-_DISMISS: Final = "DELETE FROM audiences WHERE audience = ? AND case_id = ? AND number = ?"
 _SELECT: Final = "SELECT case_id, number, path, state, by, roles, topic, audience, details FROM items WHERE"
 OF_CASE: Final = f"{_SELECT} case_id = ? ORDER BY number"
 _BY_AUDIENCE: Final = (
@@ -34,27 +21,6 @@ _MOST_PARTS: Final = 200
 _IN_AUDIENCE: Final = "(case_id, number) IN (SELECT case_id, number FROM audiences WHERE audience IN"
 _NOT_ASIDE: Final = "case_id NOT IN (SELECT cases.case_id FROM cases WHERE quarantined IS NOT NULL)"
 _ORDER: Final = " ORDER BY case_id, number LIMIT ?"
-
-
-def put_item(connection: sqlite3.Connection, item: ItemRow) -> None:
-    """Store a new or changed row."""
-    key = (item.case_id, item.number)
-    details = json.dumps(dict(item.details), separators=(",", ":")) if item.details else ""
-    values = (item.path, item.state, item.by, _text(item.roles), item.topic, _text(item.audience), details)
-    if connection.execute(_NEW_ITEM, (*key, *values)).rowcount != 1:
-        _dismiss(connection, *key)
-        connection.execute(_PUT_ITEM, (*key, *values))
-    for each in dict.fromkeys(item.audience):
-        connection.execute(_ADMIT, (each, *key))
-
-
-def close_item(connection: sqlite3.Connection, case_id: str, number: int) -> None:
-    """Remove a row, where there is one."""
-    # What most have as their audience need not be read first.
-    connection.execute(_DISMISS, (*_COMMON, case_id, number))
-    if connection.execute(_CLOSE_COMMON_ITEM, (case_id, number, _text(_COMMON))).rowcount != 1:
-        _dismiss(connection, case_id, number)
-        connection.execute(_CLOSE_ITEM, (case_id, number))
 
 
 def find_items(
@@ -106,17 +72,6 @@ def read_item(row: Sequence[Any]) -> ItemRow:
         audience=_texts(row[7]),
         details=json.loads(row[8]) if row[8] else {},
     )
-
-
-def _dismiss(connection: sqlite3.Connection, case_id: str, number: int) -> None:
-    """Take a row's audience out of their lists."""
-    stored = connection.execute(_AUDIENCE, (case_id, number)).fetchone()
-    for each in dict.fromkeys(_texts(stored[0])) if stored is not None else ():
-        connection.execute(_DISMISS, (each, case_id, number))
-
-
-def _text(texts: Sequence[str]) -> str:
-    return json.dumps(texts) if texts else ""
 
 
 def _texts(text: str) -> tuple[str, ...]:
