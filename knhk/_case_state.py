@@ -322,8 +322,8 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
         instance.marking.withdraw(task)
 
     def _offered(self, net: int, task: int) -> None:
-        number = self._open_item(self.nets[net], task, 0, "", _OFFERED)
-        self.nets[net].offers[task] = number
+        instance = self.nets[net]
+        instance.offers[task] = self._open_item(instance, task, 0, "", _OFFERED)
 
     def _offer_withdrawn(self, net: int, task: int) -> None:
         self._drop_item(self.nets[net].offers.pop(task))

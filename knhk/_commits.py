@@ -115,10 +115,11 @@ def _row(case_id: str, case: Case, item: ItemEntry, plan: TaskPlan) -> ItemRow:
     roles = audience = _NOBODY
     if task.manual is not None:
         roles = task.manual.roles
-        if plan.people is not None or plan.separate or item.number in case.state.people.posts:
+        special = plan.people is not None or plan.separate or item.number in case.state.people.posts
+        if special:
             details = details_of(case.state, item)
         if state is _OFFERED:
-            audience = audience_of(case.state, item)
+            audience = audience_of(case.state, item) if special else plan.audience
     if item.deputy is not None and state is ItemState.REPLACED:
         details["worklet"] = {"spec_id": item.deputy.worklet, "case_id": worklet_id(case_id, item)}
     elif state is _FAILED and is_dead(case, item):

@@ -29,6 +29,7 @@ from knhk.ports import Document, Durability, Store
 from knhk.stores import open_store, without_password
 from knhk.stores import _redis_scripts as scripts
 from knhk.stores._group import Caller
+from knhk.stores._redis_commit import COMMIT
 from knhk.stores._redis_link import read_address, refuse_weaker
 from knhk.stores._redis_words import add_step
 from knhk.stores.redis import RedisStore
@@ -132,18 +133,19 @@ def test_group_is_stored_once_however_often_it_is_sent(store: RedisStore) -> Non
     add_step(words, step("a", 1))
     stale: list[bytes] = []
     add_step(stale, step("a", 1))
-    command = (scripts.COMMIT, "writer", 7, 2, len(words), *words, len(stale), *stale)
+    command = (COMMIT, "writer", 7, 2, len(words), *words, len(stale), *stale)
     first = store._link.tell_script(*command)
     again = store._link.tell_script(*command)
 
     assert first == again == [0, [b"case", b"a", b"2", b"1"]]
     assert 2 == len(store.history("a"))
     with pytest.raises(StoreError, match="KNHKLATE"):
-        store._link.tell_script(scripts.COMMIT, "writer", 6, 1, len(words), *words)
+        store._link.tell_script(COMMIT, "writer", 6, 1, len(words), *words)
 
 
-def test_items_that_change_within_a_group(store: RedisStore) -> None:
-    """An item is in the lists that the last caller of a group left it in; whoever is refused between them changes nothing."""
+@pytest.mark.parametrize("together", [True, False])
+def test_items_that_change_step_by_step(store: RedisStore, *, together: bool) -> None:
+    """An item is in the lists that the last step left it in, in a group and alone; who is refused changes nothing."""
     taken = item("a", state="allocated", by="ann")
     steps = (
         step("a", 1, items=[item("a"), item("a", 2), item("a", 3)]),
@@ -151,16 +153,20 @@ def test_items_that_change_within_a_group(store: RedisStore) -> None:
         step("a", 2, items=[taken], closed=[2, 3]),
         step("a", 3, items=[item("a", 3)], closed=[9]),
         step("\0", items=[item("\0"), item("\0", 2)], closed=[2]),
+        step("\0", 1, items=[item("\0", 3), item("\0", 1, by="eve")], closed=[3]),
+        step("\0", 2, items=[item("\0")]),
     )
     callers = [Caller([each], []) for each in steps]
     for each, caller in zip(steps, callers, strict=True):
         add_step(caller.prepared, each)
-    store._write(callers)
+    for each in [callers] if together else [[caller] for caller in callers]:
+        store._write(each)
 
-    assert [None, ConcurrentUpdate, None, None, None] == [each.error and type(each.error) for each in callers]
+    assert [None, ConcurrentUpdate, *[None] * 5] == [each.error and type(each.error) for each in callers]
     assert (item("\0"), taken, item("a", 3)) == store.items()
     assert (item("\0"), item("a", 3)) == store.items(state="offered")
     assert (taken,) == store.items(by="ann")
+    assert () == store.items(by="eve")
     assert (item("\0"), item("a", 3)) == store.items(by="")
 
 

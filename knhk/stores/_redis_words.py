@@ -32,7 +32,7 @@ _SHORT, _MIDDLE, _LONG = 32, 256, 65536
 
 
 def add_step(words: list[bytes], commit: Commit) -> None:
-    """Add a step: its form, its documents, its case; see `knhk.stores._redis_scripts.COMMIT`."""
+    """Add a step: its form, its documents, its case; see `knhk.stores._redis_commit`."""
     header, items, key = commit.header, commit.items, commit.idempotency
     papers: list[bytes] = []
     if commit.documents or commit.removed or commit.held:

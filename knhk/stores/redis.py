@@ -36,6 +36,7 @@ from knhk.stores import _redis_scripts as scripts
 from knhk.stores._group import Caller, GroupCommit, settle
 from knhk.stores._lost import until_answered
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, storable, text_key
+from knhk.stores._redis_commit import COMMIT
 from knhk.stores._redis_link import Link, read_address
 from knhk.stores._redis_words import (
     UNSET,
@@ -297,7 +298,7 @@ class RedisStore:
             words += (len(caller.prepared), *caller.prepared)
 
         def send() -> Any:
-            return self._link.tell_script(scripts.COMMIT, *words)
+            return self._link.tell_script(COMMIT, *words)
 
         try:
             outcomes = until_answered(send, timeout=self._link.timeout)
