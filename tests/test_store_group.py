@@ -212,7 +212,7 @@ def test_interrupt_of_the_leader(press: Press, broken: BaseException) -> None:
 
 @pytest.mark.parametrize("queued", [True, False])
 def test_interrupt_of_a_waiting_caller(press: Press, interruptible: None, queued: bool) -> None:
-    """A caller interrupted in the queue leaves it; one whose group is being written sees it to its end."""
+    """A caller interrupted in the queue leaves it; one whose group is being written sees it to its end, and wakes the next."""
     groups = GroupCommit(press.write)
     waiting = Waiting(groups, groups.commit)
     waiting.call(step("a"))
@@ -221,6 +221,7 @@ def test_interrupt_of_a_waiting_caller(press: Press, interruptible: None, queued
         # "main" is the thread of the test; behind "b" it is in the second group.
         until(lambda: len(groups._queue) == (1 if queued else 2))
         if not queued:
+            waiting.call(step("c"))
             press.go.release()
             until(lambda: len(press.groups) == 2)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
@@ -237,7 +238,7 @@ def test_interrupt_of_a_waiting_caller(press: Press, interruptible: None, queued
     interrupter.join()
     waiting.end()
 
-    assert ([["a"]] if queued else [["a"], ["b", "main"]]) == press.groups
+    assert ([["a"]] if queued else [["a"], ["b", "main", "c"]]) == press.groups
     press.go.release()
     groups.commit([step("later")])
     assert ["later"] == press.groups[-1]
