@@ -173,11 +173,13 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
         plan = instance.plan.plans[task]
         offered = self._before_start(instance, task)
         instance.marking.start(task)
-        self._after_start(instance, task)
+        table = instance.plan.tables.table[task]
+        if table.join_cancels_tasks:
+            self._after_start(instance, task)
         activity = instance.activities.get(task)
         if activity is None:
             activity = instance.activities[task] = Activity()
-        if chosen is not None and task in instance.plan.tables.table[task].cancels_tasks:
+        if chosen is not None and task in table.cancels_tasks:
             # A detached task that names itself stops the instances that it left behind, not those that it starts now.
             self._drop_activity(instance, task)
         if elements is not None:
@@ -204,19 +206,24 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
             # The replay of event logs keeps no items.
             item = self.items.get(reference)
             self.people.last_by = (item.by if item is not None else "") or self.people.last_by
-        self._close(instance, task, reference)
+        if plan.kind is _SUBNET:
+            self._close(instance, task, reference)
+        else:
+            self._drop_item(reference)
         activity.completed += 1
         if output:
             self.data.update(output)
+        table = instance.plan.tables.table[task]
         if end == _COMPLETES:
             self._drop_activity(instance, task)
-            self._drop_region(instance, task)
+            if table.cancels_tasks:
+                self._drop_region(instance, task)
             instance.marking.complete(task, chosen or ())
         elif end == End.PASSES_ON:
             activity.passed = True
             instance.stop_clock(task)
             self.memory.settle(net, task)
-            aborts_itself = task in instance.plan.tables.table[task].cancels_tasks
+            aborts_itself = task in table.cancels_tasks
             self._drop_region(instance, task)
             instance.marking.pass_on(task, chosen or ())
             if aborts_itself:
@@ -315,8 +322,8 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
         instance.marking.withdraw(task)
 
     def _offered(self, net: int, task: int) -> None:
-        number = self._open_item(self.nets[net], task, 0, "", _OFFERED)
-        self.nets[net].offers[task] = number
+        instance = self.nets[net]
+        instance.offers[task] = self._open_item(instance, task, 0, "", _OFFERED)
 
     def _offer_withdrawn(self, net: int, task: int) -> None:
         self._drop_item(self.nets[net].offers.pop(task))

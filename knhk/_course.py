@@ -316,7 +316,7 @@ class Course:
     def _drive(self, ready: Sequence[tuple[int, int]] = ()) -> None:
         """Let everything happen that happens by itself, until the case waits or ends."""
         # Each task once, where it was first noticed, as on an express's agenda.
-        state = self.state
+        state, program = self.state, self._program
         if state.undoing is not None:
             self._keep_undoing()
             if state.phase not in LIVE or state.undoing is not None:
@@ -328,7 +328,9 @@ class Course:
                 self._absorb(agenda)
             if agenda and self._start_next(agenda):
                 continue
-            if not self._settle() and not (self._program.conditional and self._guard_offers()):
+            if program.settles and self._settle():
+                continue
+            if not (program.conditional and self._guard_offers()):
                 break
         self._reconcile()
         self._conclude()

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from knhk._attempts import Failure, is_retryable, next_attempt, why_no_further, why_no_further_claim
-from knhk._codes import Code, Phase
+from knhk._codes import Code, End, Phase
 from knhk._course import Undo
-from knhk._decisions import mapped
-from knhk._lower import Kind
+from knhk._decisions import choose, mapped
+from knhk._lower import Kind, TaskPlan
 from knhk._net_instance import NetInstance
 from knhk._people_rules import check_separate, escalated
 from knhk._questions import Due, given_back, next_due
@@ -23,6 +23,9 @@ _RUNNING: Final = Phase.RUNNING
 _SUBNET: Final = Kind.SUBNET
 _EXTERNAL: Final = Kind.EXTERNAL
 _MANUAL: Final = Kind.MANUAL
+_BEGUN: Final = Code.BEGUN
+_FINISHED: Final = Code.FINISHED
+_COMPLETES: Final = int(End.COMPLETES)
 _UNOFFERED: Final = ItemState.UNOFFERED
 
 
@@ -104,11 +107,15 @@ class ItemLife(Raising):
     def _complete(self, net: NetInstance, task: int, k: int, output: dict[str, Any] | None, by: str) -> None:
         plan = net.plan.plans[task]
         if k == 0 and plan.task.multiple is None and net.is_offerable(task):
-            self._check_offered(net, task, k, "complete")
+            if task not in net.offers:
+                raise self._refusal(net.path(task), "complete", "it is not offered")
             offered = self.state.items[net.offers[task]]
             if offered.state is _UNOFFERED:
                 raise illegal(net.path(task, k), offered, "complete")
-            check_separate(self.state, offered, by or offered.by, "complete")
+            if task in net.plan.at_once and self._complete_at_once(net, offered, output, by):
+                return
+            if plan.separate:
+                check_separate(self.state, offered, by or offered.by, "complete")
             self._begin(net, task, by or offered.by)
             if task not in net.plan.alone or self.state.phase is not _RUNNING:
                 self._drive()
@@ -124,17 +131,32 @@ class ItemLife(Raising):
             # The claim of whoever completes it has run out, and somebody else has it now.
             raise self._refusal(net.path(task, k), "complete", f"it belongs to {item.by!r} now, not to {by!r}")
         if plan.kind is _MANUAL:
-            output = self._done_by(item, output, by or item.by)
+            output = self._done_by(item, plan, output, by or item.by)
         if plan.output is not None:
             given = {**self._mapping_variables(net, task, k), "output": output or {}}
             output = mapped(plan.output, given, f"{net.path(task, k)}: output")
         self._finish(net, task, k, output)
         self._drive()
 
-    def _done_by(self, item: ItemEntry, output: dict[str, Any] | None, who: str) -> dict[str, Any] | None:
+    def _complete_at_once(self, net: NetInstance, offered: ItemEntry, output: dict[str, Any] | None, by: str) -> bool:
+        """Do for bare work what `_complete` does in several steps; False where the case has more to keep or to say of it."""
+        state = self.state
+        if state.memory.entries or state.phase is not _RUNNING or offered.number in state.people.posts:
+            return False
+        task, by = offered.task, by or offered.by
+        chosen = choose(net, task, self._merged(output) if output else state.data)
+        state.pass_through(net, offered, by, output, chosen)
+        self._log.append((_BEGUN, net.number, task, 0, None, by, None))
+        self._log.append((_FINISHED, net.number, task, 0, output, _COMPLETES, chosen))
+        self._drive()
+        return True
+
+    def _done_by(
+        self, item: ItemEntry, plan: TaskPlan, output: dict[str, Any] | None, who: str
+    ) -> dict[str, Any] | None:
         """Note who completes work of people, where that matters; returns its output with what was saved of it."""
-        plan = self.plan(item)
-        check_separate(self.state, item, who, "complete")
+        if plan.separate:
+            check_separate(self.state, item, who, "complete")
         matters = plan.people is not None or plan.remembered
         if who and matters and (item.state is not ItemState.STARTED or item.by != who):
             self._record(Code.ITEM, item.number, ItemState.STARTED.value, who, item.attempt)

@@ -122,7 +122,7 @@ class Recording:
         return commits_of(
             resident.header,
             batches,
-            phase.value,
+            phase._value_,
             due=None if due is None else due.at,
             runnable=running and bool(case.state.work),
             snapshot=snapshot,
@@ -151,7 +151,8 @@ class Recording:
     def stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
         """Tell whoever has to know of what is in the store now."""
         resident.header, resident.tenure = commits[-1].header, None
-        self.counted(resident)
+        if resident.observed is not None:
+            self.counted(resident)
         for row in commits[-1].items:
             if row.topic and row.state == _OFFERED:
                 self.offers.tell()
@@ -159,12 +160,14 @@ class Recording:
         for number, attempt in resident.in_flight.items():
             if number not in resident.case.state.items:
                 attempt.lose("its work is gone")
-        self.tell_listeners(resident)
-        self.wake(commits)
+        if self.listeners:
+            self.tell_listeners(resident)
+        if self.wakers:
+            self.wake(commits)
 
     def wake(self, commits: Sequence[Commit]) -> None:
         """Tell those who drive worklets, where the commits ask for something of them."""
-        if self.wakers and any(each.collection == WORKLETS for each in commits[-1].documents):
+        if any(each.collection == WORKLETS for each in commits[-1].documents):
             for wake in self.wakers:
                 wake()
 
@@ -176,7 +179,7 @@ class Recording:
     def tell_listeners(self, resident: Resident) -> None:
         """Tell of a case that has work, or will have some by itself, as it is stored now."""
         header = resident.header
-        if self.listeners and (header.runnable or header.due is not None):
+        if header.runnable or header.due is not None:
             waits = len(resident.case.state.work) > len(resident.in_flight)
             for listener in self.listeners:
                 listener(header, waits)

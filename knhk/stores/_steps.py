@@ -1,5 +1,5 @@
 """
-Steps in SQLite: what a step changes in four tables is one statement, on a connection inside a transaction of `SqliteStore`.
+Steps in SQLite: what a step changes in four tables is one statement, which may be a transaction of its own.
 
 The statement inserts rows into `steps`, a view that holds nothing: triggers do what each row says, in SQLite and not in as many
 calls from Python, and several steps can be rows of one statement.
@@ -18,9 +18,13 @@ from typing import Any, Final
 
 from knhk._lower import ANYONE
 from knhk.ports import Commit, ItemRow
+from knhk.stores._group import Caller
 
-MOST_ROWS: Final = 64
-"""Rows of one statement at most; how many there are is rounded up to a power of two, so that few statements are kept prepared."""
+Batch = tuple[Sequence[Caller], tuple[Any, ...]]
+"""Callers, and the values of their rows."""
+
+# How many rows there are is rounded up to a power of two, so that few statements are kept prepared.
+_MOST_ROWS: Final = 64
 
 _ANYONE: Final = (ANYONE,)
 _COMMON: Final = json.dumps(_ANYONE)
@@ -31,6 +35,7 @@ _COLUMNS: Final = (
     "closed",
 )
 _WIDTH: Final = len(_COLUMNS)
+_MOST_VALUES: Final = _MOST_ROWS * _WIDTH
 _NO_STEP: Final = (None,) * 8
 _NO_ITEM: Final = (None,) * (1 + len(_ITEM))
 
@@ -82,7 +87,7 @@ _NO_ROW: Final = (None,) * _WIDTH
 _ROW: Final = f"({', '.join('?' * _WIDTH)})"
 _INSERTS: Final = {
     size: f"INSERT INTO steps ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * size)}"  # noqa: S608 - constants
-    for size in (1 << power for power in range(MOST_ROWS.bit_length()))
+    for size in (1 << power for power in range(_MOST_ROWS.bit_length()))
 }
 """By the number of rows."""
 
@@ -125,26 +130,41 @@ def rows_of(commit: Commit, spec: int) -> tuple[Any, ...]:
     return tuple(rows)
 
 
-def count_rows(values: Sequence[Any]) -> int:
-    """Return of how many rows these are the values."""
-    return len(values) // _WIDTH
+def fit(values: Sequence[Any]) -> bool:
+    """Say whether these are the values of rows, and of not more than a statement has."""
+    return 0 < len(values) <= _MOST_VALUES
 
 
-def store_rows(connection: sqlite3.Connection, values: Sequence[Any]) -> None:
+def batches(group: Sequence[Caller]) -> list[Batch]:
+    """Divide the callers of a group that bring rows alone into such as share a statement, each with the values of its rows."""
+    if len(group) == 1:
+        return [] if group[0].prepared is None else [(group, group[0].prepared)]
+    divided: list[tuple[list[Caller], list[Any]]] = []
+    for caller in group:
+        if caller.prepared is not None:
+            if not divided or len(divided[-1][1]) + len(caller.prepared) > _MOST_VALUES:
+                divided.append(([], []))
+            divided[-1][0].append(caller)
+            divided[-1][1].extend(caller.prepared)
+    return [(callers, tuple(values)) for callers, values in divided]
+
+
+def statement_of(values: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
     """
-    Do what rows say, in one statement where they are at most `MOST_ROWS`.
+    Return the statement that does what rows say, and its values.
 
-    Raises:
-        sqlite3.IntegrityError: a case is not as its step expects it, see `is_refusal`; nothing of the statement is done.
+    It raises `sqlite3.IntegrityError`, see `is_refusal`, where a case is not as its step expects it; then nothing of it is done.
     """
-    most = MOST_ROWS * _WIDTH
-    if len(values) > most:
-        for begin in range(0, len(values), most):
-            store_rows(connection, values[begin : begin + most])
-        return
-    count = count_rows(values)
+    count = len(values) // _WIDTH
     size = 1 << (count - 1).bit_length()
-    connection.execute(_INSERTS[size], values if size == count else (*values, *_NO_ROW * (size - count)))
+    return _INSERTS[size], values if size == count else (*values, *_NO_ROW * (size - count))
+
+
+def store_rows(connection: sqlite3.Connection, commit: Commit, spec: int) -> None:
+    """Do what a step's rows say, in several statements where they are many; it raises as `statement_of` says."""
+    values = rows_of(commit, spec)
+    for begin in range(0, len(values), _MOST_VALUES):
+        connection.execute(*statement_of(values[begin : begin + _MOST_VALUES]))
 
 
 def is_refusal(error: sqlite3.Error) -> bool:

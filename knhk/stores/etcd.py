@@ -21,10 +21,11 @@ from typing import Final
 from knhk.errors import KnhkError, StoreError, UnknownSpecification
 from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification, WholeCase
 from knhk.stores import _etcd_layout as layout
-from knhk.stores import _etcd_link as link
+from knhk.stores import _etcd_messages as messages
 from knhk.stores._etcd_layout import Kept, Keys, behind
-from knhk.stores._etcd_link import Link, Pair, read_address
+from knhk.stores._etcd_link import Link, read_address
 from knhk.stores._etcd_memory import Memory, Wanted
+from knhk.stores._etcd_messages import GRANT, RANGE, TRANSACTION, Pair
 from knhk.stores._etcd_plan import Documents, Plan, Planner, SeenCase, View
 from knhk.stores._etcd_reader import ATTEMPTS, Reader, too_busy
 from knhk.stores._etcd_writer import Overtaken, Writer
@@ -325,11 +326,11 @@ class EtcdStore:
             return layout.whole(value)
         token = secrets.token_hex(8)
         pieces = [value[at : at + _PIECE] for at in range(0, len(value), _PIECE)]
-        lease = str(self._link.ask("/lease/grant", {"TTL": str(_LOOSE_FOR)})["ID"])
+        lease = self._link.ask(GRANT, messages.lease_for(_LOOSE_FOR))
         for key, piece in zip(layout.piece_keys(self._keys, (token, len(pieces))), pieces, strict=True):
             # Nobody else has this key, so that it may be written again where an answer was lost.
-            answer = self._link.ask("/kv/txn", link.transaction((), [link.put(key, piece, lease)]))
-            plan.loose[key] = int(answer["header"]["revision"])
+            written = messages.transaction((), [messages.put(key, piece, lease)])
+            plan.loose[key] = self._link.ask(TRANSACTION, written).revision
         return layout.in_pieces(token, len(pieces))
 
     def _view(self, steps: Sequence[Commit | Documents], *, fresh: bool) -> View:
@@ -383,10 +384,8 @@ class EtcdStore:
     def _add_registration(self, plan: Plan, name: bytes, specification: StoredSpecification) -> None:
         """Let a plan store a registration as well, which is not there and comes behind all that are."""
         keys = self._keys
-        last = self._link.ask(
-            "/kv/range", link.keys_from(keys.key("o"), behind(keys.key("o")), limit=1, backwards=True)
-        )
-        placed = link.pairs(last.get("kvs", ()))
+        last = messages.keys_from(keys.key("o"), behind(keys.key("o")), limit=1, backwards=True)
+        placed = self._link.ask(RANGE, last).pairs
         number = read_number(placed[0].key[-NUMBER_LENGTH:]) + 1 if placed else 1
         place = keys.key("o", tail=number_key(number))
         texts = layout.encode_texts(specification.spec_id, specification.version)

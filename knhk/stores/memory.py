@@ -409,12 +409,13 @@ class MemoryStore:
 
         What it does is what `_validate` and `_apply` do, without the questions that such a commit does not raise.
         """
-        if commit.items or commit.closed_items or commit.documents or commit.removed or commit.held:
-            return False
-        if commit.snapshot is not None or commit.idempotency is not None:
+        if commit.documents or commit.removed or commit.held or commit.idempotency is not None:
             return False
         header, expected = commit.header, commit.expected
         case_id = header.case_id
+        for item in commit.items:
+            if item.case_id != case_id:
+                return False
         if header.version != expected + 1:
             return False
         kept = self._cases.get(case_id)
@@ -424,8 +425,12 @@ class MemoryStore:
                 return False
             if ids and case_id < ids[-1]:
                 return False
-            self._cases[case_id] = _Kept(header, (commit.batch,))
+            kept = self._cases[case_id] = _Kept(header, (commit.batch,))
             ids.append(case_id)
+            if commit.snapshot is not None:
+                kept.snapshot = commit.snapshot, header.version
+            if commit.items:
+                self._change_items(kept, commit)
             if header.runnable or header.due is not None:
                 self._index(header)
             return True
@@ -439,6 +444,10 @@ class MemoryStore:
             kept.batches = (*kept.batches, commit.batch)
         else:
             kept.add(commit.batch)
+        if commit.snapshot is not None:
+            kept.snapshot = commit.snapshot, header.version
+        if commit.items or commit.closed_items:
+            self._change_items(kept, commit)
         if before.runnable or header.runnable or before.due is not None or header.due is not None:
             self._index(header)
         return True
