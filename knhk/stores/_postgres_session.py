@@ -12,8 +12,6 @@ import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
-from psycopg.generators import execute
-
 from knhk.stores._postgres_url import psycopg
 
 _TEXT: Final = 0
@@ -58,7 +56,7 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
         return answer
 
     def _answered(self) -> psycopg.pq.abc.PGresult:
-        result: psycopg.pq.abc.PGresult = self.wait(execute(self.pgconn))[-1]
+        result: psycopg.pq.abc.PGresult = self.wait(psycopg.generators.execute(self.pgconn))[-1]
         if result.status == _FAILED:
             raise psycopg.errors.error_from_result(result, self.info.encoding)
         return result
