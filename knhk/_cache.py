@@ -520,7 +520,8 @@ class CaseCache:
             documents, removed: what is written and removed beside it, where there is anything to persist.
         """
         try:
-            self._recording.share_out(resident)
+            if self.people is not None:
+                self._recording.share_out(resident)
             commits = self._recording.commits(resident, cuts, documents, removed)
         except BaseException:
             # Its records count as stored, and are not.

@@ -102,10 +102,11 @@ class UnseenHold(SharedHold):
 
     def __exit__(self, *error: object) -> None:
         resident = self._resident
-        interrupted = bool(error) and error[1] is not None and not isinstance(error[1], Exception)
         try:
-            if not resident.seen and not resident.stale and not interrupted:
-                self._cache.refuse_moved(resident)
+            if not resident.seen and not resident.stale:
+                interrupted = bool(error) and error[1] is not None and not isinstance(error[1], Exception)
+                if not interrupted:
+                    self._cache.refuse_moved(resident)
         finally:
             resident.depth -= 1
             self._release()

@@ -12,6 +12,7 @@ from typing import Final
 from knhk._codes import Phase
 from knhk._commits import batches_of, commits_of, worklist_of
 from knhk._compiled import Compiled
+from knhk._questions import next_due
 from knhk._resident import Resident
 from knhk.journal import encode_snapshot
 from knhk.ports import CaseHeader, Clock, Commit, Document, Store
@@ -109,7 +110,7 @@ class Recording:
         resident.still = None
         phase = case.state.phase
         running = phase in _LIVE
-        due = case.next_due() if running else None
+        due = next_due(case.state) if running else None
         resident.since_snapshot += len(records)
         snapshot = None
         if resident.since_snapshot >= SNAPSHOT_EVERY:

@@ -444,7 +444,7 @@ class RunningCase(CaseWork):
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete a started task or instance (an offered one is started first)."""
-        plain = self._cache.plain(output, "the output")
+        plain = {} if output is None else self._cache.plain(output, "the output")
 
         def complete(case: Case, at: int) -> None:
             self._authorise_at(case, path, "complete", by)

@@ -55,6 +55,7 @@ METHODS: Final = {
     "POST /work/{work_id}/extend": "ExtendWork",
     "POST /work/{work_id}/release": "ReleaseWork",
     "GET /dead-letters": "ListDeadLetters",
+    "GET /dead-letters/{letter_id}": "GetDeadLetter",
     "POST /dead-letters/{letter_id}/replay": "ReplayDeadLetter",
     "POST /dead-letters/{letter_id}/discard": "DiscardDeadLetter",
 }

@@ -39,7 +39,17 @@ from knhk.server.problems import Problem
 from knhk.server.record import Verification, Wanted
 from knhk.server.rights import ADMIN, DESIGNER, OPERATOR, VIEWER
 from knhk.server.tenants import Tenants, another_was_faster
-from knhk.server.working import MOST_JUDGED, MOST_RUNS, Places, Polls, claim_work, extend_work, fail_work, list_letters
+from knhk.server.working import (
+    MOST_JUDGED,
+    MOST_RUNS,
+    Places,
+    Polls,
+    claim_work,
+    extend_work,
+    fail_work,
+    list_letters,
+    show_letter,
+)
 from knhk.spec import Specification
 from knhk.spec.verdict import Budget
 from knhk.work.dead_messages import is_message
@@ -448,6 +458,10 @@ class Service:
     def letter_list(self, caller: Caller, wanted: Mapping[str, str | None], *, limit: int, after: str) -> shapes.Page:
         """List work that has failed for good, by case and number."""
         return list_letters(self._engine(caller), wanted, limit=limit, after=after)
+
+    def letter_get(self, caller: Caller, letter_id: str) -> shapes.WholeDeadLetter:
+        """Return one with what its work was given, or what the message says."""
+        return show_letter(self._engine(caller), letter_id)
 
     def letter_replay(self, caller: Caller, letter_id: str, _: None) -> None:
         """Give failed work all its attempts anew, or send a message again."""
