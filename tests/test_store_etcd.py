@@ -382,7 +382,7 @@ def test_leader_is_interrupted(store: EtcdStore, monkeypatch: pytest.MonkeyPatch
         return calls[-1]
 
     monkeypatch.setattr(store._link, "tell", interrupted)
-    good, bad = store._keys.key("good"), store._keys.key("bad")
+    good, bad = store._keys.key("d", "good"), store._keys.key("d", "bad")
     callers = [Caller((), Plan({good: 0}, {good: b"x"})), Caller((), Plan({bad: 7}, {bad: b"x"}))]
     with pytest.raises(KeyboardInterrupt):
         store._writer.write(callers)

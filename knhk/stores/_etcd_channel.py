@@ -180,6 +180,7 @@ class _Connection:
 
     def __init__(self, line: HTTPConnection) -> None:
         self._line = line
+        # What is to be sent with the next call: nobody waits for it, and sent by itself it would cost both sides a turn.
         self._owed = b""
         self._come = bytearray()
         self._headers = Decoder()
@@ -228,7 +229,6 @@ class _Connection:
             self._send(head, b"\0" + len(message).to_bytes(4, "big") + message)
             while not self._ended:
                 self._take()
-                self._pay()
             return self._answer()
         except _NONSENSE as error:
             raise Broken(str(error)) from error
@@ -375,6 +375,7 @@ class _Connection:
         if self._eaten > _MOST_ROOM // 2:
             self._owed += _frame(_ROOM, 0, 0, self._eaten.to_bytes(4, "big"))
             self._eaten = 0
+            self._pay()
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

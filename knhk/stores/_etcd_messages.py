@@ -8,6 +8,7 @@ and their answers say nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Final, Generic, TypeVar
 
 import attrs
@@ -17,6 +18,7 @@ from knhk.errors import StoreError
 _NARROWEST: Final = 2
 _NUMBER, _LONG, _BYTES, _SHORT = 0, 1, 2, 5
 _MORE: Final = 0x80
+_SMALL: Final = tuple(bytes([each]) for each in range(_MORE))
 _Answer = TypeVar("_Answer")
 
 
@@ -25,7 +27,7 @@ _Answer = TypeVar("_Answer")
 
 def _varint(number: int) -> bytes:
     if number < _MORE:
-        return number.to_bytes(1, "big")
+        return _SMALL[number]
     found = bytearray()
     while number >= _MORE:
         found.append(number & 0x7F | _MORE)
@@ -39,12 +41,13 @@ def _number(field: int, number: int) -> bytes:
 
 
 def _field(field: int, value: bytes) -> bytes:
-    return b"%c%b%b" % (field << 3 | _BYTES, _varint(len(value)), value)
+    return _SMALL[field << 3 | _BYTES] + _varint(len(value)) + value
 
 
 def put(key: bytes, value: bytes, lease: int = 0) -> bytes:
     """Return an operation that writes a key."""
-    return _field(2, _field(1, key) + _field(2, value) + (_number(3, lease) if lease else b""))
+    body = b"\x0a%b%b\x12%b%b" % (_varint(len(key)), key, _varint(len(value)), value)
+    return _field(2, body + _number(3, lease) if lease else body)
 
 
 def keep(key: bytes) -> bytes:
@@ -89,7 +92,11 @@ def unchanged_since(key: bytes, end: bytes, revision: int) -> bytes:
 
 
 def transaction(compare: Iterable[bytes], success: Iterable[bytes], failure: Iterable[bytes] = ()) -> bytes:
-    """Return a transaction: what is done where all conditions hold, and where they do not."""
+    """
+    Return a transaction: what is done where all conditions hold, and where they do not.
+
+    One behind another is one: with the conditions and operations of both.
+    """
     parts = [_field(1, each) for each in compare]
     parts += [_field(2, each) for each in success]
     parts += [_field(3, each) for each in failure]
@@ -205,7 +212,7 @@ class Found:
         """Return what a message holds."""
         numbers, others = _fields(data)
         pairs = [Pair.decode(value) for field, value in others if field == 2]
-        return cls(_revision(others), pairs, bool(numbers.get(3)))
+        return cls(_revision(dict(others)[1]), pairs, bool(numbers.get(3)))
 
 
 @attrs.frozen
@@ -216,18 +223,28 @@ class Outcome:
     Args:
         revision: that it made, or at which it read.
         succeeded: whether its conditions held.
-        answers: of its operations, in order.
+        message: what says so.
     """
 
     revision: int
     succeeded: bool
-    answers: list[bytes]
+    message: bytes = attrs.field(repr=False)
 
     @classmethod
     def decode(cls, data: bytes) -> Outcome:
         """Return what a message holds."""
+        if data[:1] == b"\x0a":
+            # As etcd writes it: the header, that it succeeded, and the answers, which most never look at.
+            length, at = _read_varint(data, 1)
+            if data[at + length : at + length + 2] == b"\x10\x01":
+                return cls(_revision(data[at : at + length]), True, data)
         numbers, others = _fields(data)
-        return cls(_revision(others), bool(numbers.get(2)), [value for field, value in others if field == 3])
+        return cls(_revision(dict(others)[1]), bool(numbers.get(2)), data)
+
+    @cached_property
+    def answers(self) -> list[bytes]:
+        """The answers of the operations, in order."""
+        return [value for field, value in _fields(self.message)[1] if field == 3]
 
     def found(self, at: int) -> Found:
         """Return what an operation has read."""
@@ -241,9 +258,9 @@ class Outcome:
         return dict(_fields(self.answers[at])[1])[kind]
 
 
-def _revision(others: list[tuple[int, bytes]]) -> int:
+def _revision(header: bytes) -> int:
     """Return the revision that the header of an answer tells."""
-    return _fields(others[0][1])[0].get(3, 0)
+    return _fields(header)[0].get(3, 0)
 
 
 def _lease(data: bytes) -> int:

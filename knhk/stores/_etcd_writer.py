@@ -78,13 +78,13 @@ class Writer:
             apart = (
                 changed.isdisjoint(plan.guards) and changed.isdisjoint(plan.changes) and seen.isdisjoint(plan.changes)
             )
-            fits = small and apart and len(taken) < self._together and size + plan.size < _SHARED_BYTES
+            fits = small and apart and len(taken) < self._together and size + len(plan.body) < _SHARED_BYTES
             if fits or not taken:
                 taken.append(caller)
                 seen |= plan.guards.keys()
                 changed |= plan.changes.keys()
                 # Whoever is too large for company is alone.
-                size += plan.size if small else _SHARED_BYTES
+                size += len(plan.body) if small else _SHARED_BYTES
             else:
                 left.append(caller)
         return taken, left
@@ -145,43 +145,41 @@ class Writer:
 
     def _alone(self, plan: Plan) -> bytes:
         """Return the request of one plan, however many operations it has."""
-        if plan.size > MOST_BYTES:
+        if len(plan.body) > MOST_BYTES:
             raise StoreError(
-                f"a step of {plan.size:,} bytes beside its large values is too large for {self._link.address.shown}, "
-                f"which takes {MOST_BYTES:,} at a time: commit fewer cases together"
+                f"a step of {len(plan.body):,} bytes beside its large values is too large for "
+                f"{self._link.address.shown}, which takes {MOST_BYTES:,} at a time: commit fewer cases together"
             )
         most = self._link.address.operations
-        changes, mark = _changes(plan), messages.put(self._key, self._mark, self._lease)
-        flat = len(changes) < most
-        guards = [
-            messages.unchanged(self._key, self._revision),
-            *self._guards(plan, most - 1 if flat else most // 2 - 1),
-        ]
+        own, mark = messages.unchanged(self._key, self._revision), messages.put(self._key, self._mark, self._lease)
+        marks = messages.read(self._key)
+        changes, guards = len(plan.changes) + len(plan.loose), len(plan.guards) + len(plan.loose)
+        if changes < most and guards < most:
+            return messages.transaction([own], [mark], [marks]) + plan.body
+        flat = changes < most
+        conditions = [own, *self._conditions(plan, most - 1 if flat else most // 2 - 1)]
         if flat:
-            return messages.transaction(guards, [mark, *changes], [messages.read(self._key)])
-        wide = max(len(guards), most // 2)
-        operations = [mark, *messages.folded(changes, wide - 1, most - wide)]
-        return messages.transaction(guards, operations, [messages.read(self._key)])
+            return messages.transaction(conditions, [mark, *plan.operations], [marks])
+        wide = max(len(conditions), most // 2)
+        operations = [mark, *messages.folded(plan.operations, wide - 1, most - wide)]
+        return messages.transaction(conditions, operations, [marks])
 
-    def _guards(self, plan: Plan, most: int) -> list[bytes]:
+    def _conditions(self, plan: Plan, most: int) -> list[bytes]:
         """Return the conditions of a plan; where there are more than fit, each stands for a range of keys."""
-        loose = [messages.unchanged(key, revision) for key, revision in plan.loose.items()]
-        most -= len(loose)
-        if len(plan.guards) <= most or plan.revision is None or most < 1:
-            return [*loose, *(messages.unchanged(key, revision) for key, revision in plan.guards.items())]
         keys = sorted(plan.guards)
+        most -= len(plan.loose)
+        if len(keys) <= most or plan.revision is None or most < 1:
+            return plan.conditions
         size = -(-len(keys) // most)
         runs = (keys[at : at + size] for at in range(0, len(keys), size))
+        loose = (messages.unchanged(key, revision) for key, revision in plan.loose.items())
         return [*loose, *(messages.unchanged_since(run[0], run[-1] + b"\0", plan.revision) for run in runs)]
 
     def _shared(self, plans: Sequence[Plan]) -> bytes:
         operations = [messages.put(self._key, self._mark, self._lease)]
         for number, plan in enumerate(plans):
-            guards = [
-                messages.unchanged(key, revision) for key, revision in (*plan.guards.items(), *plan.loose.items())
-            ]
             made = messages.put(self._place(number), self._mark, self._lease)
-            operations.append(messages.nested(messages.transaction(guards, [made, *_changes(plan)])))
+            operations.append(messages.nested(plan.body + messages.transaction((), [made])))
         marks = messages.read(self._key, behind(self._key))
         return messages.transaction([messages.unchanged(self._key, self._revision)], operations, [marks])
 
@@ -191,9 +189,3 @@ class Writer:
         if not self._lease or now - self._leased > KEPT / 2:
             self._lease = self._link.ask(GRANT, messages.lease_for(KEPT))
             self._leased = now
-
-
-def _changes(plan: Plan) -> list[bytes]:
-    changed = plan.changes.items()
-    changes = [messages.delete(key) if value is None else messages.put(key, value) for key, value in changed]
-    return [*changes, *map(messages.keep, plan.loose)]

@@ -9,7 +9,7 @@ from knhk.stores._redis_scripts import FORMAT, ITEMS_LUA, Script
 KEPT: Final = 24 * 60 * 60
 """Seconds for which a writer's last group is known."""
 
-_CONSTANTS: Final = f"local FORMAT, KEPT, HEAD = '{FORMAT}', '{KEPT}', '>I4c0I4c0I4c0I4c0I4c0I4c0I4c0'"
+_CONSTANTS: Final = f"local FORMAT, KEPT, HEAD = {FORMAT}, '{KEPT}', '>I4c0I4c0I4c0I4c0I4c0I4c0I4c0'"
 
 _GROUP: Final = """
 -- The writer, the number of its group, how many callers; then of each caller how long it is, and its steps.
@@ -358,7 +358,7 @@ for caller = 1, callers do
   end
 end
 if #touched > 0 then change_lists() end
-if not told then redis.call('SETNX', root .. 'format', FORMAT) end
+if not told and tonumber(redis.call('GET', root .. 'format') or 0) < FORMAT then redis.call('SET', root .. 'format', FORMAT) end
 redis.call('SET', writer, outcomes == 0 and ARGV[2] or cmsgpack.pack({number, outcomes}), 'EX', KEPT)
 return outcomes
 """

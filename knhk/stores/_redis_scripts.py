@@ -16,8 +16,8 @@ All keys of a store begin with the root, ``{namespace}:``, so that a cluster kee
 ``keyed``                   sorted set  idempotency keys
 ``items``                   hash        case and number: the sorted sets it is in, the row
 ``i``                       sorted set  all items
-``i:s:`` state              sorted set  its items, but for those of cases set aside; likewise ``i:b:`` by, ``i:t:`` topic,
-                                        ``i:a:`` audience
+``i:s:`` state              sorted set  its items, but for those of cases set aside; likewise ``i:b:`` by (but for nobody),
+                                        ``i:t:`` topic, ``i:a:`` audience
 ``d:`` collection           hash        key: version (8 bytes), whether due, when (8 bytes), value
 ``dk:``, ``dd:`` collection sorted set  keys; when (8 bytes) and key
 ``collections``             sorted set  those that hold something
@@ -37,8 +37,12 @@ from typing import Final
 
 import attrs
 
-FORMAT: Final = 1
-"""The number of the layout."""
+FORMAT: Final = 2
+"""
+The number of the layout.
+
+In layout 1 the items of nobody were in ``i:b:`` as well: those that are left there go when they change.
+"""
 
 
 @attrs.frozen
@@ -151,12 +155,13 @@ return found
 ITEMS: Final = Script(
     ITEMS_LUA
     + """
--- Lower and upper bound, how many, groups of lists: how many lists, their names; an item is wanted that is in one of each group.
+-- Lower and upper bound, how many, whether only those of nobody, groups of lists: how many lists, their names; an item is
+-- wanted that is in one of each group.
 -- Returned are, of each list of the smallest group, as many as are wanted: name and row; the caller merges them.
 -- Without a group all are wanted but for those of cases set aside, which are not even in the list of their state.
 local limit = tonumber(ARGV[3])
 local chunk = math.max(limit, 100)
-local groups, smallest, fewest, at = {}, nil, nil, 4
+local groups, smallest, fewest, at = {}, nil, nil, 5
 while ARGV[at] do
   local group, size = {}, 0
   for each = 1, tonumber(ARGV[at]) do
@@ -167,7 +172,13 @@ while ARGV[at] do
   if not fewest or size < fewest then smallest, fewest = #groups, size end
   at = at + 1 + #group
 end
+local function somebodys(member)
+  for _, list in ipairs(lists(member)) do
+    if string.find(list, '^i:b:.') then return true end
+  end
+end
 local function wanted(member)
+  if ARGV[4] == '1' and somebodys(member) then return false end
   if not smallest then return redis.call('ZSCORE', root .. lists(member)[1], member) end
   for number, group in ipairs(groups) do
     if number ~= smallest then

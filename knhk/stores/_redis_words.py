@@ -141,7 +141,9 @@ def _plain_item(path: str, state: str, by: str, roles: tuple[str, ...], topic: s
 
 
 def _lists(state: str, by: str, topic: str, audience: Sequence[str]) -> bytes:
-    names = [f"i:s:{state}", f"i:b:{by}"]
+    names = [f"i:s:{state}"]
+    if by:
+        names.append(f"i:b:{by}")
     if topic:
         names.append(f"i:t:{topic}")
     names += [f"i:a:{word}" for word in dict.fromkeys(audience)]

@@ -6,6 +6,8 @@ calls from Python, and several steps can be rows of one statement.
 View and triggers are the connection's own (``TEMP``), so nothing of them is in the file.
 The first row of a step is the case and what most steps need besides (a work item that is new or changed, one that is closed);
 further rows hold more of them.
+An item that is offered to anyone, with nothing else to tell, stands beside its case where there is room, see
+`knhk.stores.migrations`; then most steps change one page of the cases and one of the journal.
 A statement is done whole or not at all: where one of its steps finds another version, or the case set aside, it is refused.
 """
 
@@ -19,6 +21,7 @@ from typing import Any, Final
 from knhk._lower import ANYONE
 from knhk.ports import Commit, ItemRow
 from knhk.stores._group import Caller
+from knhk.stores._worklist import OFFERED, OPEN_TO_ANYONE
 
 Batch = tuple[Sequence[Caller], tuple[Any, ...]]
 """Callers, and the values of their rows."""
@@ -27,18 +30,46 @@ Batch = tuple[Sequence[Caller], tuple[Any, ...]]
 _MOST_ROWS: Final = 64
 
 _ANYONE: Final = (ANYONE,)
-_COMMON: Final = json.dumps(_ANYONE)
-_ITEM: Final = ("path", "item_state", "by", "roles", "topic", "audience", "details", "word")
-_COLUMNS: Final = (
-    *("case_id", "expected", "spec", "state", "version", "due", "runnable", "quarantined", "batch"),
-    *("number", *_ITEM),
-    "closed",
-)
+_STEP: Final = ("expected", "spec", "state", "version", "due", "runnable", "quarantined", "batch")
+_ITEM: Final = ("number", "offer", "path", "item_state", "by", "roles", "topic", "audience", "details", "word")
+_COLUMNS: Final = ("case_id", *_STEP, *_ITEM, "closed")
 _WIDTH: Final = len(_COLUMNS)
 _MOST_VALUES: Final = _MOST_ROWS * _WIDTH
-_NO_STEP: Final = (None,) * 8
-_NO_ITEM: Final = (None,) * (1 + len(_ITEM))
+_NO_STEP: Final = (None,) * len(_STEP)
+_NO_ITEM: Final = (None,) * len(_ITEM)
+_OFFER_ALONE: Final = _NO_ITEM[2:]
 
+_HEADER: Final = """
+    spec = NEW.spec, state = NEW.state, version = NEW.version, due = NEW.due, runnable = NEW.runnable, quarantined = NEW.quarantined
+"""
+_JOURNAL: Final = "INSERT INTO journal (case_row, version, batch) SELECT id, NEW.version, NEW.batch FROM cases"
+_THIS: Final = "case_id = NEW.case_id"
+# First what is closed, so that an item may follow it beside the case; then an item that goes to `worklist`; then one that is an
+# offer, which goes there too where another stands beside the case.
+_ITEMS: Final = f"""
+    UPDATE cases SET offering = 0, offer_number = NULL, offer_path = NULL
+        WHERE NEW.closed IS NOT NULL AND {_THIS} AND offer_number = NEW.closed;
+    DELETE FROM worklist WHERE NEW.closed IS NOT NULL AND {_THIS} AND number = NEW.closed;
+
+    UPDATE cases SET offering = 0, offer_number = NULL, offer_path = NULL
+        WHERE NEW.path IS NOT NULL AND {_THIS} AND offer_number = NEW.number;
+    INSERT INTO worklist (case_id, number, path, state, by, roles, topic, audience, details)
+        SELECT NEW.case_id, NEW.number, NEW.path, NEW.item_state, NEW.by, NEW.roles, NEW.topic, NEW.audience, NEW.details
+        WHERE NEW.path IS NOT NULL
+        ON CONFLICT (case_id, number) DO UPDATE SET path = excluded.path, state = excluded.state, by = excluded.by,
+            roles = excluded.roles, topic = excluded.topic, audience = excluded.audience, details = excluded.details;
+    INSERT OR IGNORE INTO audiences (audience, case_id, number)
+        SELECT NEW.word, NEW.case_id, NEW.number WHERE NEW.word IS NOT NULL;
+
+    DELETE FROM worklist WHERE NEW.offer IS NOT NULL AND {_THIS} AND number = NEW.number;
+    UPDATE cases SET offering = 1, offer_number = NEW.number, offer_path = NEW.offer
+        WHERE NEW.offer IS NOT NULL AND {_THIS} AND (offer_number IS NULL OR offer_number = NEW.number);
+    INSERT INTO worklist (case_id, number, path, state, by, roles, topic, audience, details)
+        SELECT NEW.case_id, NEW.number, NEW.offer, '{OFFERED}', '', '', '', '{OPEN_TO_ANYONE}', ''
+        WHERE NEW.offer IS NOT NULL AND changes() = 0;
+    INSERT INTO audiences (audience, case_id, number)
+        SELECT '{ANYONE}', NEW.case_id, NEW.number WHERE NEW.offer IS NOT NULL AND changes() = 1;
+"""  # noqa: S608 - constants
 # To SQLite a text in JSON ends at a NUL: that nobody has one in a name is likely, but not certain.
 _DISMISS: Final = r"""
     DELETE FROM audiences WHERE case_id = OLD.case_id AND number = OLD.number
@@ -47,41 +78,31 @@ _DISMISS: Final = r"""
 """
 _PROGRAMS: Final = (
     f"CREATE TEMP VIEW steps AS SELECT {', '.join(f'NULL AS {each}' for each in _COLUMNS)}",
-    """CREATE TEMP TRIGGER create_case INSTEAD OF INSERT ON steps WHEN NEW.expected = 0 BEGIN
+    f"""CREATE TEMP TRIGGER create_case INSTEAD OF INSERT ON steps WHEN NEW.expected = 0 BEGIN
         INSERT INTO cases (case_id, spec, state, version, due, runnable, quarantined)
             VALUES (NEW.case_id, NEW.spec, NEW.state, NEW.version, NEW.due, NEW.runnable, NEW.quarantined)
             ON CONFLICT (case_id) DO NOTHING;
         SELECT RAISE (ABORT, 'the case exists') WHERE changes() <> 1;
-        INSERT INTO journal (case_row, version, batch) VALUES (last_insert_rowid(), NEW.version, NEW.batch);
-    END""",
-    """CREATE TEMP TRIGGER advance_case INSTEAD OF INSERT ON steps WHEN NEW.expected > 0 BEGIN
-        UPDATE cases SET spec = NEW.spec, state = NEW.state, version = NEW.version, due = NEW.due,
-            runnable = NEW.runnable, quarantined = NEW.quarantined
-            WHERE case_id = NEW.case_id AND version = NEW.expected AND quarantined IS NULL;
-        SELECT RAISE (ABORT, 'the case is not at this version') WHERE changes() <> 1;
-        INSERT INTO journal (case_row, version, batch)
-            VALUES ((SELECT id FROM cases WHERE case_id = NEW.case_id), NEW.version, NEW.batch);
-    END""",
-    """CREATE TEMP TRIGGER put_item INSTEAD OF INSERT ON steps WHEN NEW.path IS NOT NULL BEGIN
-        INSERT INTO items (case_id, number, path, state, by, roles, topic, audience, details)
-            VALUES (NEW.case_id, NEW.number, NEW.path, NEW.item_state, NEW.by, NEW.roles, NEW.topic, NEW.audience, NEW.details)
-            ON CONFLICT (case_id, number) DO UPDATE SET path = excluded.path, state = excluded.state, by = excluded.by,
-                roles = excluded.roles, topic = excluded.topic, audience = excluded.audience, details = excluded.details;
-        INSERT OR IGNORE INTO audiences (audience, case_id, number)
-            SELECT NEW.word, NEW.case_id, NEW.number WHERE NEW.word IS NOT NULL;
-    END""",
-    """CREATE TEMP TRIGGER admit INSTEAD OF INSERT ON steps WHEN NEW.path IS NULL AND NEW.word IS NOT NULL BEGIN
-        INSERT OR IGNORE INTO audiences (audience, case_id, number) VALUES (NEW.word, NEW.case_id, NEW.number);
-    END""",
-    # What most have as their audience need not be read first.
-    f"""CREATE TEMP TRIGGER close_item INSTEAD OF INSERT ON steps WHEN NEW.closed IS NOT NULL BEGIN
-        DELETE FROM audiences WHERE audience = '{ANYONE}' AND case_id = NEW.case_id AND number = NEW.closed;
-        DELETE FROM items WHERE case_id = NEW.case_id AND number = NEW.closed;
+        {_JOURNAL} WHERE {_THIS};
+        {_ITEMS}
     END""",  # noqa: S608 - constants
-    f"""CREATE TEMP TRIGGER closed AFTER DELETE ON items WHEN OLD.audience NOT IN ('', '{_COMMON}')
-        BEGIN {_DISMISS} END""",
-    f"""CREATE TEMP TRIGGER changed AFTER UPDATE ON items WHEN OLD.audience NOT IN ('', NEW.audience)
-        BEGIN {_DISMISS} END""",
+    f"""CREATE TEMP TRIGGER advance_case INSTEAD OF INSERT ON steps WHEN NEW.expected > 0 BEGIN
+        -- Most steps, first: one offer follows another.
+        UPDATE cases SET {_HEADER}, offer_number = NEW.number, offer_path = NEW.offer
+            WHERE NEW.offer IS NOT NULL AND {_THIS} AND version = NEW.expected AND quarantined IS NULL
+            AND offering AND offer_number = NEW.closed;
+        {_JOURNAL} WHERE NEW.offer IS NOT NULL AND {_THIS} AND changes() = 1;
+        SELECT RAISE (IGNORE) WHERE NEW.offer IS NOT NULL AND changes() = 1;
+
+        UPDATE cases SET {_HEADER} WHERE {_THIS} AND version = NEW.expected AND quarantined IS NULL;
+        SELECT RAISE (ABORT, 'the case is not at this version') WHERE changes() <> 1;
+        {_JOURNAL} WHERE {_THIS};
+        {_ITEMS}
+    END""",  # noqa: S608 - constants
+    f"""CREATE TEMP TRIGGER more_items INSTEAD OF INSERT ON steps WHEN NEW.expected IS NULL AND NEW.case_id IS NOT NULL
+        BEGIN {_ITEMS} END""",
+    f"""CREATE TEMP TRIGGER closed AFTER DELETE ON worklist WHEN OLD.audience <> '' BEGIN {_DISMISS} END""",
+    f"""CREATE TEMP TRIGGER changed AFTER UPDATE ON worklist WHEN OLD.audience NOT IN ('', NEW.audience) BEGIN {_DISMISS} END""",
 )
 _NO_ROW: Final = (None,) * _WIDTH
 _ROW: Final = f"({', '.join('?' * _WIDTH)})"
@@ -109,18 +130,17 @@ def rows_of(commit: Commit, spec: int) -> tuple[Any, ...]:
     """
     header, items, closed = commit.header, commit.items, commit.closed_items
     case_id = header.case_id
-    case = (
+    step = (
         *(case_id, commit.expected, spec, header.state, header.version, header.due, int(header.runnable)),
         *(header.quarantined or None, commit.batch),
     )
-    if not closed or (len(closed) == 1 and len(items) < 2):
-        first = items[0] if items else None
+    if len(items) < 2 and len(closed) < 2:
         number = closed[0] if closed else None
-        if first is None:
-            return (*case, *_NO_ITEM, number)
-        if len(items) == 1 and len(first.audience) < 2 and first.number != number:
-            return (*case, *_item(first), number)
-    rows = [*case, *_NO_ITEM, None]
+        if not items:
+            return (*step, *_NO_ITEM, number)
+        if len(items[0].audience) < 2 and items[0].number != number:
+            return (*step, *_item(items[0]), number)
+    rows = [*step, *_NO_ITEM, None]
     for item in items:
         rows += (case_id, *_NO_STEP, *_item(item), None)
         for word in item.audience[1:]:
@@ -174,14 +194,13 @@ def is_refusal(error: sqlite3.Error) -> bool:
 
 def _item(item: ItemRow) -> tuple[Any, ...]:
     audience = item.audience
+    if audience == _ANYONE and item.state == OFFERED and not (item.by or item.roles or item.topic or item.details):
+        return (item.number, item.path, *_OFFER_ALONE)
+    details = json.dumps(dict(item.details), separators=(",", ":")) if item.details else ""
     return (
-        *(item.number, item.path, item.state, item.by, _text(item.roles), item.topic),
-        *(_COMMON if audience == _ANYONE else _text(audience), _details(item), audience[0] if audience else None),
+        *(item.number, None, item.path, item.state, item.by, _text(item.roles), item.topic),
+        *(_text(audience), details, audience[0] if audience else None),
     )
-
-
-def _details(item: ItemRow) -> str:
-    return json.dumps(dict(item.details), separators=(",", ":")) if item.details else ""
 
 
 def _text(texts: Sequence[str]) -> str:

@@ -6,13 +6,23 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from knhk._lower import ANYONE
 from knhk.ports import ItemRow
 
-_SELECT: Final = "SELECT case_id, number, path, state, by, roles, topic, audience, details FROM items WHERE"
-OF_CASE: Final = f"{_SELECT} case_id = ? ORDER BY number"
+OFFERED: Final = "offered"
+OPEN_TO_ANYONE: Final = json.dumps([ANYONE])
+"""The audience of most, as it is stored."""
+
+_SELECT: Final = "SELECT case_id, number, path, state, by, roles, topic, audience, details FROM worklist WHERE"
+# What stands beside its case has no more to tell.
+_OFFERS: Final = f"""
+    SELECT case_id, offer_number AS number, offer_path AS path, '{OFFERED}' AS state, '' AS by, '' AS roles, '' AS topic,
+        '{OPEN_TO_ANYONE}' AS audience, '' AS details FROM cases WHERE offering
+"""  # noqa: S608 - constants
+OF_CASE: Final = f"{_OFFERS} AND case_id = ?1 UNION ALL {_SELECT} case_id = ?1 ORDER BY number"
 _BY_AUDIENCE: Final = (
     "SELECT * FROM (SELECT case_id, number, path, state, by, roles, topic, audience, details FROM"
-    " (SELECT case_id AS c, number AS n FROM audiences WHERE audience = ? AND (case_id, number) > (?, ?)) CROSS JOIN items"
+    " (SELECT case_id AS c, number AS n FROM audiences WHERE audience = ? AND (case_id, number) > (?, ?)) CROSS JOIN worklist"
     " ON (case_id, number) = (c, n) WHERE "
 )
 _BY_INDEX: Final = " ORDER BY c, n LIMIT ?)"
@@ -21,6 +31,7 @@ _MOST_PARTS: Final = 200
 _IN_AUDIENCE: Final = "(case_id, number) IN (SELECT case_id, number FROM audiences WHERE audience IN"
 _NOT_ASIDE: Final = "case_id NOT IN (SELECT cases.case_id FROM cases WHERE quarantined IS NOT NULL)"
 _ORDER: Final = " ORDER BY case_id, number LIMIT ?"
+_OFFERS_BEHIND: Final = f"{_OFFERS} AND quarantined IS NULL AND case_id >= ? AND (case_id, offer_number) > (?, ?)"
 
 
 def find_items(
@@ -48,15 +59,26 @@ def find_items(
         where.append(f"topic <> '' AND topic IN ({_marks(topics)})")
         values += topics
     where.append(_NOT_ASIDE)
-    if audience is None:
-        return f"{_SELECT} {' AND '.join(where)}{_ORDER}", (*values, limit)
-    if not 0 < len(audience) <= _MOST_PARTS:
+    offers, offer_values = _OFFERS_BEHIND, [after[0], *after]
+    if case_id is not None:
+        offers += " AND case_id = ?"
+        offer_values.append(case_id)
+    with_offers = state in {None, OFFERED} and not by and topics is None and (audience is None or ANYONE in audience)
+    if audience is not None and 0 < len(audience) <= _MOST_PARTS:
+        # Each word of the audience has its page by the index, so that what is beyond the page is not looked at.
+        parts = [_BY_AUDIENCE + " AND ".join(where) + _BY_INDEX] * len(audience)
+        each_values = [value for each in audience for value in (each, *after, *values, limit)]
+        if with_offers:
+            parts.append(f"SELECT * FROM ({offers} ORDER BY case_id LIMIT ?)")  # noqa: S608 - constants
+            each_values += (*offer_values, limit)
+        return " UNION ".join(parts) + _ORDER, (*each_values, limit)
+    if audience is not None:
         where.append(f"{_IN_AUDIENCE} ({_marks(audience)}) AND (case_id, number) > (?, ?))")
-        return f"{_SELECT} {' AND '.join(where)}{_ORDER}", (*values, *audience, *after, limit)
-    # Each word of the audience has its page by the index, so that what is beyond the page is not looked at.
-    parts = " UNION ".join([_BY_AUDIENCE + " AND ".join(where) + _BY_INDEX] * len(audience))
-    each_values = [value for each in audience for value in (each, *after, *values, limit)]
-    return parts + _ORDER, (*each_values, limit)
+        values += (*audience, *after)
+    query = f"{_SELECT} {' AND '.join(where)}{_ORDER}"
+    if with_offers:
+        return f"{offers} UNION ALL {query}", (*offer_values, *values, limit)
+    return query, (*values, limit)
 
 
 def read_item(row: Sequence[Any]) -> ItemRow:

@@ -309,6 +309,8 @@ class EtcdStore:
 
     def _write(self, plan: Plan, commits: Sequence[Commit] = ()) -> bool:
         """Write a plan; False where what it depends on has changed."""
+        # Put together here, where nobody else waits for it.
+        plan.body  # noqa: B018
         try:
             self._groups.commit(commits, plan)
         except Overtaken:

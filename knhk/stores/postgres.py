@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from knhk.errors import (
     QuarantinedCase,
@@ -32,10 +32,13 @@ from knhk.stores._group import Caller, GroupCommit
 from knhk.stores._postgres_connections import Connections, broke, state_of
 from knhk.stores._postgres_input import tell
 from knhk.stores._postgres_schema import DUPLICATE, SCHEMA_VERSION, migrate, stored_version
+from knhk.stores._postgres_steps import plain_step
 from knhk.stores._postgres_text import inward
 from knhk.stores._postgres_url import parse
 from knhk.stores._postgres_writer import Writer
 from knhk.stores.memory import refuse_other_content
+
+_LEADERS: Final = 2
 
 
 class PostgresStore:
@@ -60,8 +63,8 @@ class PostgresStore:
         self._connections = Connections(self._address, durability)
         self._queries = queries.Queries(self._address.schema)
         self._spec_rows: dict[tuple[str, str], int] = {}
-        # Those that write leave a connection or two to those that read.
-        self._groups = GroupCommit(self._write, leaders=max(1, self._address.connections * 3 // 4))
+        # One group is on its way while the next gathers and goes; with more of them each would be smaller, and cost as much.
+        self._groups = GroupCommit(self._write, leaders=min(_LEADERS, max(1, self._address.connections * 3 // 4)))
         self._writers: deque[Writer] = deque()
         try:
             with self._connections.use() as connection:
@@ -80,7 +83,8 @@ class PostgresStore:
         """Store all steps in one transaction, or none and raise."""
         self._connections.check_open()
         if commits:
-            self._groups.commit(commits, tell(fold(commits), self._spec_row))
+            step = plain_step(commits, self._spec_row)
+            self._groups.commit(commits, tell(fold(commits), self._spec_row) if step is None else step)
 
     def write(
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()

@@ -162,7 +162,7 @@ class RedisStore:
             groups: list[list[bytes]] = []
             if state is not None:
                 groups.append([b"i:s:" + state.encode()])
-            if by is not None:
+            if by:
                 groups.append([b"i:b:" + by.encode()])
             if topics is not None:
                 groups.append([b"i:t:" + each.encode() for each in dict.fromkeys(topics) if each])
@@ -172,7 +172,7 @@ class RedisStore:
                 self._link.refuse_closed()
                 return ()
             words = [word for group in groups for word in (b"%d" % len(group), *group)]
-            found = self._link.run(scripts.ITEMS, lower, upper, most, *words)
+            found = self._link.run(scripts.ITEMS, lower, upper, most, b"1" if by == "" else b"", *words)
         return _items(found)[:most]
 
     def due(self, now: int, limit: int = 100) -> Sequence[str]:
