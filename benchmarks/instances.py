@@ -166,7 +166,7 @@ def etcd_instances(scale: Scale) -> Iterator[Figure]:
     """
     1, 2 and 4 processes on one member of etcd, with 1, 8 and 64 clients in all, each with a case, in turns.
 
-    Raw: as many processes and clients that compare and swap a key each by a transaction, with the same library.
+    Raw: as many processes and clients that compare and swap a key each by a transaction, with the library etcd3gw.
     """
     yield from _measured("etcd", partial(_shared, "etcd"), scale)
 

@@ -39,7 +39,7 @@ def etcd(scale: Scale) -> Iterator[Figure]:
     """
     One member of etcd; 1, 8 and 64 threads with a case each, on one engine, in turns.
 
-    In turns with them: as many threads that compare and swap one key of 64 bytes each by a transaction, with the same library.
+    In turns with them: as many threads that compare and swap one key of 64 bytes each by a transaction, with the library etcd3gw.
     """
     yield from _measured("etcd", scale)
 

@@ -16,8 +16,9 @@ from typing import Any
 from benchmarks.measure import Benchmark, Figure, Scale, sample, spread
 from benchmarks.nets import line, ring
 from knhk import Engine
-from knhk.ports import Durability
+from knhk.ports import Document, Durability
 from knhk.running import RunningCase
+from knhk.stores._group import Caller
 from knhk.stores.sqlite import SqliteStore
 
 CALLERS = 64
@@ -83,13 +84,16 @@ class CountingStore(SqliteStore):
 
     transactions = 0
 
-    def _open_writer(self) -> sqlite3.Connection:
-        connection = super()._open_writer()
-        connection.set_trace_callback(self._count)
-        return connection
+    def _write(self, group: Sequence[Caller]) -> None:
+        self.transactions += 1
+        super()._write(group)
 
-    def _count(self, statement: str) -> None:
-        self.transactions += statement == "COMMIT"
+    def write(
+        self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+    ) -> None:
+        """Write documents, which is a transaction."""
+        self.transactions += 1
+        super().write(documents, removed, held)
 
 
 def disk_cost(scale: Scale) -> Iterator[Figure]:

@@ -41,8 +41,8 @@ def redis_swap(url: str, name: str) -> Swap:
 
 
 def etcd_swap(url: str, name: str) -> Swap:
-    """A key of 64 bytes on a connection of its own, by a transaction, with the library that the store has too."""
-    from etcd3gw.client import Etcd3Client  # noqa: PLC0415 - an extra
+    """A key of 64 bytes on a connection of its own, by a transaction, with the library etcd3gw."""
+    from etcd3gw.client import Etcd3Client  # noqa: PLC0415 - only this needs it
 
     client = Etcd3Client("127.0.0.1", _port(url), api_path="/v3/")
     key, value = (b64encode(each).decode() for each in (name.encode(), b"x" * 64))

@@ -76,7 +76,7 @@ class Arena:
         created, completed: where every case begins, and where most end.
     """
 
-    __slots__ = ("_shared", "check", "completed", "created", "express", "loose", "make", "spec_id", "version")
+    __slots__ = ("_ended", "_shared", "check", "completed", "created", "express", "loose", "make", "spec_id", "version")
 
     def __init__(
         self, make: Callable[[], Case], *, spec_id: str, version: str, express: Any, check: Check | None
@@ -91,7 +91,18 @@ class Arena:
         self.created = Outline(self, Phase.CREATED, _outline_text(state))
         state.phase = Phase.COMPLETED
         self.completed = Outline(self, Phase.COMPLETED, _outline_text(state))
+        self._ended = state.dump()
         self._shared = {each.text: each for each in (self.created, self.completed)}
+
+    def end(self, data: dict[str, Any], next_item: int) -> dict[str, Any]:
+        """
+        Return the snapshot of a case that has completed and of which nothing is left, as `Case.snapshot` gives it.
+
+        Args:
+            data: its data.
+            next_item: the number that its next work item would have had.
+        """
+        return {**self._ended, "data": data, "next": [1, next_item]}
 
     def outline(self, state: CaseState) -> Outline:
         """Return where a case is."""

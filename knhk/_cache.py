@@ -45,7 +45,7 @@ from knhk.errors import (
     UnknownSpecification,
 )
 from knhk.expr import Dialect
-from knhk.journal import decode_batch, decode_snapshot, encode_batch
+from knhk.journal import decode_batch, decode_snapshot, encode_batch, encode_snapshot
 from knhk.limits import Limits
 from knhk.people import Directory
 from knhk.ports import CaseHeader, Clock, Commit, Document, Store
@@ -424,9 +424,8 @@ class CaseCache:
         if journey is None:
             return True
         now = self.clock.now()
-        # A snapshot, and what subscribers are told, are made of a case.
-        short = resident.since_snapshot + journey.express.length < SNAPSHOT_EVERY
-        data = journey.end() if outcome == _hot.express.ENDED and short and now < self.outbox.look_at else None
+        # What subscribers are told is made of a case.
+        data = journey.end() if outcome == _hot.express.ENDED and now < self.outbox.look_at else None
         if data is not None:
             try:
                 self._end(resident, journey, data, now)
@@ -448,16 +447,23 @@ class CaseCache:
     def _end(self, resident: Resident, journey: Journey, data: dict[str, Any], now: int) -> None:
         """Commit the end of a case that an express has brought there all the way."""
         batches = journey.batches(now)
+        before = resident.header
+        arena = self._arenas[before.spec_id, before.spec_version]
+        since_snapshot = resident.since_snapshot + journey.express.length - journey.begun_at
+        snapshot = None
+        if since_snapshot >= SNAPSHOT_EVERY:
+            since_snapshot = 0
+            state = arena.end(data, journey.express.next_item)
+            snapshot = encode_snapshot({"version": before.version + len(batches), "state": state})
         commits: Sequence[Commit]
         if len(batches) == 1:
-            commits = (end_of(resident.header, batches[0], _COMPLETED),)
+            commits = (end_of(before, batches[0], _COMPLETED, snapshot),)
         else:
-            commits = commits_of(resident.header, batches, _COMPLETED)
+            commits = commits_of(before, batches, _COMPLETED, snapshot=snapshot)
         self._store(resident, commits)
         header = resident.header = commits[-1].header
-        resident.since_snapshot += journey.express.length - journey.begun_at
-        arena = self._arenas[header.spec_id, header.spec_version]
-        resident.still = arena.completed, data, header, resident.since_snapshot
+        resident.since_snapshot = since_snapshot
+        resident.still = arena.completed, data, header, since_snapshot
 
     def interrupt(self, resident: Resident, *, spare: bool) -> None:
         """An express ended in the middle of a handler: its item stays begun, or to spare it, is handed back."""
@@ -514,7 +520,8 @@ class CaseCache:
             documents, removed: what is written and removed beside it, where there is anything to persist.
         """
         try:
-            self._recording.share_out(resident)
+            if self.people is not None:
+                self._recording.share_out(resident)
             commits = self._recording.commits(resident, cuts, documents, removed)
         except BaseException:
             # Its records count as stored, and are not.
@@ -551,7 +558,7 @@ class CaseCache:
 
     def _store(self, resident: Resident, commits: Sequence[Commit]) -> None:
         try:
-            self.store.commit(under(commits, resident.tenure))
+            self.store.commit(commits if resident.tenure is None else under(commits, resident.tenure))
         except BaseException:
             self.forget(resident)
             raise

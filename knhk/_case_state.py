@@ -28,6 +28,15 @@ from knhk._undoing import (
 from knhk.errors import JournalError
 from knhk.workitem import ItemEntry, ItemState
 
+# Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
+_SUBNET: Final = Kind.SUBNET
+_EXTERNAL: Final = Kind.EXTERNAL
+_MANUAL: Final = Kind.MANUAL
+_HANDLER: Final = Kind.HANDLER
+_OFFERED: Final = ItemState.OFFERED
+_STARTED: Final = ItemState.STARTED
+_SUSPENDED: Final = ItemState.SUSPENDED
+_COMPLETES: Final = End.COMPLETES
 _PHASES: Final = {each.value: each for each in Phase}
 _ITEM_STATES: Final = {each.value: each for each in ItemState}
 
@@ -164,11 +173,13 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
         plan = instance.plan.plans[task]
         offered = self._before_start(instance, task)
         instance.marking.start(task)
-        self._after_start(instance, task)
+        table = instance.plan.tables.table[task]
+        if table.join_cancels_tasks:
+            self._after_start(instance, task)
         activity = instance.activities.get(task)
         if activity is None:
             activity = instance.activities[task] = Activity()
-        if chosen is not None and task in instance.plan.tables.table[task].cancels_tasks:
+        if chosen is not None and task in table.cancels_tasks:
             # A detached task that names itself stops the instances that it left behind, not those that it starts now.
             self._drop_activity(instance, task)
         if elements is not None:
@@ -188,25 +199,31 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
         instance = self._touch(net)
         activity = instance.activities[task]
         reference = activity.open.pop(k)
-        if self.memory.entries or instance.plan.plans[task].compensation is not None:
+        plan = instance.plan.plans[task]
+        if self.memory.entries or plan.compensation is not None:
             self._keep_completion(instance, task, k, reference, output)
-        if instance.plan.plans[task].kind is Kind.MANUAL:
+        if plan.kind is _MANUAL:
             # The replay of event logs keeps no items.
             item = self.items.get(reference)
             self.people.last_by = (item.by if item is not None else "") or self.people.last_by
-        self._close(instance, task, reference)
+        if plan.kind is _SUBNET:
+            self._close(instance, task, reference)
+        else:
+            self._drop_item(reference)
         activity.completed += 1
         if output:
             self.data.update(output)
-        if end == End.COMPLETES:
+        table = instance.plan.tables.table[task]
+        if end == _COMPLETES:
             self._drop_activity(instance, task)
-            self._drop_region(instance, task)
+            if table.cancels_tasks:
+                self._drop_region(instance, task)
             instance.marking.complete(task, chosen or ())
         elif end == End.PASSES_ON:
             activity.passed = True
             instance.stop_clock(task)
             self.memory.settle(net, task)
-            aborts_itself = task in instance.plan.tables.table[task].cancels_tasks
+            aborts_itself = task in table.cancels_tasks
             self._drop_region(instance, task)
             instance.marking.pass_on(task, chosen or ())
             if aborts_itself:
@@ -305,8 +322,8 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
         instance.marking.withdraw(task)
 
     def _offered(self, net: int, task: int) -> None:
-        number = self._open_item(self.nets[net], task, 0, "", ItemState.OFFERED)
-        self.nets[net].offers[task] = number
+        instance = self.nets[net]
+        instance.offers[task] = self._open_item(instance, task, 0, "", _OFFERED)
 
     def _offer_withdrawn(self, net: int, task: int) -> None:
         self._drop_item(self.nets[net].offers.pop(task))
@@ -451,13 +468,13 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
         return number
 
     def _note(self, item: ItemEntry) -> None:
-        started = item.state is ItemState.STARTED
+        started = item.state is _STARTED
         if started and item.undoes is not None:
             self.work[item.number] = None
             return
-        if item.undoes is None and (started or item.state is ItemState.SUSPENDED):
+        if item.undoes is None and (started or item.state is _SUSPENDED):
             plan = self.nets[item.net].plan.plans[item.task]
-            if started and plan.kind is Kind.HANDLER:
+            if started and plan.kind is _HANDLER:
                 # No list has it, so none has to be told of it.
                 self.work[item.number] = None
                 return
@@ -486,18 +503,18 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
         self, net: NetInstance, task: int, activity: Activity, k: int, by: str, offered: int | None
     ) -> None:
         plan = net.plan.plans[task]
-        if plan.kind is Kind.SUBNET:
+        if plan.kind is _SUBNET:
             activity.open[k] = self._open_net(plan.subnet, net, task, k)
         elif offered is not None and k == 0:
             item = self.items[offered]
-            item.state, item.by = ItemState.STARTED, by
+            item.state, item.by = _STARTED, by
             self._note(item)
             activity.open[k] = offered
         else:
             # The instances of work that is shared out among people are offered, each for itself.
-            state = ItemState.OFFERED if plan.shared_out else ItemState.STARTED
+            state = _OFFERED if plan.shared_out else _STARTED
             activity.open[k] = self._open_item(net, task, k, "" if plan.shared_out else by, state)
-        if plan.kind is Kind.EXTERNAL:
+        if plan.kind is _EXTERNAL:
             self.items[activity.open[k]].attempt += 1
 
     def _before_start(self, net: NetInstance, task: int, *, persistent: bool = True) -> int | None:
@@ -540,7 +557,7 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
 
     def _close(self, net: NetInstance, task: int, reference: int) -> None:
         """Remove an instance: its item, or its net with all below it (iteratively: recursion may be deep)."""
-        if net.plan.plans[task].kind is not Kind.SUBNET:
+        if net.plan.plans[task].kind is not _SUBNET:
             self._drop_item(reference)
             return
         if self.memory.entries:
@@ -553,7 +570,7 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
             for number in child.offers.values():
                 self._drop_item(number)
             for other, activity in child.activities.items():
-                if child.plan.plans[other].kind is Kind.SUBNET:
+                if child.plan.plans[other].kind is _SUBNET:
                     doomed.extend(activity.open.values())
                 else:
                     for number in activity.open.values():

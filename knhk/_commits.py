@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 from knhk._codes import Record
-from knhk._lower import Kind
+from knhk._lower import Kind, TaskPlan
 from knhk._people_rules import audience_of, details_of
 from knhk.case import Case
 from knhk.errors import JournalError
@@ -16,10 +16,11 @@ from knhk.journal import encode_batch
 from knhk.ports import CaseHeader, Commit, Document, ItemRow, StoredCase
 from knhk.work.calls import worklet_id
 from knhk.work.failed_rows import failed_details, is_dead, may_have_row
-from knhk.workitem import ItemState
+from knhk.workitem import ItemEntry, ItemState
+
+_NOBODY: Final[tuple[str, ...]] = ()
 
 # Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
-_NOBODY: Final[tuple[str, ...]] = ()
 _HANDLER: Final = Kind.HANDLER
 _OFFERED: Final = ItemState.OFFERED
 _FAILED: Final = ItemState.FAILED
@@ -66,11 +67,11 @@ def commits_of(
     return [*earlier, last]
 
 
-def end_of(before: CaseHeader, batch: bytes, state: str) -> Commit:
+def end_of(before: CaseHeader, batch: bytes, state: str, snapshot: bytes | None) -> Commit:
     """Return the commit with which a case ends that leaves nothing behind, as `commits_of` does one."""
     version = before.version
     header = CaseHeader(before.case_id, before.spec_id, before.spec_version, state, None, False, version + 1)
-    return Commit(header, version, batch)
+    return Commit(header, version, batch, snapshot)
 
 
 def check_whole(stored: StoredCase, snapshot: Mapping[str, Any] | None) -> None:
@@ -92,8 +93,10 @@ def worklist_of(case_id: str, case: Case) -> tuple[tuple[ItemRow, ...], tuple[in
         item = state.items.get(number)
         if item is None:
             closed.append(number)
-        elif case.plan(item).kind is not _HANDLER or item.state is ItemState.REPLACED or is_dead(case, item):
-            rows.append(item_row(case_id, case, number))
+            continue
+        plan = case.plan(item)
+        if plan.kind is not _HANDLER or item.state is ItemState.REPLACED or is_dead(case, item):
+            rows.append(_row(case_id, case, item, plan))
         elif may_have_row(item):
             closed.append(number)
     state.moved.clear()
@@ -103,16 +106,23 @@ def worklist_of(case_id: str, case: Case) -> tuple[tuple[ItemRow, ...], tuple[in
 def item_row(case_id: str, case: Case, number: int) -> ItemRow:
     """Return an open item as the worklist shows it."""
     item = case.state.items[number]
-    task, state = case.plan(item).task, item.state
+    return _row(case_id, case, item, case.plan(item))
+
+
+def _row(case_id: str, case: Case, item: ItemEntry, plan: TaskPlan) -> ItemRow:
+    task, state = plan.task, item.state
     details: dict[str, Any] = {}
     roles = audience = _NOBODY
     if task.manual is not None:
-        roles, details = task.manual.roles, details_of(case.state, item)
+        roles = task.manual.roles
+        special = plan.people is not None or plan.separate or item.number in case.state.people.posts
+        if special:
+            details = details_of(case.state, item)
         if state is _OFFERED:
-            audience = audience_of(case.state, item)
+            audience = audience_of(case.state, item) if special else plan.audience
     if item.deputy is not None and state is ItemState.REPLACED:
         details["worklet"] = {"spec_id": item.deputy.worklet, "case_id": worklet_id(case_id, item)}
     elif state is _FAILED and is_dead(case, item):
         details |= failed_details(case, item)
     topic = "" if task.external is None else task.external.topic
-    return ItemRow(case_id, number, case.path(item), state.value, item.by, roles, topic, audience, details)
+    return ItemRow(case_id, item.number, case.path(item), state._value_, item.by, roles, topic, audience, details)

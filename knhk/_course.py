@@ -25,7 +25,18 @@ from knhk.limits import Limits
 from knhk.spec import DeadlineFrom, Retry, TriggerMode
 from knhk.workitem import ItemEntry, ItemState
 
-LIVE: Final = (Phase.RUNNING, Phase.FAILED, Phase.DEADLOCKED)
+# Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
+_RUNNING: Final = Phase.RUNNING
+_ROUTING: Final = Kind.ROUTING
+_SUBNET: Final = Kind.SUBNET
+_BEGUN: Final = Code.BEGUN
+_FINISHED: Final = Code.FINISHED
+_OFFERED: Final = Code.OFFERED
+_COMPLETES: Final = End.COMPLETES
+_PASSING: Final = (End.COMPLETES, End.PASSES_ON)
+_FAILED: Final = ItemState.FAILED
+
+LIVE: Final = (_RUNNING, Phase.FAILED, Phase.DEADLOCKED)
 """The phases in which things happen by themselves."""
 
 
@@ -217,26 +228,33 @@ class Course:
         if plan.guarded and self._stands_in_the_way(net, task, plan):
             return
         multiple = plan.task.multiple
-        count, elements = 0, None
+        count, elements, chosen = 0, None, None
         if multiple is not None:
             count, elements = count_instances(net, task, plan, self.state.data)
             self._check_instances(count, net.path(task))
-        detached = multiple is not None and multiple.detached
-        if plan.kind is Kind.ROUTING or (multiple is not None and count == 0):
+        if plan.kind is _ROUTING or (multiple is not None and count == 0):
             self._record(Code.FIRED, net.number, task, choose(net, task, self.state.data))
             return
-        if plan.kind is Kind.SUBNET:
+        if plan.kind is _SUBNET:
             depth = depth_below(net)
             if depth > self._limits.depth:
                 message = f"{net.plan.tables.tasks[task]}: composite tasks are {depth} deep"
                 raise LimitExceeded(message, limit="depth", maximum=self._limits.depth)
-        chosen = choose(net, task, self.state.data) if detached else None
-        self._record(Code.BEGUN, net.number, task, count, elements, by, chosen)
-        self._claim(net, task)
+        if multiple is not None and multiple.detached:
+            chosen = choose(net, task, self.state.data)
+        self._record(_BEGUN, net.number, task, count, elements, by, chosen)
+        if plan.task.external is not None:
+            self._claim(net, task)
         if plan.shared_out:
             self._share_out(net, task)
         elif plan.worklets:
             self._call_worklets(net, task)
+
+    def _start_offered(self, net: NetInstance, task: int, by: str) -> None:
+        """Start offered work, and let happen what follows from that; of most work nothing does."""
+        self._begin(net, task, by)
+        if task not in net.plan.alone or self.state.phase is not _RUNNING:
+            self._drive()
 
     def _share_out(self, net: NetInstance, task: int) -> None:
         """Say of the instances that have just come up whom each is offered to."""
@@ -287,12 +305,12 @@ class Course:
         """End one instance: decide whether the task passes control, and its split if so (rules 3 and 6)."""
         activity = net.activities[task]
         data = self._merged(output) if output else self.state.data
-        ensures = net.plan.plans[task].ensures
-        if ensures is not None:
-            hold(ensures, "ensures", data, net.path(task, k))
-        end = end_of_instance(net, task, activity, data)
-        chosen = choose(net, task, data) if end in (End.COMPLETES, End.PASSES_ON) else None
-        self._record(Code.FINISHED, net.number, task, k, output, int(end), chosen)
+        plan = net.plan.plans[task]
+        if plan.ensures is not None:
+            hold(plan.ensures, "ensures", data, net.path(task, k))
+        end = _COMPLETES if plan.task.multiple is None else end_of_instance(net, task, activity, data)
+        chosen = choose(net, task, data) if end in _PASSING else None
+        self._record(_FINISHED, net.number, task, k, output, int(end), chosen)
 
     def _check_instances(self, count: int, path: str) -> None:
         if count > self._limits.instances:
@@ -304,7 +322,7 @@ class Course:
     def _drive(self, ready: Sequence[tuple[int, int]] = ()) -> None:
         """Let everything happen that happens by itself, until the case waits or ends."""
         # Each task once, where it was first noticed, as on an express's agenda.
-        state = self.state
+        state, program = self.state, self._program
         if state.undoing is not None:
             self._keep_undoing()
             if state.phase not in LIVE or state.undoing is not None:
@@ -316,7 +334,9 @@ class Course:
                 self._absorb(agenda)
             if agenda and self._start_next(agenda):
                 continue
-            if not self._settle() and not (self._program.conditional and self._guard_offers()):
+            if program.settles and self._settle():
+                continue
+            if not (program.conditional and self._guard_offers()):
                 break
         self._reconcile()
         self._conclude()
@@ -373,6 +393,8 @@ class Course:
                     self._record(Code.TIMER_CLEARED, net.number, ~task)
             elif plans[task].automatic:
                 agenda[net.number, task] = None
+        if not net.plan.watched:
+            return
         for task in net.plan.timed:
             self._keep_time(net, task, agenda)
         for task in net.plan.deadlines:
@@ -420,7 +442,7 @@ class Course:
         news = False
         for number in list(self._visited):
             net = self.state.nets.get(number)
-            if net is None:
+            if net is None or not net.plan.settles:
                 continue
             if net.marking.settle():
                 self.state.touched[number] = None
@@ -445,15 +467,17 @@ class Course:
             net = self.state.nets.get(number)
             if net is None:
                 continue
-            offers = net.offers
-            if offers:
+            offers, ready = net.offers, net.marking.ready()
+            if offers and (net.plan.watched or not offers.keys() <= set(ready)):
                 for task in [task for task in offers if not net.is_offerable(task)]:
                     self._record(Code.OFFER_WITHDRAWN, number, task)
-            for task in net.marking.ready():
+            for task in ready:
                 plan = net.plan.plans[task]
-                if plan.automatic or plan.task.timer is not None or task in offers or not net.is_offerable(task):
+                if plan.automatic or task in offers or plan.task.timer is not None:
                     continue
-                self._record(Code.OFFERED, number, task)
+                if plan.task.trigger is not None and not net.is_offerable(task):
+                    continue
+                self._record(_OFFERED, number, task)
                 if plan.people is not None:
                     for record in first_offer(self.state, net, task, offers[task], self._now):
                         self._record(*record)
@@ -464,9 +488,9 @@ class Course:
         state = self.state
         if state.phase not in LIVE:
             return
-        phase = Phase.RUNNING
+        phase = _RUNNING
         for item in state.items.values():
-            if item.state is not ItemState.FAILED:
+            if item.state is not _FAILED:
                 break
         else:
             if not waits(state):

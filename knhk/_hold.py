@@ -41,6 +41,8 @@ class Hold:
             resident = cache.pin(self._case_id)
             resident.lock.acquire()
             self._resident = resident
+            if not resident.stale and resident.journey is None:
+                return resident
             try:
                 good = cache.take_over(resident)
             except BaseException:
@@ -50,12 +52,11 @@ class Hold:
                 return resident
             self._release()
 
-    def __exit__(self, *error: object) -> None:
-        self._release()
-
-    def _release(self) -> None:
+    def _release(self, *_: object) -> None:
         self._resident.lock.release()
         self._cache.unpin(self._resident)
+
+    __exit__ = _release
 
 
 class SharedHold(Hold):
@@ -101,9 +102,11 @@ class UnseenHold(SharedHold):
 
     def __exit__(self, *error: object) -> None:
         resident = self._resident
-        interrupted = bool(error) and error[1] is not None and not isinstance(error[1], Exception)
         try:
-            if not resident.seen and not resident.stale and not interrupted:
-                self._cache.refuse_moved(resident)
+            if not resident.seen and not resident.stale:
+                interrupted = bool(error) and error[1] is not None and not isinstance(error[1], Exception)
+                if not interrupted:
+                    self._cache.refuse_moved(resident)
         finally:
-            super().__exit__()
+            resident.depth -= 1
+            self._release()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from knhk._attempts import Failure, is_retryable, next_attempt, why_no_further, why_no_further_claim
-from knhk._codes import Code, Phase
+from knhk._codes import Code, End, Phase
 from knhk._course import Undo
-from knhk._decisions import mapped
-from knhk._lower import Kind
+from knhk._decisions import choose, mapped
+from knhk._lower import Kind, TaskPlan
 from knhk._net_instance import NetInstance
 from knhk._people_rules import check_separate, escalated
 from knhk._questions import Due, given_back, next_due
@@ -17,6 +17,16 @@ from knhk._raising import Raising
 from knhk.errors import IllegalTransition, InternalError
 from knhk.spec import Retry
 from knhk.workitem import TRANSITIONS, ItemEntry, ItemState, allowed
+
+# Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
+_RUNNING: Final = Phase.RUNNING
+_SUBNET: Final = Kind.SUBNET
+_EXTERNAL: Final = Kind.EXTERNAL
+_MANUAL: Final = Kind.MANUAL
+_BEGUN: Final = Code.BEGUN
+_FINISHED: Final = Code.FINISHED
+_COMPLETES: Final = int(End.COMPLETES)
+_UNOFFERED: Final = ItemState.UNOFFERED
 
 
 class ItemLife(Raising):
@@ -78,9 +88,9 @@ class ItemLife(Raising):
             net = self.state.nets[item.net]
             if given_back(self.state, net, item.task, item.instance) is item:
                 self._start_again(item, by or item.by)
+                self._drive()
             else:
-                self._begin(net, item.task, by or item.by)
-            self._drive()
+                self._start_offered(net, item.task, by or item.by)
 
     def complete_item(self, number: int, output: Mapping[str, Any] | None = None, *, at: int, by: str = "") -> None:
         """Complete a work item, by its number; an offered one is started first."""
@@ -95,41 +105,58 @@ class ItemLife(Raising):
             self._complete(net, item.task, item.instance, None if output is None else dict(output), by)
 
     def _complete(self, net: NetInstance, task: int, k: int, output: dict[str, Any] | None, by: str) -> None:
-        activity = net.activities.get(task)
-        if k == 0 and net.is_offerable(task) and net.plan.plans[task].task.multiple is None:
-            self._check_offered(net, task, k, "complete")
+        plan = net.plan.plans[task]
+        if k == 0 and plan.task.multiple is None and net.is_offerable(task):
+            if task not in net.offers:
+                raise self._refusal(net.path(task), "complete", "it is not offered")
             offered = self.state.items[net.offers[task]]
-            if offered.state is ItemState.UNOFFERED:
+            if offered.state is _UNOFFERED:
                 raise illegal(net.path(task, k), offered, "complete")
-            check_separate(self.state, offered, by or offered.by, "complete")
-            self._begin(net, task, by or offered.by)
-            self._drive()
-            activity = net.activities.get(task)
+            if task in net.plan.at_once and self._complete_at_once(net, offered, output, by):
+                return
+            if plan.separate:
+                check_separate(self.state, offered, by or offered.by, "complete")
+            self._start_offered(net, task, by or offered.by)
         # What followed from its start may have ended the case, and with it the item.
-        number = -1 if activity is None or net.plan.plans[task].kind is Kind.SUBNET else activity.open.get(k, -1)
+        activity = net.activities.get(task)
+        number = -1 if activity is None or plan.kind is _SUBNET else activity.open.get(k, -1)
         item = self.state.items.get(number)
         if item is None:
             raise self._refusal(net.path(task, k), "complete", "it is not started")
         if (item.state, "complete") not in TRANSITIONS:
             raise illegal(net.path(task, k), item, "complete")
-        if by and item.by not in ("", by) and net.plan.plans[task].kind is Kind.EXTERNAL:
+        if by and item.by not in ("", by) and plan.kind is _EXTERNAL:
             # The claim of whoever completes it has run out, and somebody else has it now.
             raise self._refusal(net.path(task, k), "complete", f"it belongs to {item.by!r} now, not to {by!r}")
-        if net.plan.plans[task].kind is Kind.MANUAL:
-            output = self._done_by(item, output, by or item.by)
-        mapping = net.plan.plans[task].output
-        if mapping is not None:
+        if plan.kind is _MANUAL:
+            output = self._done_by(item, plan, output, by or item.by)
+        if plan.output is not None:
             given = {**self._mapping_variables(net, task, k), "output": output or {}}
-            output = mapped(mapping, given, f"{net.path(task, k)}: output")
+            output = mapped(plan.output, given, f"{net.path(task, k)}: output")
         self._finish(net, task, k, output)
         self._drive()
 
-    def _done_by(self, item: ItemEntry, output: dict[str, Any] | None, who: str) -> dict[str, Any] | None:
+    def _complete_at_once(self, net: NetInstance, offered: ItemEntry, output: dict[str, Any] | None, by: str) -> bool:
+        """Do for bare work what `_complete` does in several steps; False where the case has more to keep or to say of it."""
+        state = self.state
+        if state.memory.entries or state.phase is not _RUNNING or offered.number in state.people.posts:
+            return False
+        task, by = offered.task, by or offered.by
+        chosen = choose(net, task, self._merged(output) if output else state.data)
+        state.pass_through(net, offered, by, output, chosen)
+        self._log.append((_BEGUN, net.number, task, 0, None, by, None))
+        self._log.append((_FINISHED, net.number, task, 0, output, _COMPLETES, chosen))
+        self._drive()
+        return True
+
+    def _done_by(
+        self, item: ItemEntry, plan: TaskPlan, output: dict[str, Any] | None, who: str
+    ) -> dict[str, Any] | None:
         """Note who completes work of people, where that matters; returns its output with what was saved of it."""
-        plan = self.plan(item)
-        check_separate(self.state, item, who, "complete")
-        noted = (item.state, item.by) == (ItemState.STARTED, who)
-        if who and not noted and (plan.people is not None or plan.remembered):
+        if plan.separate:
+            check_separate(self.state, item, who, "complete")
+        matters = plan.people is not None or plan.remembered
+        if who and matters and (item.state is not ItemState.STARTED or item.by != who):
             self._record(Code.ITEM, item.number, ItemState.STARTED.value, who, item.attempt)
         post = self.state.people.posts.get(item.number)
         return output if post is None or post.draft is None else {**post.draft, **(output or {})}

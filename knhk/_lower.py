@@ -178,6 +178,12 @@ class NetPlan:
         timed: the tasks with a timer.
         deadlines: the tasks with a deadline.
         conditional: the offered tasks that require something of the data.
+        alone: the offered tasks from whose start nothing follows: no other task waits for what they take, and nothing that
+            looks at the net as a whole is in it.
+        at_once: those of them that are work of people of which nothing is said but whom it is for, and that cancel nothing: to
+            complete one as it is offered is a matter of the marking and the data.
+        watched: whether it has tasks with a timer, a deadline or a trigger.
+        settles: whether OR-joins, or its end, are decided only when nothing else happens any more.
         empty: whether it has no task at all, and so ends when it starts.
     """
 
@@ -191,6 +197,10 @@ class NetPlan:
     timed: tuple[int, ...]
     deadlines: tuple[int, ...]
     conditional: tuple[int, ...]
+    alone: frozenset[int]
+    at_once: frozenset[int]
+    watched: bool
+    settles: bool
     empty: bool
 
 
@@ -199,13 +209,14 @@ class Program:
     """
     A specification, compiled: net 0 is the root.
 
-    `conditional` is whether any net has such tasks, `keyed` whether any trigger finds its cases by a key, `calls` whether any
-    task has worklets or exlets.
+    `conditional` is whether any net has such tasks, `settles` whether any net does so, `keyed` whether any trigger finds its
+    cases by a key, `calls` whether any task has worklets or exlets.
     """
 
     specification: Specification
     nets: tuple[NetPlan, ...]
     conditional: bool = False
+    settles: bool = False
     keyed: bool = False
     calls: bool = False
 
@@ -241,6 +252,7 @@ def lower(specification: Specification, *, dialect: Dialect = "subset") -> Progr
         specification=specification,
         nets=nets,
         conditional=any(net.conditional for net in nets),
+        settles=any(net.settles for net in nets),
         keyed=any(plan.key is not None for net in nets for plan in net.plans),
         calls=any(plan.worklets or plan.exlets for net in nets for plan in net.plans),
     )
@@ -299,22 +311,26 @@ def _lower_net(number: int, name: str, net: Net, names: Mapping[str, int], diale
     )
     plans = tuple(_plan(task, flows[task.id], names, dialect, bonds) for task in net.tasks)
     listeners = {task.trigger.event: tasks[task.id] for task in net.tasks if task.trigger is not None}
+    implicit = net.termination is Termination.IMPLICIT
+    tables = build_tables(conditions=tuple(conditions), tasks=tuple(tasks), table=table, implicit=implicit)
+    conditional = tuple(number for number, plan in enumerate(plans) if plan.requires and _is_offered(plan))
+    watched = any(task.timer is not None or task.deadline is not None or task.trigger is not None for task in net.tasks)
+    alone = frozenset() if watched or conditional or tables.or_joins else _alone(tables, plans)
     return NetPlan(
         number=number,
         name=name,
-        tables=build_tables(
-            conditions=tuple(conditions),
-            tasks=tuple(tasks),
-            table=table,
-            implicit=net.termination is Termination.IMPLICIT,
-        ),
+        tables=tables,
         plans=plans,
         index=tasks,
         listeners=listeners,
         triggered=tuple(sorted(listeners.values())),
         timed=tuple(number for number, task in enumerate(net.tasks) if task.timer is not None),
         deadlines=tuple(number for number, task in enumerate(net.tasks) if task.deadline is not None),
-        conditional=tuple(number for number, plan in enumerate(plans) if plan.requires and _is_offered(plan)),
+        conditional=conditional,
+        alone=alone,
+        at_once=frozenset(each for each in alone if _is_bare(plans[each]) and not net.tasks[each].cancels),
+        watched=watched,
+        settles=implicit or bool(tables.or_joins),
         empty=not net.tasks,
     )
 
@@ -475,6 +491,23 @@ def _key(correlate: Expression) -> tuple[Expression, Expression] | None:
 
 def _is_offered(plan: TaskPlan) -> bool:
     return not plan.automatic and plan.task.timer is None
+
+
+def _alone(tables: Tables, plans: Sequence[TaskPlan]) -> frozenset[int]:
+    """Return the offered tasks whose start takes nothing that another task waits for or reads, and calls for nothing else."""
+    return frozenset(
+        number
+        for number, (entry, plan) in enumerate(zip(tables.table, plans, strict=True))
+        if _is_offered(plan) and plan.task.multiple is None and not plan.worklets and not entry.join_cancels
+        if all(tables.consumers[condition] == (number,) for condition, _ in entry.inputs)
+    )
+
+
+def _is_bare(plan: TaskPlan) -> bool:
+    """Whether a task is work of people of which nothing is said that matters when it is completed."""
+    bound = plan.people is not None or plan.separate or plan.remembered
+    changes = plan.ensures is not None or plan.output is not None or plan.compensation is not None
+    return plan.kind is Kind.MANUAL and not bound and not changes
 
 
 def _constraint(text: str | None, dialect: Dialect) -> Expression | None:

@@ -40,17 +40,15 @@ def details_of(state: CaseState, item: ItemEntry) -> dict[str, Any]:
     post = state.people.posts.get(item.number)
     details: dict[str, Any] = {}
     if item.state is ItemState.OFFERED:
-        plan = state.nets[item.net].plan.plans[item.task]
-        if plan.people is not None or plan.separate:
-            capabilities, positions = demands(state, item)
-            details = {
-                "capabilities": list(capabilities),
-                "positions": list(positions),
-                "kept_from": sorted(kept_from(state, item)),
-            }
+        capabilities, positions = demands(state, item)
+        details = {
+            "capabilities": list(capabilities),
+            "positions": list(positions),
+            "kept_from": sorted(kept_from(state, item)),
+        }
     if post is not None:
         details |= {"priority": post.priority, "escalated": post.step}
-    return {name: value for name, value in details.items() if value} if details else details
+    return {name: value for name, value in details.items() if value}
 
 
 def first_offer(state: CaseState, net: NetInstance, task: int, number: int, at: int) -> Iterator[Record]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from knhk._net_instance import NetInstance
 from knhk.workitem import ItemEntry, ItemState, Post
 
 
@@ -69,13 +70,27 @@ class PeopleRecords:
 
     __slots__ = ()
 
+    data: dict[str, Any]
     items: dict[int, ItemEntry]
     moved: dict[int, None]
     people: PeopleState
+    touched: dict[int, None]
 
     def _note(self, item: ItemEntry) -> None:
         """Let the worklist be told of an item."""
         self.moved[item.number] = None
+
+    def pass_through(
+        self, net: NetInstance, item: ItemEntry, by: str, output: dict[str, Any] | None, chosen: Sequence[int]
+    ) -> None:
+        """Become what BEGUN and FINISHED say of bare work (`NetPlan.at_once`) that is completed as it is offered."""
+        net.marking.fire(item.task, chosen)
+        self.touched[net.number] = None
+        del net.offers[item.task], self.items[item.number]
+        self.moved[item.number] = None
+        self.people.last_by = by or self.people.last_by
+        if output:
+            self.data.update(output)
 
     def _routed(self, number: int, state: str, audience: Sequence[str] | None, filtered: bool) -> None:
         item, post = self.items[number], self.people.post(number)

@@ -12,6 +12,7 @@ from typing import Final
 from knhk._codes import Phase
 from knhk._commits import batches_of, commits_of, worklist_of
 from knhk._compiled import Compiled
+from knhk._questions import next_due
 from knhk._resident import Resident
 from knhk.journal import encode_snapshot
 from knhk.ports import CaseHeader, Clock, Commit, Document, Store
@@ -109,7 +110,7 @@ class Recording:
         resident.still = None
         phase = case.state.phase
         running = phase in _LIVE
-        due = case.next_due() if running else None
+        due = next_due(case.state) if running else None
         resident.since_snapshot += len(records)
         snapshot = None
         if resident.since_snapshot >= SNAPSHOT_EVERY:
@@ -122,7 +123,7 @@ class Recording:
         return commits_of(
             resident.header,
             batches,
-            phase.value,
+            phase._value_,
             due=None if due is None else due.at,
             runnable=running and bool(case.state.work),
             snapshot=snapshot,
@@ -151,7 +152,8 @@ class Recording:
     def stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
         """Tell whoever has to know of what is in the store now."""
         resident.header, resident.tenure = commits[-1].header, None
-        self.counted(resident)
+        if resident.observed is not None:
+            self.counted(resident)
         for row in commits[-1].items:
             if row.topic and row.state == _OFFERED:
                 self.offers.tell()
@@ -159,12 +161,14 @@ class Recording:
         for number, attempt in resident.in_flight.items():
             if number not in resident.case.state.items:
                 attempt.lose("its work is gone")
-        self.tell_listeners(resident)
-        self.wake(commits)
+        if self.listeners:
+            self.tell_listeners(resident)
+        if self.wakers:
+            self.wake(commits)
 
     def wake(self, commits: Sequence[Commit]) -> None:
         """Tell those who drive worklets, where the commits ask for something of them."""
-        if self.wakers and any(each.collection == WORKLETS for each in commits[-1].documents):
+        if any(each.collection == WORKLETS for each in commits[-1].documents):
             for wake in self.wakers:
                 wake()
 
@@ -176,7 +180,7 @@ class Recording:
     def tell_listeners(self, resident: Resident) -> None:
         """Tell of a case that has work, or will have some by itself, as it is stored now."""
         header = resident.header
-        if self.listeners and (header.runnable or header.due is not None):
+        if header.runnable or header.due is not None:
             waits = len(resident.case.state.work) > len(resident.in_flight)
             for listener in self.listeners:
                 listener(header, waits)

@@ -15,7 +15,7 @@ follows by itself in `knhk._course`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from knhk._calling import Calling
 from knhk._codes import Code, Phase
@@ -27,6 +27,9 @@ from knhk._people_rules import check_separate
 from knhk._questions import given_back, keeps_event, locate
 from knhk.errors import InternalError
 from knhk.spec import Creation
+
+_WITH_WORK: Final = (Phase.RUNNING, Phase.FAILED)
+"""The phases in which work can be completed."""
 
 
 class Case(Calling):
@@ -165,15 +168,15 @@ class Case(Calling):
                 self._check_offered(net, task, k, "start")
                 offered = self.state.items[net.offers[task]]
                 check_separate(self.state, offered, by or offered.by, "start")
-                self._begin(net, task, by or offered.by)
+                self._start_offered(net, task, by or offered.by)
             else:
                 check_separate(self.state, again, by or again.by, "start")
                 self._start_again(again, by or again.by)
-            self._drive()
+                self._drive()
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, at: int, by: str = "") -> None:
         """Complete a started task or instance; an offered one is started first. `output` joins the case's data."""
-        with self._command(at, Phase.RUNNING, Phase.FAILED):
+        with self._command(at, *_WITH_WORK):
             net, task, k = locate(self.state, path)
             self._complete(net, task, k, None if output is None else dict(output), by)
 

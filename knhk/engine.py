@@ -221,8 +221,7 @@ class Engine:
         """
         self._refuse_ill_formed(specification)
         key = (specification.id, specification.version)
-        stored = {(each.spec_id, each.version) for each in self._store.specifications()}
-        self._store.put_specification(
+        new = self._store.put_specification(
             StoredSpecification(
                 spec_id=specification.id,
                 version=specification.version,
@@ -237,7 +236,7 @@ class Engine:
             spec_id=key[0],
             version=key[1],
             content_hash=specification.content_hash,
-            new=key not in stored,
+            new=new,
             soundness=judge(compiled.program, budget=AT_REGISTRATION),
         )
 

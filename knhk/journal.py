@@ -28,7 +28,8 @@ _SEED: Final = zlib.crc32(bytes([VERSION]))
 
 def encode_batch(at: int, records: Sequence[Record]) -> bytes:
     """Return the bytes of what one command wrote at this time."""
-    return _sealed(json_bytes((at, records)))
+    body = json_bytes((at, records))
+    return _HEAD.pack(VERSION, zlib.crc32(body, _SEED)) + body
 
 
 def encode_text(at: int, records: bytes) -> bytes:

@@ -281,8 +281,18 @@ class Store(Protocol):
     def quarantine(self, case_id: str, reason: str) -> None:
         """Set a damaged case aside: its data stays, `load` refuses it, the lists of work leave it out."""
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing, other content under the same version: SpecificationConflict."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """
+        Store a registration and write the documents, each as in `write`, in one transaction, or neither and raise.
+
+        The same registration again writes nothing and looks at no document.
+
+        Returns:
+            Whether it was stored now; False: it was there before.
+
+        Raises:
+            SpecificationConflict: this version is registered with other content.
+        """
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""

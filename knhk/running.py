@@ -437,17 +437,17 @@ class RunningCase(CaseWork):
         """Start an offered task."""
 
         def start(case: Case, at: int) -> None:
-            self._authorise(case, case.item_at(path), Request("start", by))
+            self._authorise_at(case, path, "start", by)
             case.start_task(path, at=at, by=by)
 
         self._do(start, "start task")
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, by: str = "") -> None:
         """Complete a started task or instance (an offered one is started first)."""
-        plain = self._cache.plain(output, "the output")
+        plain = {} if output is None else self._cache.plain(output, "the output")
 
         def complete(case: Case, at: int) -> None:
-            self._authorise(case, case.item_at(path), Request("complete", by))
+            self._authorise_at(case, path, "complete", by)
             case.complete_task(path, plain, at=at, by=by)
 
         self._do(complete, "complete task")
@@ -493,6 +493,10 @@ class RunningCase(CaseWork):
             authority.check(case, item, request)
         elif authority is None and request.command in ("pile", "chain"):
             raise CommandError(f"cannot {request.command}: the engine has no directory (Engine(directory=...))")
+
+    def _authorise_at(self, case: Case, path: str, command: str, by: str) -> None:
+        if self._cache.authority is not None:
+            self._authorise(case, case.item_at(path), Request(command, by))
 
     def _pile(self, number: int, by: str, *, piled: bool) -> None:
         people = self._cache.people

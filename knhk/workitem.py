@@ -30,6 +30,9 @@ class ItemState(enum.Enum):
     CANCELLED = "cancelled"
     WITHDRAWN = "withdrawn"
 
+    # There is one of each, so none has to be told by its name, which every look into a table would cost a call.
+    __hash__ = object.__hash__
+
 
 TRANSITIONS: Final[dict[tuple[ItemState, str], ItemState]] = {
     (ItemState.UNOFFERED, "offer"): ItemState.OFFERED,

@@ -188,6 +188,31 @@ def specifications(draw: st.DrawFn) -> Specification:
             reject()
 
 
+@st.composite
+def lanes(draw: st.DrawFn) -> Specification:
+    """Two lanes of people's work side by side, whose tasks may read what the other lane has, empty it, or have a rival."""
+    tasks: list[dict[str, Any]] = [{"id": "fork", "manual": {}, "split": "and"}, {"id": "join", "join": "and"}]
+    flows = [("start", "fork"), ("fork", "a0"), ("fork", "b0"), ("a3", "join"), ("b3", "join"), ("join", "end")]
+    for lane, other in ("ab", "ba"):
+        for number in range(3):
+            task: dict[str, Any] = {"id": f"{lane}{number}{number + 1}", "manual": {}}
+            member = draw(st.sampled_from(["", "", "", "reads", "cancels"]))
+            if member:
+                task[member] = [f"{other}{draw(st.integers(0, 3))}"]
+            rivals = [task, *([{**task, "id": f"{task['id']}x"}] if draw(st.integers(0, 3)) == 0 else [])]
+            for each in rivals:
+                flows += [(f"{lane}{number}", each["id"]), (each["id"], f"{lane}{number + 1}")]
+            tasks += rivals
+    return Specification.from_dict(
+        {
+            "id": "lanes",
+            "tasks": tasks,
+            "conditions": [f"{lane}{number}" for lane in "ab" for number in range(4)],
+            "flows": [{"from": source, "to": target} for source, target in flows],
+        }
+    )
+
+
 def compiled(specification: Specification) -> tuple[Program, tuple[Net, ...]]:
     """What a case needs, made as the engine makes it."""
     program = lower(specification)

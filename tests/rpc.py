@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -136,3 +137,13 @@ def called(**settings: Any) -> Iterator[Called]:
 def registered(made: Called, spec: Mapping[str, Any] = ORDER) -> None:
     """Register a workflow."""
     made.call("RegisterWorkflow", spec=spec)
+
+
+def until(so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    turn = threading.Event()
+    for _ in range(2_000):
+        if so():
+            return
+        turn.wait(0.01)
+    raise AssertionError("it is not so")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nets import SMALL, compiled, fresh, specifications
+from nets import SMALL, compiled, fresh, lanes, specifications
 
 from knhk import _hot
 from knhk._attempts import Failure
@@ -186,6 +187,38 @@ def commanded(case: Case, seed: int, at: int) -> str:
     except REFUSALS as error:
         return repr(error)
     return ""
+
+
+def test_completing_offered_work_is_starting_and_completing_it() -> None:
+    """In one command or in two, the records are the same: also where nobody looks at what is in between."""
+    at_once = 0
+
+    @settings(RUNS, database=None)
+    @given(st.integers(0, 2**32), lanes() | specifications())
+    def run(seed: int, specification: Specification) -> None:
+        nonlocal at_once
+        program, nets = compiled(specification)
+        once, twice = fresh(program, nets), fresh(program, nets)
+        for case in (once, twice):
+            case.create(FIRST)
+            commanded(case, seed, 0)
+        for at in range(1, 12):
+            root = next(iter(once.state.nets.values()), None)
+            offered = [] if root is None else [root.plan.tables.tasks[task] for task in root.offers]
+            for path in offered[:1]:
+                with suppress(*REFUSALS):
+                    by = "ann" if at % 2 else ""
+                    once.complete_task(path, {"x": at}, at=at, by=by)
+                    twice.start_task(path, at=at, by=by)
+                    twice.complete_task(path, {"x": at}, at=at, by=by)
+                    at_once += root is not None and root.plan.index[path] in root.plan.at_once
+            assert once.take_records() == twice.take_records()
+            assert commanded(once, seed, at) == commanded(twice, seed, at)
+        assert once.state.dump() == twice.state.dump()
+
+    run()
+
+    assert at_once > 0
 
 
 @RUNS

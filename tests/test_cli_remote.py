@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from knhk import Engine
+from knhk import Engine, Specification
 from knhk.cli import app, places, session
 from knhk.server.serving import Application
+from tests.dying import messages_die
 from tests.listening import Instance
 from tests.served import served, token
 
@@ -36,6 +37,26 @@ ORDER: dict[str, Any] = {
         {"from": "ship", "to": "end"},
     ],
 }
+
+
+LABELS: dict[str, Any] = {
+    "id": "labels",
+    "tasks": [{"id": "print", "external": {"topic": "labels"}, "retry": {"max_attempts": 1}}],
+    "flows": [{"from": "start", "to": "print"}, {"from": "print", "to": "end"}],
+}
+
+
+def dead(engine: Engine, count: int) -> list[str]:
+    """Let so much work fail for good, the last of it torn and all other jammed, and one message; returns the ids of the work."""
+    engine.register(Specification.from_dict(LABELS))
+    engine.webhooks.subscribe("https://93.184.216.34/hook", events=["case_created"], spec_id="order")
+    engine.create_case("order")
+    messages_die(engine)
+    for sheet in range(count):
+        engine.create_case("labels", {"sheet": sheet}).run()
+    for claim in engine.claim("labels", worker="w", max=count):
+        claim.fail("no paper", error="Torn" if claim.data["sheet"] == count - 1 else "Jam")
+    return [each.id for each in engine.dead_letters.list(kind="work")]
 
 
 class Both:
@@ -170,9 +191,51 @@ def test_failed_work_is_resumed(both: Both) -> None:
     assert "nothing in it has failed" in both.refused("resume", case.id, code=4)
 
 
+def test_dead_letters_go_their_way(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters of work and messages are listed, shown, replayed and discarded alike, in JSON and for people, however many pages they fill."""
+    monkeypatch.setattr("knhk.cli.remote_letters.LONGEST_PAGE", 2)
+    letters = dead(both.engine, 5)
+    lists = ((), ("--topic", "labels"), ("--error", "Jam"), ("--kind", "message"), ("--spec", "labels", "--limit", "1"))
+    for narrowed in lists:
+        look = ("dead-letters", "list", *narrowed)
+        assert both.open(*look) == both.ask(*look)
+        assert both.open(*look, "--json") == both.ask(*look, "--json")
+    (message,) = both.engine.dead_letters.list(kind="message")
+    for name in (letters[0], letters[0][20:], message.id):
+        look = ("dead-letters", "show", name)
+        assert both.open(*look) == both.ask(*look)
+        assert both.open(*look, "--json") == both.ask(*look, "--json")
+    assert json.loads(both.ask("dead-letters", "show", letters[0], "--json"))["data"] == {"sheet": 0}
+
+    assert "replayed 1\n" == both.ask("dead-letters", "replay", letters[0])
+    assert {"replayed": 3} == json.loads(both.ask("dead-letters", "replay", "--all", "--error", "Jam", "--json"))
+    discarded = both.ask("dead-letters", "discard", letters[4], "--reason", "torn")
+    assert f"discarded {letters[4]}; the case is deadlocked\n" == discarded
+    history = both.engine.case(letters[4].rpartition(":")[0]).history()
+    assert {"by": "ann", "reason": "torn"} == dict(next(e for e in history if e.kind.value == "item_discarded").details)
+    assert [message] == both.engine.dead_letters.list()
+    assert f"discarded {message.id}\n" == both.ask("dead-letters", "discard", message.id, "--reason", "old")
+    assert "no dead letters" in both.refused("dead-letters", "list", code=0)
+    assert "it is offered" in both.refused("dead-letters", "replay", letters[0], code=4)
+
+
+def test_letters_that_others_take(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`replay --all` counts what it has replayed: what somebody else took meanwhile is none of it."""
+    first, _ = dead(both.engine, 2)
+    asked = both.engine.dead_letters.list(kind="work")
+    both.engine.dead_letters.replay(first)
+    monkeypatch.setattr(both.engine.dead_letters, "list", lambda **_: asked)
+
+    assert "replayed 1\n" == both.ask("dead-letters", "replay", "--all", "--kind", "work")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (("dead-letters", "replay", "CASE:1", "--by", "bob"), 2, "takes the name from the token"),
+        (("dead-letters", "discard", "CASE:1", "--by", "bob", "--reason", "r"), 2, "takes the name from the token"),
+        (("dead-letters", "replay", "--all", "--by", "bob"), 2, "takes the name from the token"),
+        (("dead-letters", "show", "CASE:1"), 3, "has not failed for good"),
         (("show", "nobody"), 3, "has 'nobody' in its id"),
         (("work", "start", "CASE/9"), 3, "open now: 1 check"),
         (("work", "start", "CASE/1", "--by", "bob"), 2, "takes the name from the token"),
@@ -226,7 +289,7 @@ def test_the_place_is_what_is_typed(both: Both, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_page_is_no_end(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists go on to the last page."""
-    monkeypatch.setattr("knhk.cli.remote_session._LONGEST_PAGE", 2)
+    monkeypatch.setattr("knhk.cli.remote_session.LONGEST_PAGE", 2)
     cases = [both.engine.create_case("order", start=True).id for _ in range(5)]
 
     assert cases == [json.loads(line)["case"] for line in both.ask("cases", "--json").splitlines()]

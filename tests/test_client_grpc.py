@@ -74,7 +74,10 @@ def test_results_are_those_of_http() -> None:
         rpc.work.release(claim)
         (claim,) = rpc.work.claim("labels", worker="w")
         assert rpc.work.fail(claim, "no paper", error="Paper", retryable=False, retry_after=1) is False
-        assert ["Paper"] == [each.error for each in http.dead_letters.list().items]
+        (letter,) = http.dead_letters.list().items
+        assert ("Paper", (letter,)) == (letter.error, rpc.dead_letters.list().items)
+        assert http.dead_letters.get(letter.id) == rpc.dead_letters.get(letter.id)
+        assert ({}, None) == (rpc.dead_letters.get(letter.id).data, letter.data)
 
 
 def test_refusals_are_those_of_http() -> None:

@@ -58,6 +58,7 @@ REST = {
     "ResumeWorkItem": ("POST", "/workitems/{item_id}/resume"),
     "SkipWorkItem": ("POST", "/workitems/{item_id}/skip"),
     "ListDeadLetters": ("GET", "/dead-letters"),
+    "GetDeadLetter": ("GET", "/dead-letters/{letter_id}"),
     "ReplayDeadLetter": ("POST", "/dead-letters/{letter_id}/replay"),
     "DiscardDeadLetter": ("POST", "/dead-letters/{letter_id}/discard"),
     "ExecutePattern": ("POST", "/patterns/{number}/execute"),
@@ -299,11 +300,14 @@ def letters(ask: Any) -> None:
         ask("FailWork", work_id=claim["id"], token=claim["token"], reason="r", error="E", retryable=False)
         found = ask("ListDeadLetters", "viewer", topic="labels", error="E", limit=10)["items"]
         (letter,) = [each for each in found if each["case_id"] == case]
+        whole = ask("GetDeadLetter", "viewer", letter_id=letter["id"])
+        assert letter == {name: whole[name] for name in letter}
+        assert ({}, None) == (whole["data"], whole["item"])
         said = {"reason": "no more"} if last == "DiscardDeadLetter" else {}
         assert {} == ask(last, letter_id=letter["id"], **said)
     assert [] == ask("ListDeadLetters", error="E")["items"]
     assert "invalid" == ask("DiscardDeadLetter", letter_id=letter["id"], reason="r" * 2_001)
-    assert "not-found" == ask("ReplayDeadLetter", letter_id="nothing")
+    assert ["not-found"] * 2 == [ask(each, letter_id="nothing") for each in ("GetDeadLetter", "ReplayDeadLetter")]
     fork = {**ORDER, "id": "fork", "version": "2"}
     assert "sound" == ask("VerifyWorkflow", spec=fork)["verdict"]
     assert "not-found" == ask("GetWorkflow", spec_id="fork")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from receiver import Answer, Receiver
+from tests.dying import messages_die
 from tests.served import served
 
 from knhk import AsyncEngine, Engine, Outbound, UnknownWorkItem, build
@@ -20,8 +21,6 @@ from knhk.server.audit import ENTRIES
 from knhk.spec import Retry
 from knhk.stores.memory import MemoryStore
 from knhk.testing.clock import ManualClock
-from knhk.work.delivery import DEAD
-from knhk.work.outbox import OUTBOX
 
 
 @pytest.fixture
@@ -180,18 +179,17 @@ def test_the_service_has_them_too() -> None:
         made = service.ask(
             "POST", "/webhooks", body={"url": "https://93.184.216.34/hook", "events": ["case_created"]}
         ).json
-        engine = service.made.tenants.engine("default")
         cases = [service.case() for _ in range(2)]
-        for waiting in [*engine.store.documents(OUTBOX)]:
-            tree = {**json.loads(waiting.value), "attempts": 1, "error": "gone", "kind": "ResponseRefused", "died": 0}
-            dead = Document(collection=DEAD, key=waiting.key, value=json.dumps(tree))
-            engine.store.write([dead], [waiting])
+        messages_die(service.made.tenants.engine("default"))
         listed = service.ask("GET", "/dead-letters", "viewer", query_string=f"webhook={made['id']}").json["items"]
         first, second = (each["id"] for each in listed)
 
         assert [("message", case, "gone") for case in sorted(cases)] == [
             (each["kind"], each["case_id"], each["reason"]) for each in listed
         ]
+        whole = service.ask("GET", f"/dead-letters/{first}", "viewer").json
+        assert (listed[0], "case_created") == ({name: whole[name] for name in listed[0]}, whole["data"]["type"])
+        assert 404 == service.ask("GET", f"/dead-letters/{first}", tenant="acme").status_code
         assert 404 == service.ask("POST", f"/dead-letters/{first}/replay", tenant="acme").status_code
         assert 204 == service.ask("POST", f"/dead-letters/{first}/replay", "operator").status_code
         assert [second] == [each["id"] for each in service.ask("GET", "/dead-letters").json["items"]]

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from knhk import Engine, Specification, _hot
 from knhk._codes import Code, End
+from knhk._compiled import compile_specification
+from knhk.case import Case
 from knhk.limits import Limits
 from knhk.errors import CommandError, DataError, HandlerError, KnhkError, SpecificationError
+from knhk.journal import decode_batch, encode_snapshot
 from knhk.stores.memory import MemoryStore
 from knhk.testing.chance import FixedChance
 from knhk.testing.clock import ManualClock
@@ -334,6 +337,29 @@ def test_a_long_run_is_committed_on_its_way() -> None:
     assert "completed" == case.state
     assert len(store.load(case.id).batches) <= len(store.history(case.id))
     assert store.load(case.id).snapshot is not None
+
+
+@needs_express
+@pytest.mark.parametrize("ticks", [0, 1])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_long_case_that_nobody_needs_leaves_its_snapshot(ticks: int, at_once: bool) -> None:
+    """A case that goes all its way by express, at one time or at several, has the snapshot that its history makes."""
+    store, clock = MemoryStore(), ManualClock()
+    with Engine(store, clock=clock) as engine:
+        engine.register(chain(100))
+        engine.handler("h")(lambda work: clock.advance(ticks) or {work.task: 1})
+        # With the first commit an engine looks for subscriptions, and of a case that somebody might be told of it needs all.
+        engine.run_case("chain")
+
+        case = engine.run_case("chain", {"x": 0}) if at_once else engine.create_case("chain", {"x": 0}).run()
+
+        stored, history = store.load(case.id), store.history(case.id)
+        assert engine._cache._residents[case.id].untouched is not None
+    compiled = compile_specification(chain(100))
+    whole = Case(compiled.program, compiled.kernels)
+    whole.replay(None, [record for batch in history for record in decode_batch(batch)[1]])
+    assert encode_snapshot({"version": len(history), "state": whole.snapshot()}) == stored.snapshot
+    assert () == stored.batches
 
 
 def test_a_handler_that_fails_fails_as_it_does_elsewhere() -> None:

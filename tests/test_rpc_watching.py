@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from knhk.rpc import SERVICE
 from knhk.server import working
 from knhk.server.rpc import arriving, gate, mirroring, probing, watching
-from tests.rpc import Called, called, plain, refusal, registered
+from tests.rpc import Called, called, plain, refusal, registered, until
 from tests.served import stop_rates, token
 from tests.test_contract import PRINTS
 from tests.test_server_health import Failing, gone
@@ -85,6 +85,20 @@ def test_watching_loses_nothing(service: Called) -> None:
     assert [] == list(watched(service, case, after=len(history)))
 
 
+def test_whoever_watches_is_told_that_he_is_heard(service: Called) -> None:
+    """The metadata of a stream come at once, also where nothing happens; where it is refused they come with the refusal."""
+    case = case_of(service)
+    known = len(service.call("GetCaseHistory", case_id=case).items)
+    stream = watched(service, case, after=known)
+    stream.initial_metadata()
+
+    assert stream.is_active()
+    stream.cancel()
+    refused = watched(service, "nothing")
+    refused.initial_metadata()
+    assert not refused.is_active()
+
+
 def test_watching_is_read_by_pages(service: Called, monkeypatch: pytest.MonkeyPatch) -> None:
     """A history that is longer than a page comes whole."""
     monkeypatch.setattr(watching, "LONGEST_PAGE", 2)
@@ -130,7 +144,7 @@ def test_too_many_watch(service: Called, monkeypatch: pytest.MonkeyPatch) -> Non
     first.add_done_callback(lambda _: gone.set())
     first.cancel()
     assert gone.wait(20)
-    _until(lambda: service.made.rpc._gate._watches._value == 1)
+    until(lambda: service.made.rpc._gate._watches._value == 1)
     assert "case_created" == next(watched(service, case)).kind
 
 
@@ -169,12 +183,12 @@ def test_nothing_is_claimed_for_somebody_who_has_gone(service: Called) -> None:
     left, late = (
         service.stub.ClaimWork.future(message, metadata=service.metadata(), timeout=each) for each in (60, 0.5)
     )
-    _until(lambda: service.made.service.polls._places._value == working.MOST_POLLS - 1)
+    until(lambda: service.made.service.polls._places._value == working.MOST_POLLS - 1)
     # At the deadline it hears that there is none, if the answer is in time.
     assert late.exception(20) is not None or not late.result().items
     left.cancel()
     case_of(service, "prints")
-    _until(lambda: service.made.service.polls._places._value == working.MOST_POLLS)
+    until(lambda: service.made.service.polls._places._value == working.MOST_POLLS)
 
     (claim,) = service.call("ClaimWork", topics=["labels"], wait=10.0).items
 
@@ -225,7 +239,7 @@ def test_whoever_says_nothing_keeps_no_thread(monkeypatch: pytest.MonkeyPatch) -
         empty = [code(each, iter(()), service.metadata()) for each in (get, health)]
         for _ in range(3):
             silence.put(None)
-        _until(lambda: len(outcomes()) == 3)
+        until(lambda: len(outcomes()) == 3)
         assert [400, 401, 504] == outcomes()
 
     assert Code.UNAUTHENTICATED == stranger
@@ -273,16 +287,6 @@ def test_reflection_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --- health, and the end --------------------------------------------------------------------------------------------------
-
-
-def _until(so: Any) -> None:
-    """Wait until something is so."""
-    turn = threading.Event()
-    for _ in range(2_000):
-        if so():
-            return
-        turn.wait(0.01)
-    raise AssertionError("it is not so")
 
 
 def test_health(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +339,7 @@ def test_health_is_watched_by_so_many(service: Called, monkeypatch: pytest.Monke
     assert Code.RESOURCE_EXHAUSTED == ended(stub.Watch(health_pb2.HealthCheckRequest(), timeout=60))
 
     first.cancel()
-    _until(lambda: not service.made.rpc._probe._listening)
+    until(lambda: not service.made.rpc._probe._listening)
     assert NOW == next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)).status
 
 
@@ -347,7 +351,7 @@ def test_the_end_of_an_instance(service: Called) -> None:
     waiting = service.stub.ClaimWork.future(
         service.message("ClaimWork", {"topics": ["labels"], "wait": 20.0}), metadata=service.metadata(), timeout=60
     )
-    _until(lambda: service.made.service.polls._places._value == working.MOST_POLLS - 1)
+    until(lambda: service.made.service.polls._places._value == working.MOST_POLLS - 1)
 
     service.made.health.draining = True
     service.made.service.leave()

@@ -25,6 +25,10 @@ _TOLD_OF = {
     "case_suspended": "case.suspend",
     "task_started": "item.start",
 }
+_CHANGED = {"workflow.register": 201, "case.create": 201} | dict.fromkeys(
+    ("case.start", "case.suspend", "item.start"), 200
+)
+"""The status of a call that has changed something."""
 
 
 class Client:
@@ -68,14 +72,17 @@ class Client:
                 # The second start is refused.
                 for what in ("start", "start"):
                     self.ask(f"/cases/{case}/{what}")
+                # The second registration changes nothing.
+                for _ in range(2):
+                    self.ask("/workflows", {"spec": {**ORDER, "id": f"of-{case}"}})
                 self.ask(f"/workitems/{case}:1/start")
                 self.ask(f"/cases/{case}/suspend")
 
 
 def happened(made: Application) -> Counter[tuple[str, str]]:
-    """What the histories of the cases tell, as operations on what they were about."""
-    found: Counter[tuple[str, str]] = Counter()
+    """What the histories of the cases tell, and what is registered, as operations on what they were about."""
     engine = made.tenants.engine("default")
+    found = Counter(("workflow.register", each.spec_id) for each in engine.store.specifications())
     for header in engine.cases():
         for event in engine.case(header.case_id).history():
             operation = _TOLD_OF.get(event.kind.value)
@@ -86,7 +93,10 @@ def happened(made: Application) -> Counter[tuple[str, str]]:
 
 
 def test_record_and_histories_agree_after_fifty_kills(tmp_path: Path) -> None:
-    """After SIGKILL under load, fifty times, every change of a case has its one entry, every entry its change, and the chain is whole."""
+    """
+    After SIGKILL under load, fifty times, every change of a case and every registration has its one entry, every entry its change,
+    and the chain is whole.
+    """
     chance = random.Random(3)
     state = tmp_path / "s"
     answered = 0
@@ -117,11 +127,11 @@ def test_record_and_histories_agree_after_fifty_kills(tmp_path: Path) -> None:
         told = Counter(
             (each["operation"], each["resource"])
             for each in entries
-            if each["outcome"] in (200, 201) and each["operation"] in _TOLD_OF.values()
+            if _CHANGED.get(each["operation"]) == each["outcome"]
         )
 
         assert happened(made) == told
-        assert told.total() >= answered * 0.7
+        assert told.total() >= answered * 0.5
         assert [] == verify(audit.record.export(), (state / AUDIT_KEY_FILE).read_bytes().strip())
     finally:
         made.close()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -346,7 +347,7 @@ def test_archive_in_the_service(tmp_path: Path) -> None:
 
 
 def test_entry_of_what_no_case_has_is_written_with_it() -> None:
-    """The entry of a registration, a removal or a subscription is written before it is acknowledged, once; a failure says so."""
+    """The entry of a registration, a removal or a subscription is in its transaction, once; a failure says so."""
     told: list[tuple[str, list[tuple[str, str, int]]]] = []
 
     def operations(documents: Sequence[Document]) -> list[tuple[str, str, int]]:
@@ -356,10 +357,12 @@ def test_entry_of_what_no_case_has_is_written_with_it() -> None:
     class Watching(MemoryStore):
         fails = False
 
-        def put_specification(self, specification: StoredSpecification) -> None:
+        def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
             if self.fails:
                 raise StoreUnavailable("gone")
-            super().put_specification(specification)
+            new = super().put_specification(specification, documents)
+            told.append((f"registered {new}", operations(documents)))
+            return new
 
         def write(
             self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
@@ -382,14 +385,16 @@ def test_entry_of_what_no_case_has_is_written_with_it() -> None:
         service.ask("POST", "/workflows", body={"spec": {**ORDER, "version": "9"}})
         assert service.made.audit is not None
         service.made.audit.seal()
-        entries = Counter(
-            (link["entry"]["operation"], link["entry"]["outcome"]) for _, _, link in service.made.audit.record.links()
-        )
+        found = [link["entry"] for _, _, link in service.made.audit.record.links()]
+        entries = Counter((each["operation"], each["outcome"]) for each in found)
+        registered = {each["resource"] for each in found if each["operation"] == "workflow.register"}
 
     assert [
-        (ENTRIES, [("workflow.register", "order", 201)]),
-        (ENTRIES, [("workflow.register", "order", 200)]),
+        ("registered True", [("workflow.register", "order", 201)]),
+        # The same again writes none of it.
+        ("registered False", [("workflow.register", "order", 200)]),
         ("retired", [("workflow.remove", "order", 204)]),
+        ("registered False", [("workflow.register", "order", 201)]),
         (ENTRIES, [("workflow.register", "order", 201)]),
         ("webhooks", [("webhook.create", "", 201)]),
         (ENTRIES, [("webhook.remove", made["id"], 204)]),
@@ -404,3 +409,42 @@ def test_entry_of_what_no_case_has_is_written_with_it() -> None:
         ("webhook.create", 201): 1,
         ("webhook.remove", 204): 1,
     } == dict(entries)
+    # Also of those that changed nothing it is told what they were about.
+    assert {"order"} == registered
+
+
+def test_registration_and_its_entry_are_stored_together() -> None:
+    """A store that goes away as soon as a registration is stored, or refuses its entry, leaves both or neither."""
+
+    class Away(MemoryStore):
+        away = False
+        refused = 0
+
+        def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+            if specification.version == "2":
+                self.refused += 1
+                documents = [attrs.evolve(each, version=2) for each in documents]
+            new = super().put_specification(specification, documents)
+            self.away = True
+            return new
+
+        def write(
+            self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
+        ) -> None:
+            if self.away:
+                raise StoreUnavailable("gone")
+            super().write(documents, removed, held)
+
+    store = Away()
+    with served(store=store) as service:
+        assert 409 == service.ask("POST", "/workflows", body={"spec": {**ORDER, "version": "2"}}).status_code
+        service.ask("POST", "/workflows", body={"spec": ORDER})
+        versions = [each.version for each in store.specifications()]
+        entries = [json.loads(each.value) for each in store.documents(ENTRIES)]
+        store.away = False
+
+    assert 1 == store.refused
+    assert ["1"] == versions
+    assert [("workflow.register", "order", 201)] == [
+        (each["operation"], each["resource"], each["outcome"]) for each in entries
+    ]

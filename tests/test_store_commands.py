@@ -249,7 +249,7 @@ def damaged(path: Path, statement: str) -> str:
         ("UPDATE cases SET state = 'completed'", "state: the store says 'completed', the history 'running'"),
         ("UPDATE cases SET due = 5 WHERE due IS NOT NULL", "earliest timer: the store says 5"),
         ("UPDATE cases SET runnable = 1", "automatic work: the store says True"),
-        ("DELETE FROM items", "work items: the store says []"),
+        ("UPDATE cases SET offering = 0, offer_number = NULL", "work items: the store says []"),
         ("UPDATE cases SET quarantined = 'why'", "set aside: why"),
         ("INSERT INTO snapshots (case_row, version, state) VALUES (1, 1, X'00')", "entry ends after 1 bytes"),
     ],

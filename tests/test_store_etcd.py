@@ -17,7 +17,6 @@ from typing import Any
 import attrs
 import pytest
 import trustme
-from etcd3gw import exceptions
 from killed import acknowledged_under_kills
 from relay import Relay, relay
 from servers import EtcdServer, free_port, running
@@ -34,10 +33,12 @@ from knhk.errors import (
 )
 from knhk.ports import Commit, Document, Durability, Store
 from knhk.stores import _etcd_layout as layout
-from knhk.stores import _etcd_link as link
+from knhk.stores import _etcd_messages as messages
 from knhk.stores import open_store
 from knhk.stores._etcd_layout import behind
-from knhk.stores._etcd_link import Compacted, read_address
+from knhk.stores._etcd_channel import Answer
+from knhk.stores._etcd_link import Compacted, Link, read_address
+from knhk.stores._etcd_messages import LOGIN, RANGE, TRANSACTION, Method, Pair
 from knhk.stores._etcd_plan import Plan
 from knhk.stores._etcd_writer import Overtaken
 from knhk.stores._group import Caller
@@ -48,6 +49,8 @@ from knhk.testing.store_conformance import ORDER, StoreConformance, item, step
 
 SCENARIOS = Path(__file__).parent / "data" / "patterns" / "cases_public.json"
 NAMESPACES = itertools.count()
+# A message with a number in its first field, as a question for a lease is.
+REVOKE, COMPACT = Method("Lease/LeaseRevoke", bytes), Method("KV/Compact", bytes)
 LARGE = "x" * 1_200_000
 """A value that is in three pieces."""
 
@@ -135,12 +138,12 @@ def test_one_step_of_a_known_case_is_one_request(store: EtcdStore, monkeypatch: 
     """A step of a case, and a write of a document, that this store moved last take one request."""
     store.commit([step("a", 1, items=[item("a", 1)])])
     store.write([document(due=1)])
-    tell, paths = store._link.tell, []
-    monkeypatch.setattr(store._link, "tell", lambda path, body: paths.append(path) or tell(path, body))
+    tell, methods = store._link.tell, []
+    monkeypatch.setattr(store._link, "tell", lambda method, sent: methods.append(method) or tell(method, sent))
     store.commit([step("a", 2, items=[item("a", 2)], closed=[1])])
     store.write([document("w", 2)])
 
-    assert ["/kv/txn"] * 2 == paths
+    assert [TRANSACTION] * 2 == methods
 
 
 def test_case_that_is_created_again(store: EtcdStore, other: EtcdStore) -> None:
@@ -243,32 +246,31 @@ def test_pieces_of_a_refused_step(store: EtcdStore, other: EtcdStore) -> None:
     with pytest.raises(ConcurrentUpdate):
         store.commit([step("a", 1, LARGE.encode())])
     assert pieces(store)
-    assert all(int(each["lease"]) for each in pieces(store))
-    lost = {each["key"] for each in pieces(store)}
+    assert all(each.lease for each in pieces(store))
+    lost = {each.key for each in pieces(store)}
     store.commit([step("a", 2, LARGE.encode())])
 
-    assert {each["key"] for each in kept(store)} == {each["key"] for each in pieces(store)} - lost
+    assert {each.key for each in kept(store)} == {each.key for each in pieces(store)} - lost
 
 
 def test_piece_that_is_missing(store: EtcdStore) -> None:
     """A value of which a piece is gone is reported, and never read as a shorter one."""
     store.write([document(LARGE)])
-    store._link.ask("/kv/txn", link.transaction((), [link.delete(link.decoded(pieces(store)[1]["key"]))]))
+    store._link.ask(TRANSACTION, messages.transaction((), [messages.delete(pieces(store)[1].key)]))
 
     with pytest.raises(StoreError, match="damaged"):
         store.document("box", "k")
 
 
-def pieces(store: EtcdStore) -> list[dict[str, str]]:
-    """The pieces that are stored, as etcd has them."""
+def pieces(store: EtcdStore) -> list[Pair]:
+    """The pieces that are stored."""
     first = store._keys.key("y")
-    found = store._link.ask("/kv/range", {**link.keys_from(first, behind(first)), "keys_only": True})
-    return list(found.get("kvs", ()))
+    return store._link.ask(RANGE, messages.keys_from(first, behind(first))).pairs
 
 
-def kept(store: EtcdStore) -> list[dict[str, str]]:
+def kept(store: EtcdStore) -> list[Pair]:
     """The pieces that stay: those that no lease ends."""
-    return [each for each in pieces(store) if not int(each.get("lease", 0))]
+    return [each for each in pieces(store) if not each.lease]
 
 
 # --- lost answers -----------------------------------------------------------------------------------------------------
@@ -317,8 +319,9 @@ def test_group_whose_answer_is_lost(lossy: Relay, monkeypatch: pytest.MonkeyPatc
                 store.commit([commit])
             except ConcurrentUpdate:
                 return "refused"
-            except Lost:
-                # The answer to what was read before the step was lost, and lost again: nothing was sent.
+            except StoreUnavailable:
+                # The greeting on a new connection was lost, or twice the answer to what was read before the step: nothing
+                # was sent. Of a step that was, and is stored, the next attempt would say that it is refused.
                 continue
             return "stored"
 
@@ -340,12 +343,12 @@ def test_group_whose_answer_is_lost(lossy: Relay, monkeypatch: pytest.MonkeyPatc
 
 def test_request_that_arrives_late(store: EtcdStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that arrives when its writer has gone on changes nothing."""
-    tell, bodies = store._link.tell, []
-    monkeypatch.setattr(store._link, "tell", lambda path, body: bodies.append(body) or tell(path, body))
+    tell, sent = store._link.tell, []
+    monkeypatch.setattr(store._link, "tell", lambda method, each: sent.append(each) or tell(method, each))
     store.write([document()])
     store.write([], [document()])
     before = store.documents("box")
-    tell("/kv/txn", bodies[0])
+    tell(TRANSACTION, sent[0])
 
     assert () == before == store.documents("box")
 
@@ -354,8 +357,8 @@ def test_interrupt_while_waiting_for_the_answer(store: EtcdStore, monkeypatch: p
     """Whoever is interrupted when the cluster has the step already, leaves it stored once, and the store usable."""
     tell, calls = store._link.tell, []
 
-    def interrupted(path: str, body: dict[str, object]) -> Any:
-        calls.append(tell(path, body))
+    def interrupted(method: Method[Any], sent: bytes) -> Any:
+        calls.append(tell(method, sent))
         if len(calls) == 1:
             raise KeyboardInterrupt
         return calls[-1]
@@ -372,14 +375,14 @@ def test_leader_is_interrupted(store: EtcdStore, monkeypatch: pytest.MonkeyPatch
     """Whoever is interrupted when the cluster has the group already, sees to it that the others are told, refusals included."""
     tell, calls = store._link.tell, []
 
-    def interrupted(path: str, body: dict[str, object]) -> Any:
-        calls.append(tell(path, body))
+    def interrupted(method: Method[Any], sent: bytes) -> Any:
+        calls.append(tell(method, sent))
         if len(calls) == 1:
             raise KeyboardInterrupt
         return calls[-1]
 
     monkeypatch.setattr(store._link, "tell", interrupted)
-    good, bad = store._keys.key("good"), store._keys.key("bad")
+    good, bad = store._keys.key("d", "good"), store._keys.key("d", "bad")
     callers = [Caller((), Plan({good: 0}, {good: b"x"})), Caller((), Plan({bad: 7}, {bad: b"x"}))]
     with pytest.raises(KeyboardInterrupt):
         store._writer.write(callers)
@@ -409,7 +412,7 @@ def test_answer_that_never_comes(lossy: Relay) -> None:
     lossy.losing = 1_000_000
     with pytest.raises(StoreUnavailable, match="not known"):
         store.commit([step("a", 1)])
-    with pytest.raises(Lost):
+    with pytest.raises(StoreUnavailable):
         store.header("a")
     lossy.losing = 0
 
@@ -420,9 +423,9 @@ def test_answer_that_never_comes(lossy: Relay) -> None:
 
 def test_what_a_writer_leaves_behind_is_gone(store: EtcdStore) -> None:
     """A store whose lease has ended, and whose mark with it, takes another, and goes on."""
-    store._link.ask("/lease/revoke", {"ID": store._writer._lease})
+    store._link.ask(REVOKE, messages.lease_for(store._writer._lease))
     store.commit([step("a", 1)])
-    store._link.ask("/kv/txn", link.transaction((), [link.delete(store._writer._key)]))
+    store._link.ask(TRANSACTION, messages.transaction((), [messages.delete(store._writer._key)]))
     store.commit([step("a", 2)])
 
     assert 3 == store.header("a").version
@@ -434,18 +437,18 @@ def test_revision_that_was_compacted_away(store: EtcdStore, monkeypatch: pytest.
         store.commit([step("a", expected)])
     ask, forgotten = store._link.ask, []
 
-    def compacting(path: str, body: dict[str, object]) -> Any:
-        answer = ask(path, body)
-        if path == "/kv/txn" and not forgotten:
-            forgotten.append(path)
+    def compacting(method: Method[Any], sent: bytes) -> Any:
+        answer = ask(method, sent)
+        if method is TRANSACTION and not forgotten:
+            forgotten.append(method)
             store.write([document()])
-            ask("/kv/compaction", {"revision": str(int(answer["header"]["revision"]) + 1)})
+            ask(COMPACT, messages.lease_for(answer.revision + 1))
         return answer
 
     monkeypatch.setattr(store._link, "ask", compacting)
     assert 120 == len(store.load("a").batches)
 
-    def always(path: str, body: dict[str, object]) -> Any:
+    def always(method: Method[Any], sent: bytes) -> Any:
         raise Compacted("compacted")
 
     monkeypatch.setattr(store._link, "ask", always)
@@ -555,7 +558,7 @@ def test_what_cannot_be_seen_of_a_server(store: EtcdStore, monkeypatch: pytest.M
     calls = []
     monkeypatch.setattr(store._link, "_syncs", lambda: None)
     store._link.check(Durability.FULL, lambda: calls.append(1))
-    monkeypatch.setattr(store._link, "ask", lambda path, body: {"version": "3.3.27"})
+    monkeypatch.setattr(store._link, "ask", lambda method, sent: "3.3.27")
     with pytest.raises(StoreError, match=r"etcd 3\.3: 3\.4 or newer"):
         store._link.check(Durability.OFF, lambda: calls.append(2))
 
@@ -583,7 +586,7 @@ def test_login(own_etcd: EtcdServer) -> None:
         urllib.request.urlopen(urllib.request.Request(place, json.dumps(body).encode()), timeout=30).close()
     store = EtcdStore(own_etcd.url.replace("//", "//root:p%40ss@"))
     store.put_specification(ORDER)
-    store._link._clients[0].session.headers["Authorization"] = "old"
+    store._link._servers[0].token = "old"
     store.commit([step("a")])
     assert ["a"] == [each.case_id for each in store.cases()]
     for login in ("", "root:secret@"):
@@ -591,6 +594,25 @@ def test_login(own_etcd: EtcdServer) -> None:
             EtcdStore(own_etcd.url.replace("//", f"//{login}"))
         assert "secret" not in str(caught.value)
     store.close()
+
+
+def test_login_that_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose login has ended again when he has just logged in, is refused."""
+    link, calls = Link(read_address("etcd://eve:p@host"), 1), []
+
+    def call(method: str, message: bytes) -> Answer:
+        calls.append(method)
+        return (
+            Answer(0, "", b"\x12\x05token")
+            if method == LOGIN.name
+            else Answer(16, "etcdserver: invalid auth token", b"")
+        )
+
+    monkeypatch.setattr(link._servers[0], "call", call)
+    with pytest.raises(StoreError, match="refuses this user"):
+        link.ask(RANGE, b"")
+
+    assert [LOGIN.name, RANGE.name] * 2 == calls
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -615,39 +637,43 @@ def test_tls(tmp_path: Path) -> None:
         assert [ORDER] == list(store.specifications())
         store.close()
         for wrong in (f"ssl_ca_certs={tmp_path}/other.pem&{certificate}", f"ssl_ca_certs={tmp_path}/ca.pem"):
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreUnavailable, match="cannot be reached"):
                 EtcdStore(f"etcds://127.0.0.1:{port}?{wrong}")
 
 
+@pytest.mark.parametrize("files", ["ssl_ca_certs=/none.pem", f"ssl_certfile={__file__}"])
+def test_files_that_are_no_certificates(files: str) -> None:
+    """Files that cannot be used for TLS are named, before anything is sent."""
+    with pytest.raises(StoreError, match=f"{files.partition('=')[0]} cannot be used"):
+        EtcdStore(f"etcds://127.0.0.1:1?{files}")
+
+
 @pytest.mark.parametrize(
-    ("text", "kind"),
+    ("said", "kind"),
     [
-        ('{"error": "etcdserver: mvcc: database space exceeded", "code": 8}', StoreFull),
-        ('{"message": "etcdserver: no leader"}', StoreUnavailable),
-        ('{"message": "etcdserver: too many requests"}', StoreUnavailable),
-        ('{"message": "etcdserver: permission denied"}', StoreError),
-        ('{"message": "etcdserver: mvcc: required revision has been compacted"}', Compacted),
-        ('{"message": "etcdserver: duplicate key given in txn request"}', StoreError),
-        ("[]", StoreError),
-        ("not JSON", StoreError),
+        ("etcdserver: mvcc: database space exceeded", StoreFull),
+        ("etcdserver: no leader", StoreUnavailable),
+        ("etcdserver: too many requests", StoreUnavailable),
+        ("etcdserver: permission denied", StoreError),
+        ("etcdserver: mvcc: required revision has been compacted", Compacted),
+        ("etcdserver: duplicate key given in txn request", StoreError),
+        ("", StoreError),
     ],
 )
-def test_errors_are_translated(store: EtcdStore, text: str, kind: type[KnhkError]) -> None:
+def test_errors_are_translated(store: EtcdStore, said: str, kind: type[KnhkError]) -> None:
     """Each kind of refusal becomes its kind of StoreError."""
-    assert kind is type(store._link._translated(exceptions.Etcd3Exception(text), text))
+    assert kind is type(store._link._translated(9, said))
 
 
 def test_request_that_timed_out_in_the_cluster(store: EtcdStore) -> None:
     """Of a request that the cluster gave up on nobody knows whether it was made."""
-    text = '{"message": "etcdserver: request timed out"}'
-
-    assert Lost is type(store._link._translated(exceptions.ConnectionFailedError(text), text))
+    assert Lost is type(store._link._translated(14, "etcdserver: request timed out"))
 
 
 def test_layout_of_a_newer_version(store: EtcdStore, url: str) -> None:
     """A namespace that a newer version has written is refused."""
-    changes = [link.put(store._keys.key("f"), b"%d" % (layout.FORMAT + 1))]
-    store._link.ask("/kv/txn", link.transaction((), changes))
+    changes = [messages.put(store._keys.key("f"), b"%d" % (layout.FORMAT + 1))]
+    store._link.ask(TRANSACTION, messages.transaction((), changes))
     with pytest.raises(StoreError, match="newer KNHK"):
         EtcdStore(url)
 
@@ -704,7 +730,7 @@ def test_half_characters(store: EtcdStore) -> None:
 
 def test_library_is_not_installed() -> None:
     """Without the extra the store says how to install it."""
-    code = "import sys; sys.modules['etcd3gw'] = None\nfrom knhk.stores import open_store\nopen_store('etcd://host')"
+    code = "import sys; sys.modules['hpack'] = None\nfrom knhk.stores import open_store\nopen_store('etcd://host')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert "pip install 'knhk[etcd]'" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import sqlite3
 import threading
@@ -211,7 +212,7 @@ def test_interrupt_of_the_leader(press: Press, broken: BaseException) -> None:
 
 @pytest.mark.parametrize("queued", [True, False])
 def test_interrupt_of_a_waiting_caller(press: Press, interruptible: None, queued: bool) -> None:
-    """A caller interrupted in the queue leaves it; one whose group is being written sees it to its end."""
+    """A caller interrupted in the queue leaves it; one whose group is being written sees it to its end, and wakes the next."""
     groups = GroupCommit(press.write)
     waiting = Waiting(groups, groups.commit)
     waiting.call(step("a"))
@@ -220,6 +221,7 @@ def test_interrupt_of_a_waiting_caller(press: Press, interruptible: None, queued
         # "main" is the thread of the test; behind "b" it is in the second group.
         until(lambda: len(groups._queue) == (1 if queued else 2))
         if not queued:
+            waiting.call(step("c"))
             press.go.release()
             until(lambda: len(press.groups) == 2)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
@@ -236,7 +238,7 @@ def test_interrupt_of_a_waiting_caller(press: Press, interruptible: None, queued
     interrupter.join()
     waiting.end()
 
-    assert ([["a"]] if queued else [["a"], ["b", "main"]]) == press.groups
+    assert ([["a"]] if queued else [["a"], ["b", "main", "c"]]) == press.groups
     press.go.release()
     groups.commit([step("later")])
     assert ["later"] == press.groups[-1]
@@ -282,10 +284,10 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 @contextlib.contextmanager
 def gathered(store: SqliteStore) -> Iterator[Waiting]:
-    """Callers inside the block are one group, behind a first commit that creates the case `first`."""
+    """Callers inside the block are one group, behind a first commit, of several statements, that creates the case `first`."""
     waiting = Waiting(store._groups, store.commit)
     with store._writer._lock:
-        waiting.call(step("first"))
+        waiting.call(step("first", snapshot=b"s"))
         yield waiting
     waiting.end()
 
@@ -328,19 +330,41 @@ def versions(store: SqliteStore) -> dict[str, int]:
     return {each.case_id: each.version for each in store.cases()}
 
 
-def test_group_is_one_transaction(store: SqliteStore) -> None:
-    """Five callers that wait together are committed by one COMMIT."""
+@pytest.mark.parametrize("snapshot", [None, b"s"])
+def test_group_is_one_transaction(store: SqliteStore, snapshot: bytes | None) -> None:
+    """Five callers that wait together share one statement, a transaction of its own; who brings more has what it needs beside it."""
     statements: list[str] = []
-    assert store._writer._connection is not None
-    store._writer._connection.set_trace_callback(statements.append)
 
     with gathered(store) as waiting:
-        for each in "abcde":
+        for each in "abcd":
             waiting.call(step(each, 1, items=[item(each)]))
+        waiting.call(step("e", 1, snapshot=snapshot))
+        assert store._writer._connection is not None
+        store._writer._connection.set_trace_callback(statements.append)
 
-    assert {"first": None, **dict.fromkeys("abcde")} == waiting.outcomes
-    assert 2 == statements.count("COMMIT")
+    # The work of each trigger is traced as the statement once more.
+    told = [kind for kind, _ in itertools.groupby(each.split(" (")[0] for each in statements)]
+    assert dict.fromkeys(["first", *"abcde"]) == waiting.outcomes
+    first = ["BEGIN IMMEDIATE", "INSERT INTO steps", "INSERT OR REPLACE INTO snapshots", "COMMIT"]
+    beside = ["SAVEPOINT caller", *first[1:3], "RELEASE caller"]
+    assert [*first, *(["INSERT INTO steps"] if snapshot is None else [*first[:2], *beside, "COMMIT"])] == told
     assert {"first": 1, **dict.fromkeys("abcde", 2)} == versions(store)
+
+
+def test_group_of_more_rows_than_a_statement_has(store: SqliteStore) -> None:
+    """Callers beyond the rows of one statement have the next; a refusal in one leaves the other as it is."""
+    many = [item("a", number) for number in range(40)]
+
+    with gathered(store) as waiting:
+        waiting.call(step("a", 1, items=many))
+        waiting.call(step("b", 1, items=[attrs.evolve(each, case_id="b") for each in many]))
+        waiting.call(step("c", 7))
+        waiting.call(step("d", 1))
+
+    assert isinstance(waiting.outcomes.pop("c"), ConcurrentUpdate)
+    assert dict.fromkeys(["first", *"abd"]) == waiting.outcomes
+    assert 80 == len(store.items(limit=100))
+    assert {"first": 1, "a": 2, "b": 2, "c": 1, "d": 2, "e": 1} == versions(store)
 
 
 def test_refusals_in_a_group(store: SqliteStore) -> None:
@@ -406,7 +430,7 @@ def test_error_of_one_statement_is_one_callers(store: SqliteStore, code: int, ki
 )
 @pytest.mark.parametrize(
     "statement",
-    ["BEGIN", "SAVEPOINT", "SELECT cases.case_id", "UPDATE", "INSERT INTO journal", "ROLLBACK TO", "RELEASE", "COMMIT"],
+    ["BEGIN", "SAVEPOINT", "SELECT cases.case_id", "INSERT INTO steps", "ROLLBACK TO", "RELEASE", "COMMIT"],
 )
 def test_error_of_the_transaction_is_everybodys(
     store: SqliteStore, statement: str, code: int, kind: type[StoreError]
@@ -432,17 +456,18 @@ def test_error_of_the_transaction_is_everybodys(
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_interrupt_at_the_commit(store: SqliteStore, after: bool) -> None:
-    """An interrupt before COMMIT stores nobody; one right after it leaves everybody stored and the others told so."""
+@pytest.mark.parametrize(("statement", "snapshot"), [("COMMIT", b"s"), ("INSERT INTO steps", None)])
+def test_interrupt_at_the_commit(store: SqliteStore, after: bool, statement: str, snapshot: bytes | None) -> None:
+    """An interrupt before COMMIT, or before the statement that is all of it, stores nobody; one right after it leaves everybody stored and the others told so."""
 
     def happens(execute: Callable[[], Any]) -> Any:
         if after:
             execute()
         raise KeyboardInterrupt
 
-    failing(store, "COMMIT", happens)
+    failing(store, statement, happens)
     with gathered(store) as waiting:
-        waiting.call(step("a", 1))
+        waiting.call(step("a", 1, snapshot=snapshot))
         waiting.call(step("b", 1))
 
     assert isinstance(waiting.outcomes["a"], KeyboardInterrupt)
@@ -472,9 +497,14 @@ def test_close_while_callers_wait(store: SqliteStore, tmp_path: Path) -> None:
 
 def test_many_threads_need_few_transactions(store: SqliteStore) -> None:
     """Sixty-four threads of ten commits each: every acknowledged one is there, in far fewer transactions."""
-    statements: list[str] = []
-    assert store._writer._connection is not None
-    store._writer._connection.set_trace_callback(statements.append)
+    groups: list[int] = []
+    write = store._groups._write
+
+    def counted(group: Sequence[Caller]) -> None:
+        groups.append(len(group))
+        write(group)
+
+    store._groups._write = counted
     waiting = Waiting(store._groups, store.commit)
     outcomes: list[Outcome] = []
 
@@ -493,7 +523,7 @@ def test_many_threads_need_few_transactions(store: SqliteStore) -> None:
     assert [] == outcomes
     for number in range(64):
         assert tuple(f"t{number}/{version}".encode() for version in range(1, 11)) == store.history(f"t{number}")
-    assert statements.count("COMMIT") < 320
+    assert len(groups) < 320
 
 
 def test_interrupt_of_a_caller_that_was_just_woken(press: Press) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from knhk import Engine, build
 from knhk.errors import QuarantinedCase, StoreError, StoreFull, StoreUnavailable
-from knhk.ports import Durability, Store
+from knhk.ports import Document, Durability, Store
 from knhk.stores import SqliteStore, _segments, open_store
 from knhk.stores import log as log_module
 from knhk.stores.log import LogStore
@@ -265,7 +265,8 @@ def test_index_is_caught_up(store: LogStore, path: Path, tmp_path: Path) -> None
     old.mkdir()
     shutil.copy(path / "index.db", old)
     shutil.copy(path / "index.db-wal", old)
-    store.put_specification(CLAIM)
+    beside = Document(collection="box", key="k", value="v")
+    store.put_specification(CLAIM, [beside])
     store.commit([step("b", spec=CLAIM, items=[item("b")], key=("k", "d")), step("a", 1, b"x" * SMALL, snapshot=b"s")])
     store.commit([step("c"), step("b", 1, closed=[1])])
     store.quarantine("c", "why")
@@ -282,6 +283,7 @@ def test_index_is_caught_up(store: LogStore, path: Path, tmp_path: Path) -> None
     assert (b"s", ()) == (again.load("a").snapshot, again.load("a").batches)
     assert not again.items()
     assert [ORDER, CLAIM] == list(again.specifications())
+    assert [beside] == list(again.documents("box"))
     with pytest.raises(QuarantinedCase, match="why"):
         again.load("c")
     again.close()
@@ -545,7 +547,7 @@ class Failing:
         return getattr(self.real, name)
 
 
-@pytest.mark.parametrize("statement", ["BEGIN", "UPDATE cases", "INSERT INTO journal", "UPDATE position", "COMMIT"])
+@pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO steps", "UPDATE position", "COMMIT"])
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("simulated"), KeyboardInterrupt()], ids=repr)
 def test_frame_is_taken_back_when_the_index_fails(
     store: LogStore, tmp_path: Path, statement: str, error: BaseException

@@ -28,9 +28,11 @@ from knhk.errors import (
     IdempotencyConflict,
     KnhkError,
     OwnershipLost,
+    QuarantinedCase,
     StoreError,
     StoreFull,
     StoreUnavailable,
+    UnknownCase,
 )
 from knhk.ports import Commit, Document, Durability, Store
 from knhk.server import serving
@@ -40,6 +42,7 @@ from knhk.stores import open_store, without_password
 from knhk.stores._changes import fold
 from knhk.stores._group import Caller
 from knhk.stores._postgres_input import tell
+from knhk.stores._postgres_steps import plain_step
 from knhk.stores._postgres_text import inward, outward
 from knhk.stores._postgres_url import parse
 from knhk.stores._postgres_writer import Writer
@@ -199,6 +202,49 @@ def test_callers_in_one_transaction(store: PostgresStore) -> None:
     assert 3 == store.header("a").version
 
 
+def test_plain_steps_in_one_transaction(store: PostgresStore, url: str) -> None:
+    """Plain steps of several callers are stored as the same steps one by one: batches, snapshots, and rows that are new, changed and gone."""
+    names = ["b", "a", "c"]
+    for each, at in (("b", 0), ("c", 0), ("a", 1)):
+        before = [attrs.evolve(item(each, number=number), audience=("role:w", "role:x")) for number in (1, 2)]
+        store.commit([step(each, at, items=before)])
+    commits = [
+        attrs.evolve(
+            step(each, at, items=[changed, attrs.evolve(item(each, number=3), audience=())], closed=[1]),
+            snapshot=None if each == "a" else f"{each} as it was".encode(),
+        )
+        for each, at in (("b", 1), ("a", 2), ("c", 1))
+        for changed in [attrs.evolve(item(each, number=2, by="me"), audience=("role:x", "role:y", "role:x"))]
+    ]
+    callers = [Caller([each], prepared=plain_step([each], store._spec_row)) for each in commits]
+    assert None not in [each.prepared for each in callers]
+    store._write(callers)
+    with session(url) as other:
+        words = other.execute("SELECT case_id, number, audience FROM audiences ORDER BY 1, 2, 3").fetchall()
+
+    assert [None] * 3 == [each.error for each in callers]
+    for commit in commits:
+        whole = store.whole(commit.header.case_id)
+        assert commit.header == whole.header
+        assert commit.batch == whole.batches[-1]
+        assert (commit.snapshot and (commit.snapshot, commit.header.version)) == whole.snapshot
+        assert commit.items == whole.items
+    assert [(each, 2, word) for each in sorted(names) for word in ("role:x", "role:y")] == words
+
+
+def test_plain_step_that_is_refused(store: PostgresStore) -> None:
+    """Of plain steps that share a transaction those that come too late are refused each for its reason, and the others are stored."""
+    store.commit([step("b"), step("c"), step("d")])
+    store.quarantine("c", "damaged")
+    commits = [step("a", 1), step("b", 7), step("c", 1), step("gone", 1), step("d", 1, due=2**70), step("d", 1)]
+    callers = [Caller([each], prepared=plain_step([each], store._spec_row)) for each in commits]
+    store._write(callers)
+
+    kinds = [None, ConcurrentUpdate, QuarantinedCase, UnknownCase, StoreError, None]
+    assert kinds == [each.error and type(each.error) for each in callers]
+    assert [2, 1, 1, 2] == [store.header(each).version for each in "abcd"]
+
+
 def test_lock_that_somebody_holds(url: str) -> None:
     """A commit waits for a lock as long as the URL says and is refused; the others in its group are stored."""
     store = PostgresStore(f"{url}&timeout=0.2")
@@ -255,6 +301,13 @@ def test_step_whose_answer_is_lost_is_stored_once(lossy: Relay) -> None:
     callers.append(Caller((), prepared=tell(fold([step("b")]), store._spec_row)))
     store._write(callers)
     assert [None, ConcurrentUpdate, None] == [each.error and type(each.error) for each in callers]
+    for at in range(41, 46):
+        lossy.losing = 1
+        callers = [
+            Caller([each], prepared=plain_step([each], store._spec_row)) for each in (step("a", at), step("b", at - 40))
+        ]
+        store._write(callers)
+        assert [None, None] == [each.error for each in callers]
     store.close()
 
 
@@ -276,8 +329,8 @@ def test_interrupt_while_waiting_for_the_answer(store: PostgresStore, monkeypatc
     """Where the leader is interrupted, the others in his group are told that they are stored."""
     send = Writer._send
 
-    def interrupted(self: Writer, told: str, blobs: Sequence[bytes]) -> Any:
-        send(self, told, blobs)
+    def interrupted(self: Writer, *asked: Any) -> Any:
+        send(self, *asked)
         self._in_doubt = True
         raise KeyboardInterrupt
 
@@ -488,21 +541,42 @@ def test_migration_that_is_killed(store: PostgresStore, url: str, monkeypatch: p
     """A migration whose session is killed leaves the schema as it was; afterwards it is done."""
     kill = "SELECT pg_terminate_backend(pg_backend_pid())"
     change = "CREATE TABLE {s}.later (id integer)"
-    monkeypatch.setattr("knhk.stores.postgres.SCHEMA_VERSION", 2)
-    monkeypatch.setattr(schema_module, "SCHEMA_VERSION", 2)
-    monkeypatch.setattr(schema_module, "MIGRATIONS", (*schema_module.MIGRATIONS, (change, kill)))
+    published = schema_module.MIGRATIONS
+    now = len(published)
+    monkeypatch.setattr("knhk.stores.postgres.SCHEMA_VERSION", now + 1)
+    monkeypatch.setattr(schema_module, "SCHEMA_VERSION", now + 1)
+    monkeypatch.setattr(schema_module, "MIGRATIONS", (*published, (change, kill)))
     with pytest.raises(StoreUnavailable):
         PostgresStore(url)
     with session(url) as other:
-        assert (1,) == other.execute("SELECT version FROM schema_version").fetchone()
+        assert (now,) == other.execute("SELECT version FROM schema_version").fetchone()
     store.commit([step("a", 1)])
-    monkeypatch.setattr(schema_module, "MIGRATIONS", (*schema_module.MIGRATIONS[:1], (change,)))
+    monkeypatch.setattr(schema_module, "MIGRATIONS", (*published, (change,)))
     PostgresStore(url).close()
 
     with session(url) as other:
-        assert (2,) == other.execute("SELECT version FROM schema_version").fetchone()
+        assert (now + 1,) == other.execute("SELECT version FROM schema_version").fetchone()
     # Whoever was open before goes on.
     store.commit([step("a", 2)])
+
+
+def test_schema_of_the_first_version(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of the first version opens, its cases go on, and a program of that version that is still running goes on too."""
+    published = schema_module.MIGRATIONS
+    with monkeypatch.context() as patch:
+        patch.setattr(schema_module, "SCHEMA_VERSION", 1)
+        patch.setattr(schema_module, "MIGRATIONS", published[:1])
+        old = PostgresStore(url)
+        old.put_specification(ORDER)
+        old.commit([step("a", items=[item("a")])])
+    store = PostgresStore(url)
+    store.commit([step("a", 1, items=[item("a", number=2)], closed=[1])])
+    old.commit([step("a", 2, items=[item("a", number=3)], closed=[2]), step("b")])
+
+    assert (b"a/1", b"a/2", b"a/3") == store.history("a")
+    assert [("a", 3)] == [(each.case_id, each.number) for each in store.items()]
+    for each in (old, store):
+        each.close()
 
 
 def test_lists_go_by_an_index(store: PostgresStore, url: str) -> None:

@@ -29,8 +29,10 @@ from knhk.ports import Document, Durability, Store
 from knhk.stores import open_store, without_password
 from knhk.stores import _redis_scripts as scripts
 from knhk.stores._group import Caller
+from knhk.stores._redis_commit import COMMIT
 from knhk.stores._redis_link import read_address, refuse_weaker
-from knhk.stores.redis import RedisStore, _add_step
+from knhk.stores._redis_words import add_step
+from knhk.stores.redis import RedisStore
 from knhk.testing import scenarios
 from knhk.testing.store_conformance import ORDER, StoreConformance, item, step
 
@@ -128,17 +130,53 @@ def store_document(store: Store) -> Document:
 def test_group_is_stored_once_however_often_it_is_sent(store: RedisStore) -> None:
     """A group that comes again is told what it was told, refusals included; one from before the last is refused."""
     words: list[bytes] = []
-    _add_step(words, step("a", 1))
+    add_step(words, step("a", 1))
     stale: list[bytes] = []
-    _add_step(stale, step("a", 1))
-    command = (scripts.COMMIT, "writer", 7, 2, len(words), *words, len(stale), *stale)
+    add_step(stale, step("a", 1))
+    command = (COMMIT, "writer", 7, 2, len(words), *words, len(stale), *stale)
     first = store._link.tell_script(*command)
     again = store._link.tell_script(*command)
 
     assert first == again == [0, [b"case", b"a", b"2", b"1"]]
     assert 2 == len(store.history("a"))
     with pytest.raises(StoreError, match="KNHKLATE"):
-        store._link.tell_script(scripts.COMMIT, "writer", 6, 1, len(words), *words)
+        store._link.tell_script(COMMIT, "writer", 6, 1, len(words), *words)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_items_that_change_step_by_step(store: RedisStore, *, together: bool) -> None:
+    """An item is in the lists that the last step left it in, in a group and alone; who is refused changes nothing."""
+    taken = item("a", state="allocated", by="ann")
+    steps = (
+        step("a", 1, items=[item("a"), item("a", 2), item("a", 3)]),
+        step("a", 1, items=[item("a", 4)]),
+        step("a", 2, items=[taken], closed=[2, 3]),
+        step("a", 3, items=[item("a", 3)], closed=[9]),
+        step("\0", items=[item("\0"), item("\0", 2)], closed=[2]),
+        step("\0", 1, items=[item("\0", 3), item("\0", 1, by="eve")], closed=[3]),
+        step("\0", 2, items=[item("\0")]),
+    )
+    callers = [Caller([each], []) for each in steps]
+    for each, caller in zip(steps, callers, strict=True):
+        add_step(caller.prepared, each)
+    for each in [callers] if together else [[caller] for caller in callers]:
+        store._write(each)
+
+    assert [None, ConcurrentUpdate, *[None] * 5] == [each.error and type(each.error) for each in callers]
+    assert (item("\0"), taken, item("a", 3)) == store.items()
+    assert (item("\0"), item("a", 3)) == store.items(state="offered")
+    assert (taken,) == store.items(by="ann")
+    assert () == store.items(by="eve")
+    assert (item("\0"), item("a", 3)) == store.items(by="")
+
+
+def test_step_with_thousands_of_items(store: RedisStore) -> None:
+    """A step may open and close more items than a script can say in one command."""
+    store.commit([step("a", 1, items=[item("a", number) for number in range(5000)])])
+    store.commit([step("a", 2, items=[item("a", 1, by="ann")], closed=range(2, 5000))])
+
+    assert (item("a", 0), item("a", 1, by="ann")) == store.items(case_id="a")
+    assert (item("a", 0),) == store.items(by="")
 
 
 def test_interrupt_while_waiting_for_the_answer(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +210,7 @@ def test_leader_is_interrupted(store: RedisStore, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(store._link, "tell_script", interrupted)
     callers = [Caller((), []) for _ in range(2)]
     for each in callers:
-        _add_step(each.prepared, step("a", 1))
+        add_step(each.prepared, step("a", 1))
     with pytest.raises(KeyboardInterrupt):
         store._write(callers)
 
@@ -388,6 +426,31 @@ def test_layout_of_a_newer_version(store: RedisStore, url: str) -> None:
     store._link.tell("SET", f"{store._link.root}format", scripts.FORMAT + 1)
     with pytest.raises(StoreError, match="newer KNHK"):
         RedisStore(url)
+
+
+def test_items_of_layout_1(store: RedisStore, url: str) -> None:
+    """Items that layout 1 has in a list of nobody are found, change and go; whoever writes makes it the new layout."""
+    rows = [item("a"), item("a", 2)]
+    store.commit([step("a", 1, items=rows)])
+    old = """
+    for _, member in ipairs(redis.call('HKEYS', KEYS[1] .. 'items')) do
+      local value = redis.call('HGET', KEYS[1] .. 'items', member)
+      local names = cmsgpack.pack({'i:s:offered', 'i:b:'})
+      value = struct.pack('>I4', #names) .. names .. string.sub(value, 5 + struct.unpack('>I4', value))
+      redis.call('HSET', KEYS[1] .. 'items', member, value)
+      redis.call('ZADD', KEYS[1] .. 'i:b:', 0, member)
+    end
+    redis.call('SET', KEYS[1] .. 'format', 1)
+    """
+    store._link.tell("EVAL", old, 1, store._link.root)
+    upgraded = RedisStore(url)
+
+    assert tuple(rows) == upgraded.items(by="") == upgraded.items(by="", state="offered")
+    upgraded.commit([step("a", 2, items=[item("a", by="ann")], closed=[2])])
+    assert () == upgraded.items(by="")
+    assert 0 == upgraded._link.tell("EXISTS", f"{store._link.root}i:b:")
+    assert b"2" == upgraded._link.tell("GET", f"{store._link.root}format")
+    upgraded.close()
 
 
 def test_server_in_cluster_mode() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import sqlite3
@@ -9,15 +11,18 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from knhk.errors import QuarantinedCase, StoreError, StoreFull, StoreUnavailable
-from knhk.ports import Durability, ItemRow, Store
-from knhk.stores import SqliteStore, _documents, _worklist, migrations, sqlite
+from knhk.errors import ConcurrentUpdate, QuarantinedCase, StoreError, StoreFull, StoreUnavailable
+from knhk.ports import Document, Durability, ItemRow, Store
+from knhk.stores import MemoryStore, SqliteStore, _documents, _worklist, migrations, sqlite
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION
 from knhk.testing.store_conformance import CLAIM, ORDER, StoreConformance, item, step
 
@@ -47,6 +52,11 @@ def store(path: Path) -> Iterator[SqliteStore]:
     store.commit([step("a")])
     yield store
     store.close()
+
+
+def offer(case_id: str, number: int) -> ItemRow:
+    """Return a work item that is open to anyone, with no more to tell."""
+    return ItemRow(case_id=case_id, number=number, path="T", state="offered", audience=("anyone",))
 
 
 def writer(store: SqliteStore) -> Any:
@@ -387,14 +397,17 @@ def test_read_only_file() -> None:
         shutil.rmtree(directory)
 
 
-@pytest.mark.parametrize("statement", ["BEGIN", "UPDATE", "INSERT INTO journal", "COMMIT", "ROLLBACK"])
-def test_connection_is_replaced_after_an_io_error(store: SqliteStore, statement: str) -> None:
+@pytest.mark.parametrize(
+    ("statement", "snapshot"),
+    [("BEGIN", b"s"), ("INSERT INTO steps", b"s"), ("COMMIT", b"s"), ("ROLLBACK", None), ("INSERT INTO steps", None)],
+)
+def test_connection_is_replaced_after_an_io_error(store: SqliteStore, statement: str, snapshot: bytes | None) -> None:
     """An I/O error at any statement stores nothing, and the next call uses another connection, with its settings."""
     first = writer(store)
     store._writer._connection = Failing(first, statement, sqlite3.SQLITE_IOERR_FSYNC)  # type: ignore[assignment]
 
     # A commit that is refused anyway is rolled back.
-    bad = [step("a", 1), step("none", 1)] if statement == "ROLLBACK" else [step("a", 1)]
+    bad = [step("a", 1), step("none", 1)] if statement == "ROLLBACK" else [step("a", 1, snapshot=snapshot)]
     with pytest.raises(Exception, match="simulated|none"):
         store.commit(bad)
 
@@ -449,7 +462,7 @@ def test_file_that_vanished_does_not_come_back_empty(store: SqliteStore, path: P
 )
 def test_errors_are_translated(store: SqliteStore, code: int, kind: type[StoreError]) -> None:
     """Each kind of SQLite error, whatever its details, becomes its kind of StoreError, and the next call works."""
-    store._writer._connection = Failing(writer(store), "INSERT INTO journal", code)  # type: ignore[assignment]
+    store._writer._connection = Failing(writer(store), "INSERT INTO steps", code)  # type: ignore[assignment]
 
     with pytest.raises(StoreError) as caught:
         store.commit([step("a", 1)])
@@ -477,10 +490,11 @@ import os, sys
 from knhk.stores import SqliteStore
 from knhk.testing.store_conformance import item, step
 store = SqliteStore(sys.argv[1])
-count = 0
+count, last = 0, ""
 def trace(statement):
-    global count
-    count += 1
+    # The work of each trigger is traced as the statement once more.
+    global count, last
+    count, last = count + (statement != last), statement
     if count == int(sys.argv[2]):
         os._exit(9)
 store._writer._connection.set_trace_callback(trace)
@@ -608,6 +622,21 @@ def test_another_process_sees_commits_and_registrations(store: SqliteStore, path
     other.close()
 
 
+def test_another_process_registers_first(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registration that another process has stored since it was looked for is the same again: no document is written."""
+    other = SqliteStore(path)
+
+    def registered_meanwhile(*_: object) -> list[object]:
+        other.put_specification(CLAIM)
+        return []
+
+    monkeypatch.setattr(store, "_read", registered_meanwhile)
+    assert not store.put_specification(CLAIM, [Document(collection="box", key="k", value="v")])
+    monkeypatch.undo()
+    assert not store.documents("box")
+    other.close()
+
+
 def test_reading_does_not_wait_for_writing(store: SqliteStore) -> None:
     """While one thread is inside a commit, another reads the state before it."""
     seen = []
@@ -618,6 +647,144 @@ def test_reading_does_not_wait_for_writing(store: SqliteStore) -> None:
         thread.join()
 
     assert seen == [1]
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def test_step_is_one_statement(store: SqliteStore) -> None:
+    """What a step changes is one statement, a transaction of its own, however many work items it has."""
+    statements: list[str] = []
+    writer(store).set_trace_callback(statements.append)
+
+    store.commit([step("a", 1, items=[item("a", number) for number in range(5)])])
+    store.commit([step("a", 2, items=[item("a", 5)], closed=range(5))])
+
+    # The work of each trigger is traced as the statement once more.
+    told = [kind for kind, _ in itertools.groupby(each.split(" (")[0] for each in statements)]
+    assert ["INSERT INTO steps"] == told
+    assert [item("a", 5)] == list(store.items())
+
+
+def test_step_from_offer_to_offer_writes_two_pages(store: SqliteStore) -> None:
+    """Where one item that is open to anyone follows another, a page of the cases is written and one of the journal."""
+    store.commit([step("a", 1, items=[offer("a", 1)])])
+    writer(store).execute("PRAGMA wal_checkpoint (RESTART)").fetchall()
+
+    store.commit([step("a", 2, items=[offer("a", 2)], closed=[1])])
+
+    _, pages, _ = writer(store).execute("PRAGMA wal_checkpoint").fetchone()
+    assert 2 == pages
+    assert [offer("a", 2)] == list(store.items())
+
+
+ROWS = st.builds(
+    lambda number, path, who: attrs.evolve(offer("", number), path=path, **who),
+    st.integers(0, 4),
+    st.sampled_from(["T", "U"]),
+    st.sampled_from(
+        [
+            *[{}] * 4,
+            {"state": "allocated", "by": "ann"},
+            {"audience": ("role:x", "anyone")},
+            {"audience": ()},
+            {"topic": "mail"},
+            {"details": {"n": 1}},
+            {"state": "failed"},
+            {"roles": ("x",)},
+        ]
+    ),
+)
+CHANGES = st.tuples(
+    st.sampled_from("ab"),
+    st.lists(ROWS, max_size=3, unique_by=lambda each: each.number),
+    st.lists(st.integers(0, 4), max_size=3),
+)
+
+
+def test_worklist_is_as_in_memory(tmp_path: Path) -> None:
+    """Whatever steps put and close, beside their case or not, every list is what the store in memory has."""
+    asked: list[dict[str, Any]] = [
+        {},
+        {"case_id": "b"},
+        {"state": "offered", "by": ""},
+        {"by": "ann"},
+        {"audience": ["anyone"]},
+        {"audience": ["role:x", "anyone"], "case_id": "a"},
+        {"audience": ["role:x"]},
+        {"audience": [*map(str, range(300)), "anyone"]},
+        {"topics": ["mail"]},
+        {"after": ("a", 2), "limit": 2},
+        {"after": ("a", 1), "limit": 1, "audience": ["anyone"]},
+    ]
+    memory, store = MemoryStore(), SqliteStore(tmp_path / "cases.db", durability=Durability.OFF)
+    versions = dict.fromkeys("ab", 0)
+
+    def change(case_id: str, rows: Sequence[ItemRow], closed: Sequence[int]) -> None:
+        items = [attrs.evolve(each, case_id=case_id) for each in rows]
+        for each in (memory, store):
+            each.commit([step(case_id, versions[case_id], items=items, closed=closed)])
+        versions[case_id] += 1
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.lists(CHANGES, max_size=12))
+    def check(changes: list[tuple[str, list[ItemRow], list[int]]]) -> None:
+        for each in "ab":
+            change(each, [], range(5))
+        assert not store.items()
+        assert not writer(store).execute("SELECT * FROM audiences").fetchall()
+        for each in changes:
+            change(*each)
+            assert [list(memory.items(**each)) for each in asked] == [list(store.items(**each)) for each in asked]
+            assert memory.whole("a") == store.whole("a")
+
+    with contextlib.closing(store):
+        memory.put_specification(ORDER)
+        store.put_specification(ORDER)
+        check()
+        change("a", [offer("", 1)], [])
+        memory.quarantine("a", "why")
+        store.quarantine("a", "why")
+        assert list(memory.items()) == list(store.items())
+
+
+def test_step_of_many_rows(store: SqliteStore) -> None:
+    """A step with more work items than a statement has rows is stored whole, or refused whole."""
+    many = [attrs.evolve(item("a", number), audience=("role:x", "role:y", "anyone")) for number in range(100)]
+
+    with pytest.raises(ConcurrentUpdate):
+        store.commit([step("b"), step("a", 7, items=many)])
+    assert not store.items()
+    store.commit([step("a", 1, items=many)])
+    assert many == list(store.items(audience=["role:y"]))
+    store.commit([step("a", 2, closed=range(100))])
+
+    assert not store.items(audience=["role:y", "anyone"])
+
+
+def test_item_that_a_step_puts_and_closes(store: SqliteStore) -> None:
+    """What a step both changes and closes is closed."""
+    store.commit([step("a", 1, items=[item("a")])])
+
+    store.commit([step("a", 2, items=[attrs.evolve(item("a"), by="eve")], closed=[1])])
+
+    assert not store.items()
+
+
+@pytest.mark.parametrize("word", ["anyone", "role:ü", 'role:"\\', "role:\U0001f600", "role:a\0b", "role:\\u0000", ""])
+@pytest.mark.parametrize("others", [(), ("participant:ann",)])
+def test_closed_item_leaves_nothing(store: SqliteStore, word: str, others: tuple[str, ...]) -> None:
+    """Whoever was in the audience of a work item, none of its words is kept when that is changed or the item closed."""
+    first = attrs.evolve(item("a"), audience=(word, *others, word))
+    words = "SELECT audience FROM audiences ORDER BY audience"
+
+    store.commit([step("a", 1, items=[first, attrs.evolve(first, number=2)])])
+    assert [(each,) for each in sorted({word, *others}) for _ in "12"] == writer(store).execute(words).fetchall()
+    store.commit([step("a", 2, items=[attrs.evolve(first, audience=("role:z",))])])
+    assert 1 == len(store.items(audience=[word])) == len(store.items(audience=["role:z"]))
+    store.commit([step("a", 3, closed=[1, 2])])
+
+    assert not writer(store).execute(words).fetchall()
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------
@@ -676,40 +843,43 @@ def test_lists_are_read_by_index(store: SqliteStore, query: str, index: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("asked", "index"),
+    ("asked", "indexes"),
     [
-        ({}, "PRIMARY KEY"),
-        ({"case_id": "a"}, "PRIMARY KEY"),
-        ({"by": "eve"}, "items_by"),
-        ({"state": "failed"}, "items_failed"),
-        ({"topics": ["mail"], "state": "offered"}, "items_topic"),
+        ({}, ["cases_offering", "PRIMARY KEY"]),
+        ({"case_id": "a"}, ["sqlite_autoindex_cases_1", "PRIMARY KEY"]),
+        ({"by": "eve"}, ["items_by"]),
+        ({"state": "failed"}, ["items_failed"]),
+        ({"topics": ["mail"], "state": "offered"}, ["items_topic"]),
     ],
 )
-def test_worklist_is_read_by_index(store: SqliteStore, asked: dict[str, Any], index: str) -> None:
+def test_worklist_is_read_by_index(store: SqliteStore, asked: dict[str, Any], indexes: list[str]) -> None:
     """Every list of work items is read from an index in its order: nothing is sorted, and no other items are looked at."""
     nothing = dict.fromkeys(("case_id", "state", "by", "topics", "audience"))
     query, values = _worklist.find_items(**{**nothing, **asked}, after=("", 0), limit=10)
     plan = writer(store).execute(f"EXPLAIN QUERY PLAN {query}", values).fetchall()
     steps = [row[3] for row in plan]
 
-    assert index in steps[0]
+    searches = [each for each in steps if "SEARCH" in each]
+    assert all(index in search for index, search in zip(indexes, searches, strict=True))
     assert not any("TEMP B-TREE" in each for each in steps)
+
+
+def older(path: Path, version: int, monkeypatch: pytest.MonkeyPatch) -> sqlite3.Connection:
+    """Return a connection to a new file of an older version, with one case `a` of one commit."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "SCHEMA_VERSION", version)
+        migrations.migrate(connection)
+    connection.execute("INSERT INTO specifications VALUES (1, 'order', '1', 'h', '{}')")
+    connection.execute("INSERT INTO cases VALUES (1, 'a', 1, 'running', 1, NULL, 0, NULL)")
+    connection.execute("INSERT INTO journal VALUES (1, 1, CAST ('a/1' AS BLOB))")
+    return connection
 
 
 def test_file_of_version_1(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file from before there were documents keeps its cases and items, and gets them."""
-    whole = migrations.MIGRATIONS
-    monkeypatch.setattr(migrations, "MIGRATIONS", whole[:1])
-    for module in (migrations, sqlite):
-        monkeypatch.setattr(module, "SCHEMA_VERSION", 1)
-    old = SqliteStore(path)
-    old.put_specification(ORDER)
-    old.commit([step("a")])
-    writer(old).execute(
-        "INSERT INTO items (case_id, number, path, state, by, roles, topic) VALUES ('a', 1, 'T', 'offered', '', '', '')"
-    )
-    old.close()
-    monkeypatch.undo()
+    with contextlib.closing(older(path, 1, monkeypatch)) as old:
+        old.execute("INSERT INTO items VALUES ('a', 1, 'T', 'offered', '', '', '')")
 
     store = SqliteStore(path)
     try:
@@ -718,3 +888,24 @@ def test_file_of_version_1(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not store.documents("box")
     finally:
         store.close()
+
+
+def test_file_from_before_offers_stood_with_their_case(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work items of a file of version 3 stay, can be taken up and closed, and an older process with it open writes none."""
+    insert = "INSERT INTO items VALUES ('a', {}, 'T', 'offered', '', '', '', '[\"anyone\"]', '')"
+    with contextlib.closing(older(path, 3, monkeypatch)) as old:
+        for number in (1, 2):
+            old.execute(insert.format(number))
+            old.execute(f"INSERT INTO audiences VALUES ('anyone', 'a', {number})")
+
+        store = SqliteStore(path)
+        try:
+            assert [offer("a", 1), offer("a", 2)] == list(store.items()) == list(store.items(audience=["anyone"]))
+            store.commit([step("a", 1, items=[offer("a", 3)], closed=[1])])
+            assert [offer("a", 2), offer("a", 3)] == list(store.items()) == list(store.items(audience=["anyone"]))
+            store.commit([step("a", 2, items=[attrs.evolve(offer("a", 3), state="started", by="ann")], closed=[2])])
+            assert [3] == [each.number for each in store.items(by="ann")] == [each.number for each in store.items()]
+            with pytest.raises(sqlite3.OperationalError, match="no such table: items"):
+                old.execute(insert.format(9))
+        finally:
+            store.close()

@@ -10,9 +10,10 @@ import attrs
 import click
 
 from knhk.cli.failures import USAGE, Failure
-from knhk.cli.options import InOrder, db_option, json_option
+from knhk.cli.options import InOrder, json_option
 from knhk.cli.output import json_text, local_time, note, say, say_fields, say_json, say_table
-from knhk.cli.session import Session, opened
+from knhk.cli.places import Where, place_option, reached
+from knhk.cli.port import Place
 from knhk.work.dead_letter import MESSAGE, WORK, DeadLetter
 from knhk.work.dead_messages import is_message
 
@@ -41,7 +42,7 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--kind", type=click.Choice((WORK, MESSAGE)), help="Only work, or only messages.")(command)
 
 
-def _letter(session: Session, name: str) -> str:
+def _letter(session: Place[Any, Any], name: str) -> str:
     """Return the whole id of a letter."""
     if is_message(name):
         return name
@@ -58,12 +59,12 @@ def _document(letter: DeadLetter) -> dict[str, Any]:
 @dead_letters.command("list")
 @_filters
 @click.option("--limit", type=click.IntRange(1), help="No more than so many.")
-@db_option
+@place_option
 @json_option
-def list_(*, limit: int | None, db: str, as_json: bool, **wanted: str | None) -> None:
+def list_(*, limit: int | None, where: Where, as_json: bool, **wanted: str | None) -> None:
     """List what has failed for good: work by case, then messages by webhook."""
-    with opened(db, as_json=as_json) as session:
-        letters = session.engine.dead_letters.all("", **wanted)
+    with reached(where, as_json=as_json) as session:
+        letters = session.letters.all(**wanted)
         found = islice(letters, limit)
         if as_json:
             session.progress.stop()
@@ -88,12 +89,12 @@ def list_(*, limit: int | None, db: str, as_json: bool, **wanted: str | None) ->
 
 @dead_letters.command()
 @click.argument("letter")
-@db_option
+@place_option
 @json_option
-def show(letter: str, *, db: str, as_json: bool) -> None:
+def show(letter: str, *, where: Where, as_json: bool) -> None:
     """Show one with its data."""
-    with opened(db, as_json=as_json) as session:
-        found = session.engine.dead_letters.get(_letter(session, letter))
+    with reached(where, as_json=as_json) as session:
+        found = session.letters.get(_letter(session, letter))
     if as_json:
         say_json(attrs.asdict(found))
         return
@@ -125,17 +126,17 @@ def show(letter: str, *, db: str, as_json: bool) -> None:
 @click.argument("letter", required=False)
 @click.option("--all", "everything", is_flag=True, help="All that fit, instead of one.")
 @_filters
-@click.option("--by", default="", metavar="NAME", help="Who does it.")
-@db_option
+@click.option("--by", default="", metavar="NAME", help="Who does it; of a service the token says that.")
+@place_option
 @json_option
-def replay(letter: str | None, *, everything: bool, by: str, db: str, as_json: bool, **wanted: str | None) -> None:
+def replay(letter: str | None, *, everything: bool, by: str, where: Where, as_json: bool, **wanted: str | None) -> None:
     """Give LETTER, or all that fit, all its attempts anew; `knhk tick` makes those of handlers."""
     if everything == (letter is not None) or (letter is not None and any(wanted.values())):
         raise Failure(
             "say which: LETTER, or --all with or without --kind, --spec, --handler, --topic, --error, --webhook", USAGE
         )
-    with opened(db, as_json=as_json) as session:
-        letters = session.engine.dead_letters
+    with reached(where, as_json=as_json) as session:
+        letters = session.letters
         count = 1
         if letter is None:
             count = letters.replay_all(**wanted, by=by)
@@ -149,16 +150,18 @@ def replay(letter: str | None, *, everything: bool, by: str, db: str, as_json: b
 
 @dead_letters.command()
 @click.argument("letter")
-@click.option("--by", required=True, metavar="NAME", help="Who decides it.")
+@click.option("--by", default="", metavar="NAME", help="Who decides it; of a service the token says that.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why, for the history.")
-@db_option
+@place_option
 @json_option
-def discard(letter: str, *, by: str, reason: str, db: str, as_json: bool) -> None:
+def discard(letter: str, *, by: str, reason: str, where: Where, as_json: bool) -> None:
     """Give LETTER up: its task is withdrawn, or of several instances this one ends; or a message is forgotten."""
-    with opened(db, as_json=as_json) as session:
+    if where.db and not by:
+        raise Failure("say who decides it: --by NAME", USAGE)
+    with reached(where, as_json=as_json) as session:
         name = _letter(session, letter)
-        session.engine.dead_letters.discard(name, by=by, reason=reason)
-        state = "" if is_message(name) else session.engine.case(name.rpartition(":")[0]).state
+        session.letters.discard(name, by=by, reason=reason)
+        state = "" if is_message(name) else session.known(name.rpartition(":")[0]).state
     if as_json:
         say_json({"discarded": name, "state": state or None})
     else:

@@ -17,6 +17,7 @@ from knhk.errors import UnknownCase, UnknownWorkItem
 from knhk.events import Event
 from knhk.ports import CaseHeader
 from knhk.spec import Specification
+from knhk.work.dead_letter import DeadLetter
 from knhk.work.handlers import Work
 from knhk.workitem import ItemState
 
@@ -156,6 +157,44 @@ class CaseLike(Protocol):
         """Deliver an event; returns how many running nets kept it."""
 
 
+class LettersLike(Protocol):
+    """What has failed for good; a filter that is None leaves all."""
+
+    def all(
+        self,
+        *,
+        kind: str | None = None,
+        spec_id: str | None = None,
+        handler: str | None = None,
+        topic: str | None = None,
+        error: str | None = None,
+        webhook: str | None = None,
+    ) -> Iterable[DeadLetter]:
+        """Go through all that have exactly this."""
+
+    def get(self, letter: str) -> DeadLetter:
+        """Return one with its data; raises UnknownWorkItem."""
+
+    def replay(self, letter: str, *, by: str = "") -> object:
+        """Give it all its attempts anew."""
+
+    def replay_all(
+        self,
+        *,
+        kind: str | None = None,
+        spec_id: str | None = None,
+        handler: str | None = None,
+        topic: str | None = None,
+        error: str | None = None,
+        webhook: str | None = None,
+        by: str = "",
+    ) -> int:
+        """Replay all that have exactly this; returns how many there were."""
+
+    def discard(self, letter: str, *, by: str, reason: str) -> object:
+        """Give it up."""
+
+
 C = TypeVar("C", bound=CaseLike)
 I = TypeVar("I", bound=ItemLike)  # noqa: E741 - beside C
 
@@ -170,6 +209,7 @@ class Place(ABC, Generic[C, I]):
         keeps: whether what is done there is kept.
         automatic: whether automatic work is done there without any command.
         handlers: what was given with ``--handlers``.
+        letters: what has failed for good.
         progress: what is shown where the command takes long.
     """
 
@@ -178,6 +218,7 @@ class Place(ABC, Generic[C, I]):
     keeps: bool
     automatic: bool
     handlers: tuple[str, ...]
+    letters: LettersLike
     progress: Slow
 
     @property

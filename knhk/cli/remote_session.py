@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from knhk.cli.failures import USAGE, Failure
 from knhk.cli.output import Slow
 from knhk.cli.port import Place
-from knhk.client import Case, CaseLine, Client, Item, Page
+from knhk.cli.remote_letters import RemoteLetters
+from knhk.cli.remote_pages import LONGEST_PAGE, milliseconds, pages
+from knhk.client import Case, CaseLine, Client, Item
 from knhk.errors import IllegalTransition
 from knhk.events import Event, EventKind
 from knhk.ports import CaseHeader
 from knhk.spec import Specification
 from knhk.work.handlers import Work
-
-T = TypeVar("T")
-
-_LONGEST_PAGE = 1000
 
 
 class RemoteItem:
@@ -137,21 +134,19 @@ class RemoteCase:
 
     def items(self) -> list[RemoteItem]:
         """Return its open work items, by number."""
-        found = _pages(lambda cursor: self._client.items.list(case_id=self.id, limit=_LONGEST_PAGE, cursor=cursor))
+        found = pages(lambda cursor: self._client.items.list(case_id=self.id, limit=LONGEST_PAGE, cursor=cursor))
         return [RemoteItem(self._client, each, self._forget) for each in found]
 
     def history(self) -> list[Event]:
         """Return what happened."""
-        found = _pages(lambda cursor: self._client.cases.history(self.id, limit=_LONGEST_PAGE, cursor=cursor))
+        found = pages(lambda cursor: self._client.cases.history(self.id, limit=LONGEST_PAGE, cursor=cursor))
         return [
             Event(
                 sequence=each.sequence,
-                at=_milliseconds(each.at) or 0,
+                at=milliseconds(each.at) or 0,
                 kind=EventKind(each.kind),
                 path=each.path,
-                details={
-                    name: _milliseconds(value) if name == "due" else value for name, value in each.details.items()
-                },
+                details={name: milliseconds(value) if name == "due" else value for name, value in each.details.items()},
             )
             for each in found
         ]
@@ -212,16 +207,17 @@ class RemoteSession(Place[RemoteCase, RemoteItem]):
         typed = [f"--server {shlex.quote(each)}" for each in servers]
         self.option = " ".join(typed + ([f"--token-file {shlex.quote(token_file)}"] if token_file else []))
         self.progress = progress
+        self.letters = RemoteLetters(client)
         self._specifications: dict[tuple[str, str], Specification] = {}
 
     def cases(self, *, spec_id: str | None = None, state: str | None = None) -> Iterator[CaseHeader]:
         """List the cases, oldest first."""
-        return map(_header, self._client.cases.all(spec_id=spec_id, state=state, limit=_LONGEST_PAGE))
+        return map(_header, self._client.cases.all(spec_id=spec_id, state=state, limit=LONGEST_PAGE))
 
     def rows(self, *, state: str | None = None, by: str | None = None) -> Iterator[Item]:
         """List the open work items."""
         items = self._client.items
-        return _pages(lambda cursor: items.list(state=state, participant=by, limit=_LONGEST_PAGE, cursor=cursor))
+        return pages(lambda cursor: items.list(state=state, participant=by, limit=LONGEST_PAGE, cursor=cursor))
 
     def queues(self, participant: str, roles: Sequence[str], state: str | None) -> Iterator[Item]:  # noqa: ARG002 - the port's
         """Refuse: a participant asks for work by a token of his own."""
@@ -263,24 +259,8 @@ def _header(line: CaseLine) -> CaseHeader:
         spec_id=line.spec_id,
         spec_version=line.spec_version,
         state=line.state,
-        due=_milliseconds(line.next_due),
+        due=milliseconds(line.next_due),
         runnable=line.runnable,
         version=line.version,
         quarantined=line.quarantined,
     )
-
-
-def _pages(page: Callable[[str | None], Page[T]]) -> Iterator[T]:
-    """Yield what is on all pages."""
-    cursor: str | None = None
-    while True:
-        found = page(cursor)
-        yield from found.items
-        cursor = found.next
-        if cursor is None:
-            return
-
-
-def _milliseconds(written: Any) -> int | None:
-    """Return a time of the service's in milliseconds since the epoch."""
-    return None if written is None else round(datetime.fromisoformat(written).timestamp() * 1000)

@@ -44,6 +44,7 @@ class Session(Place[RunningCase, WorkItem]):
         self.progress = progress
         self.handlers = tuple(handlers)
         self.engine = HandlerEngine(store, organisation())
+        self.letters = self.engine.dead_letters
         self._specifications: dict[tuple[str, str], Specification] = {}
 
     def cases(self, *, spec_id: str | None = None, state: str | None = None) -> Iterable[CaseHeader]:

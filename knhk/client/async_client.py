@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,7 +18,7 @@ from knhk.client.operations import (
     WorkflowOperations,
     WorkOperations,
 )
-from knhk.client.results import CaseLine
+from knhk.client.results import CaseLine, Event
 
 if TYPE_CHECKING:
     import httpx
@@ -43,6 +43,10 @@ class AsyncCases(AsyncArea, CaseOperations):
             cursor = page.next
             if cursor is None:
                 return
+
+    def watch(self, case_id: str, *, after: int = 0, every: float = 1.0) -> AsyncGenerator[Event, None]:
+        """Yield what has happened in a case, and what happens, until it has ended; as that of `knhk.client.Client`."""
+        return self.transport.watch(case_id, after=after, every=every)
 
 
 class AsyncItems(AsyncArea, ItemOperations):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from knhk.client.core import Answer, Core, Lost, Request, Send, Settings
+from knhk.client.core import Answer, Core, Lost, Request, Send, Settings, Wait
+from knhk.client.results import Event
+from knhk.client.watching import Found, Steps, Watch
 from knhk.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -64,6 +66,28 @@ class AsyncTransport:
                     said = None
         except StopIteration as end:
             return end.value
+        finally:
+            steps.close()
+
+    def watch(self, case_id: str, *, after: int, every: float) -> AsyncGenerator[Event, None]:
+        """Yield a case's events, as `Watch`."""
+        return self._watched(Watch(self.core, case_id, after=after, every=every, streams=False).steps())
+
+    async def _watched(self, steps: Steps) -> AsyncGenerator[Event, None]:
+        said: Answer | Lost | None = None
+        try:
+            while True:
+                step = steps.send(said)
+                said = None
+                if isinstance(step, Found):
+                    yield step.event
+                elif isinstance(step, Send):
+                    said = await self._send(step)
+                else:
+                    assert isinstance(step, Wait)
+                    await self._sleep(step.seconds)
+        except StopIteration:
+            return
         finally:
             steps.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,7 +18,7 @@ from knhk.client.operations import (
     WorkflowOperations,
     WorkOperations,
 )
-from knhk.client.results import CaseLine
+from knhk.client.results import CaseLine, Event
 from knhk.client.transport import HttpSends, Transport
 
 if TYPE_CHECKING:
@@ -42,6 +42,24 @@ class Cases(Area, CaseOperations):
             cursor = page.next
             if cursor is None:
                 return
+
+    def watch(self, case_id: str, *, after: int = 0, every: float = 1.0) -> Generator[Event, None, None]:
+        """
+        Yield what has happened in a case, and what happens, until it is completed or cancelled.
+
+        Where the way to an instance breaks it goes on from the last event, with another one where there is one.
+        Over gRPC events are told when they happen, over HTTP they are looked for.
+
+        Args:
+            case_id: of the case.
+            after: the sequence number of the last event that is known.
+            every: seconds between looks, over HTTP.
+
+        Raises:
+            UnknownCase: there is no such case.
+            OutboundError, StoreUnavailable: no instance could answer for the client's `timeout`.
+        """
+        return self.transport.watch(case_id, after=after, every=every)
 
 
 class Items(Area, ItemOperations):
@@ -100,7 +118,11 @@ class Client(Area, ServiceOperations):
         several = [urls] if isinstance(urls, str) else [*urls]
         rpc = bool(several) and several[0].startswith(("grpc://", "grpcs://"))
         core = Core(several, settings, ("grpc", "grpcs") if rpc else ("http", "https"))
-        super().__init__(Transport(core, GrpcSends(core.endpoints, credentials) if rpc else HttpSends(http)))
+        if rpc:
+            sends = GrpcSends(core.endpoints, credentials)
+            super().__init__(Transport(core, sends, stream=sends.stream))
+        else:
+            super().__init__(Transport(core, HttpSends(http)))
         self.workflows = Workflows(self.transport)
         self.cases = Cases(self.transport)
         self.items = Items(self.transport)

@@ -22,11 +22,11 @@ from knhk.client.balancing import Balancing, consistent, least_connections, roun
 from knhk.client.pacing import Budget, jittered
 from knhk.client.problems import error_of, kind_of
 from knhk.errors import KnhkError, OutboundError, OutboundFailed, ResponseRefused, StoreUnavailable
-from knhk.work.breaker import Breaker, BreakerPolicy
+from knhk.work.breaker import Breaker, BreakerPolicy, Pass
 
 PREFIX: Final = "/api/v1"
-_FIRST_WAIT: Final = 0.1
-_LONGEST_WAIT: Final = 5.0
+FIRST_WAIT: Final = 0.1
+LONGEST_WAIT: Final = 5.0
 _LOOK_TIMEOUT: Final = 1.0
 _LONGEST_BETWEEN_LOOKS: Final = 5.0
 _BREAKER: Final = BreakerPolicy(window=10_000, minimum_calls=5, open_for=2_000)
@@ -91,6 +91,7 @@ class Send:
         method, url, headers, content: as HTTP has it.
         timeout: within how many seconds it has to be answered.
         request: what is asked, for transports that say it in their own way; None: whether the endpoint is ready.
+        streams: whether there is more than one answer: `Next` asks for each.
     """
 
     endpoint: str
@@ -100,6 +101,12 @@ class Send:
     content: bytes | None = None
     timeout: float
     request: Request | None = None
+    streams: bool = False
+
+
+@attrs.frozen
+class Next:
+    """The next answer to what was sent last is wanted; None: there is no more."""
 
 
 @attrs.frozen
@@ -149,6 +156,38 @@ class Endpoint:
         self.look_at = float("-inf")
         self.silent = 0
         self.breaker = Breaker(url, _BREAKER, now=lambda: int(now() * 1000))
+
+
+class Stream:
+    """
+    The answers of an endpoint to one call; to be closed.
+
+    Args:
+        core: whose.
+        endpoint, request: who is asked what.
+        leave: of its breaker.
+    """
+
+    def __init__(self, core: Core, endpoint: Endpoint, request: Request, leave: Pass) -> None:
+        self._core = core
+        self._endpoint = endpoint
+        self._request = request
+        self._leave = leave
+
+    def next(self) -> Generator[Next, Answer | Lost | None, Answer | None]:
+        """Return the next answer, or None where that was all; raises KnhkError: why there is no more."""
+        said = yield Next()
+        self._leave.end(_counts(said))
+        if said is None or (isinstance(said, Answer) and said.status < 300):
+            return said
+        error = self._core.outcome(self._endpoint, self._request, said).error
+        assert error is not None
+        raise error
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._leave.end(None)
+        self._core.leave(self._endpoint)
 
 
 class Core:
@@ -211,39 +250,77 @@ class Core:
                 yield Wait(wait)
         raise OutboundFailed(f"{request.method} {request.path}: no attempt is allowed")
 
+    def open(self, request: Request, tried: set[str], timeout: float) -> Generator[Send | Wait, Any, Stream]:
+        """
+        Begin a call with many answers, and return them.
+
+        Args:
+            request: what is asked.
+            tried: the endpoints that are asked only where all have been; the one that is asked is added.
+            timeout: seconds after which it ends.
+
+        Raises:
+            OutboundFailed: the endpoint is left alone for a while.
+        """
+        endpoint = yield from self._choose(request.affinity, tried)
+        tried.add(endpoint.url)
+        leave = self._enter(endpoint)
+        if leave is None:
+            raise _left_alone(endpoint)
+        stream = Stream(self, endpoint, request, leave)
+        try:
+            yield attrs.evolve(self._sent(endpoint, request, timeout), streams=True)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
     def _wait(self, attempt: int, error: KnhkError, *, elsewhere: bool) -> float:
         """Return the wait before the next attempt: none to another endpoint, what is asked for, else growing with full jitter."""
         asked = error.retry_after if isinstance(error, OutboundError) else None
         limited = isinstance(error, ResponseRefused) and error.status == 429
         if elsewhere and not limited:
             return 0.0
-        return (asked or 0.0) + jittered(attempt, _FIRST_WAIT, _LONGEST_WAIT, self.settings.chance())
+        return (asked or 0.0) + jittered(attempt, FIRST_WAIT, LONGEST_WAIT, self.settings.chance())
 
     # --- one attempt --------------------------------------------------------------------------------------------------
 
     def _attempt(self, endpoint: Endpoint, request: Request, left: float) -> Generator[Send, Any, _Outcome]:
         """Send once."""
-        leave = endpoint.breaker.ask()
+        leave = self._enter(endpoint)
         if leave is None:
-            left_alone = OutboundFailed(f"{endpoint.url} has failed too often and is left alone")
-            return _Outcome(error=left_alone, again=True, untouched=True)
-        with self._lock:
-            endpoint.under_way += 1
+            return _Outcome(error=_left_alone(endpoint), again=True, untouched=True)
         answered: bool | None = None
         try:
             said: Answer | Lost = yield self._sent(endpoint, request, left)
-            body = None if isinstance(said, Lost) else _json(said.content)
-            answered = not isinstance(said, Lost) and (said.status < 500 or bool(kind_of(body)))
+            answered = _counts(said)
         finally:
             # Where nobody waits for the answer any more, it says nothing of the endpoint.
             leave.end(answered)
+            self.leave(endpoint)
+        return self.outcome(endpoint, request, said)
+
+    def _enter(self, endpoint: Endpoint) -> Pass | None:
+        """Count a call, and return its breaker's leave; None where it gives none."""
+        leave = endpoint.breaker.ask()
+        if leave is not None:
             with self._lock:
-                endpoint.under_way -= 1
+                endpoint.under_way += 1
+        return leave
+
+    def leave(self, endpoint: Endpoint) -> None:
+        """Count a call no more."""
+        with self._lock:
+            endpoint.under_way -= 1
+
+    def outcome(self, endpoint: Endpoint, request: Request, said: Answer | Lost) -> _Outcome:
+        """Return what came of a call to an endpoint that said this."""
         if isinstance(said, Lost):
             endpoint.ready = False
             failure = OutboundFailed(f"{request.method} {endpoint.url}{request.path}: {said.error}")
             failure.__cause__ = said.error
             return _Outcome(error=failure, again=request.safe or not said.sent, untouched=not said.sent)
+        body = _json(said.content)
         return _Outcome(answer=body) if said.status < 300 else self._refused(endpoint, request, said, body)
 
     def _refused(self, endpoint: Endpoint, request: Request, answer: Answer, body: Any) -> _Outcome:
@@ -332,6 +409,15 @@ class Core:
             endpoint.silent = min(endpoint.silent + 1, 16) if isinstance(said, Lost) and said.sent else 0
             pause = min(settings.check_every * 2.0**endpoint.silent, _LONGEST_BETWEEN_LOOKS)
             endpoint.look_at = now + max(pause, settings.check_every)
+
+
+def _counts(said: Answer | Lost | None) -> bool:
+    """Whether an endpoint has answered as one does that works."""
+    return said is None or (isinstance(said, Answer) and (said.status < 500 or bool(kind_of(_json(said.content)))))
+
+
+def _left_alone(endpoint: Endpoint) -> OutboundFailed:
+    return OutboundFailed(f"{endpoint.url} has failed too often and is left alone")
 
 
 def _json(content: bytes) -> Any:

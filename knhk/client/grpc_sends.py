@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from knhk.client.core import Answer, Lost, Request, Send
+from knhk.client.problems import URN
 from knhk.errors import MissingExtra, OutboundRefused
 from knhk.rpc import SERVICE
 
@@ -54,10 +55,14 @@ METHODS: Final = {
     "POST /work/{work_id}/extend": "ExtendWork",
     "POST /work/{work_id}/release": "ReleaseWork",
     "GET /dead-letters": "ListDeadLetters",
+    "GET /dead-letters/{letter_id}": "GetDeadLetter",
     "POST /dead-letters/{letter_id}/replay": "ReplayDeadLetter",
     "POST /dead-letters/{letter_id}/discard": "DiscardDeadLetter",
 }
 """The method that does what a request of the REST API asks for."""
+
+STREAMS: Final = {"GetCaseHistory": "WatchCase"}
+"""The method that goes on telling what another tells once."""
 
 JSON_FIELDS: Final = frozenset({"data", "variables", "spec", "details", "item", "more"})
 """Fields whose text is JSON, in whatever message they are."""
@@ -67,6 +72,10 @@ _ROUTES: Final = tuple(
 )
 _HEALTH: Final = "/grpc.health.v1.Health/Check"
 _DETAILS: Final = "grpc-status-details-bin"
+_OVER: Final = Answer(
+    504, {}, json.dumps({"type": f"{URN}deadline", "detail": "the time for the stream is over"}).encode()
+)
+_HEADERS: Final[tuple[str, ...]] = ("authorization", "idempotency-key")
 _OPTIONS: Final = (
     # Whether and where a call is repeated is said elsewhere.
     ("grpc.enable_retries", 0),
@@ -114,25 +123,57 @@ class GrpcSends:
         """Send, and return what came of it; raises OutboundRefused where no method does what is asked."""
         if step.request is None:
             return self._look(step)
-        name, named = method_of(step.request)
-        method = self._methods[name]
-        message = _said(
-            method.input_type._concrete_class(), {**named, **step.request.query, **(step.request.body or {})}
-        )
-        if step.request.expected is not None:
-            message.if_version = step.request.expected
-        headers = {name.lower(): value for name, value in step.headers.items()}
-        metadata = [(each, headers[each]) for each in ("authorization", "idempotency-key") if each in headers]
-        call = self._channels[step.endpoint].unary_unary(
-            f"/{SERVICE}/{name}",
-            request_serializer=type(message).SerializeToString,
-            response_deserializer=method.output_type._concrete_class.FromString,
-        )
+        call, message, metadata = self._call(step, step.request)
         try:
             answer = call(message, timeout=step.timeout, metadata=metadata)
         except self._grpc.RpcError as error:
             return self._refusal(error)
         return Answer(200, {}, json.dumps(_told(answer)).encode())
+
+    def stream(self, step: Send) -> Generator[Answer | Lost, None, None]:
+        """
+        Send what has many answers, and yield them: at first, with nothing in it, that there will be some, at last why no more.
+
+        Raises:
+            OutboundRefused: the client is closed.
+        """
+        assert step.request is not None
+        call, message, metadata = self._call(step, step.request)
+        try:
+            answers = call(message, timeout=step.timeout, metadata=metadata)
+        except ValueError as error:
+            raise OutboundRefused(f"{step.endpoint}: the client is closed") from error
+        accepted = False
+        try:
+            answers.initial_metadata()
+            accepted = answers.is_active()
+            if accepted:
+                yield Answer(200, {}, b"")
+            for each in answers:
+                yield Answer(200, {}, json.dumps(_told(each)).encode())
+        except self._grpc.RpcError as error:
+            over = accepted and error.code() is self._grpc.StatusCode.DEADLINE_EXCEEDED
+            yield _OVER if over else self._refusal(error)
+        finally:
+            answers.cancel()
+
+    def _call(self, step: Send, request: Request) -> tuple[Any, Message, list[tuple[str, str]]]:
+        """Return the library's call for a request, and with what message and metadata it is made."""
+        asked, named = method_of(request)
+        path = STREAMS[asked] if step.streams else asked
+        method = self._methods[path]
+        message = _said(method.input_type._concrete_class(), {**named, **request.query, **(request.body or {})})
+        if request.expected is not None:
+            message.if_version = request.expected
+        headers = {name.lower(): value for name, value in step.headers.items()}
+        metadata = [(name, headers[name]) for name in _HEADERS if name in headers]
+        channel = self._channels[step.endpoint]
+        call = (channel.unary_stream if step.streams else channel.unary_unary)(
+            f"/{SERVICE}/{path}",
+            request_serializer=type(message).SerializeToString,
+            response_deserializer=method.output_type._concrete_class.FromString,
+        )
+        return call, message, metadata
 
     def _look(self, step: Send) -> Answer | Lost:
         """Ask the health service whether an endpoint serves."""

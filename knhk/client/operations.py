@@ -385,6 +385,11 @@ class DeadLetterOperations:
         return Call(_get("/dead-letters", limit=limit, cursor=cursor, **wanted), _many(DeadLetter))
 
     @Operation
+    def get(self, letter_id: str) -> Call[DeadLetter]:
+        """Return one with what its work was given, or what the message says; raises UnknownWorkItem."""
+        return Call(_get(f"/dead-letters/{letter_id}", _case_of(letter_id)), _one(DeadLetter))
+
+    @Operation
     def replay(self, letter_id: str) -> Call[None]:
         """Give failed work all its attempts anew, or send a message again."""
         return Call(_post(f"/dead-letters/{letter_id}/replay", affinity=_case_of(letter_id)), _nothing)

@@ -146,7 +146,11 @@ class Extended:
 
 @attrs.frozen(kw_only=True)
 class DeadLetter:
-    """Work that has failed for good, or a message of a webhook that did not arrive: its `kind` is ``work`` or ``message``."""
+    """
+    Work that has failed for good, or a message of a webhook that did not arrive: its `kind` is ``work`` or ``message``.
+
+    The members are those of `knhk.DeadLetter`; `data`, `item` and `index` are None in a list.
+    """
 
     id: str
     kind: str
@@ -162,6 +166,12 @@ class DeadLetter:
     error: str
     at: str | None
     attempts: int
+    attempt: int = 0
+    digest: str = ""
+    where: str = ""
+    data: dict[str, Any] | None = None
+    item: Any = None
+    index: int | None = None
 
 
 _INNER = {"soundness": Soundness, "case": Case}

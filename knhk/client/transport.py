@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from knhk.client.core import Answer, Core, Lost, Request, Send
+from knhk.client.core import Answer, Core, Lost, Next, Request, Send, Wait
+from knhk.client.results import Event
+from knhk.client.watching import Found, Steps, Watch
 from knhk.errors import MissingExtra
 
 if TYPE_CHECKING:
     import urllib3
+
+
+Answers = Generator[Answer | Lost, None, None]
 
 
 class Sends(Protocol):
@@ -30,12 +35,21 @@ class Transport:
     Args:
         core: says what is to be done.
         sends: does it.
+        stream: sends what has many answers, and yields them; None where nothing has.
         sleep: waits.
     """
 
-    def __init__(self, core: Core, sends: Sends, *, sleep: Callable[[float], object] = time.sleep) -> None:
+    def __init__(
+        self,
+        core: Core,
+        sends: Sends,
+        *,
+        stream: Callable[[Send], Answers] | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         self.core = core
         self._sends = sends
+        self._stream = stream
         self._sleep = sleep
 
     def close(self) -> None:
@@ -58,6 +72,35 @@ class Transport:
             return end.value
         finally:
             steps.close()
+
+    def watch(self, case_id: str, *, after: int, every: float) -> Generator[Event, None, None]:
+        """Yield a case's events, as `Watch`."""
+        steps = Watch(self.core, case_id, after=after, every=every, streams=self._stream is not None).steps()
+        return self._watched(steps)
+
+    def _watched(self, steps: Steps) -> Generator[Event, None, None]:
+        said: Answer | Lost | None = None
+        answers: Answers | None = None
+        try:
+            while True:
+                step = steps.send(said)
+                said = None
+                if isinstance(step, Found):
+                    yield step.event
+                elif isinstance(step, Wait):
+                    self._sleep(step.seconds)
+                elif isinstance(step, Next):
+                    said = None if answers is None else next(answers, None)
+                elif self._stream is not None and step.streams:
+                    answers = self._stream(step)
+                else:
+                    said = self._sends.send(step)
+        except StopIteration:
+            return
+        finally:
+            steps.close()
+            if answers is not None:
+                answers.close()
 
 
 class HttpSends:

@@ -535,7 +535,7 @@ class ReleaseWorkResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class DeadLetter(_message.Message):
-    __slots__ = ("id", "kind", "webhook", "case_id", "number", "path", "spec_id", "spec_version", "handler", "topic", "reason", "error", "at", "attempts")
+    __slots__ = ("id", "kind", "webhook", "case_id", "number", "path", "spec_id", "spec_version", "handler", "topic", "reason", "error", "at", "attempts", "attempt", "digest", "where")
     ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     WEBHOOK_FIELD_NUMBER: _ClassVar[int]
@@ -550,6 +550,9 @@ class DeadLetter(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    WHERE_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: str
     webhook: str
@@ -564,7 +567,60 @@ class DeadLetter(_message.Message):
     error: str
     at: str
     attempts: int
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., webhook: _Optional[str] = ..., case_id: _Optional[str] = ..., number: _Optional[int] = ..., path: _Optional[str] = ..., spec_id: _Optional[str] = ..., spec_version: _Optional[str] = ..., handler: _Optional[str] = ..., topic: _Optional[str] = ..., reason: _Optional[str] = ..., error: _Optional[str] = ..., at: _Optional[str] = ..., attempts: _Optional[int] = ...) -> None: ...
+    attempt: int
+    digest: str
+    where: str
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., webhook: _Optional[str] = ..., case_id: _Optional[str] = ..., number: _Optional[int] = ..., path: _Optional[str] = ..., spec_id: _Optional[str] = ..., spec_version: _Optional[str] = ..., handler: _Optional[str] = ..., topic: _Optional[str] = ..., reason: _Optional[str] = ..., error: _Optional[str] = ..., at: _Optional[str] = ..., attempts: _Optional[int] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., where: _Optional[str] = ...) -> None: ...
+
+class WholeDeadLetter(_message.Message):
+    __slots__ = ("id", "kind", "webhook", "case_id", "number", "path", "spec_id", "spec_version", "handler", "topic", "reason", "error", "at", "attempts", "attempt", "digest", "where", "data", "item", "index")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOK_FIELD_NUMBER: _ClassVar[int]
+    CASE_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SPEC_ID_FIELD_NUMBER: _ClassVar[int]
+    SPEC_VERSION_FIELD_NUMBER: _ClassVar[int]
+    HANDLER_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    WHERE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    kind: str
+    webhook: str
+    case_id: str
+    number: int
+    path: str
+    spec_id: str
+    spec_version: str
+    handler: str
+    topic: str
+    reason: str
+    error: str
+    at: str
+    attempts: int
+    attempt: int
+    digest: str
+    where: str
+    data: str
+    item: str
+    index: int
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., webhook: _Optional[str] = ..., case_id: _Optional[str] = ..., number: _Optional[int] = ..., path: _Optional[str] = ..., spec_id: _Optional[str] = ..., spec_version: _Optional[str] = ..., handler: _Optional[str] = ..., topic: _Optional[str] = ..., reason: _Optional[str] = ..., error: _Optional[str] = ..., at: _Optional[str] = ..., attempts: _Optional[int] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., where: _Optional[str] = ..., data: _Optional[str] = ..., item: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
+
+class GetDeadLetterRequest(_message.Message):
+    __slots__ = ("letter_id",)
+    LETTER_ID_FIELD_NUMBER: _ClassVar[int]
+    letter_id: str
+    def __init__(self, letter_id: _Optional[str] = ...) -> None: ...
 
 class ListDeadLettersRequest(_message.Message):
     __slots__ = ("spec_id", "handler", "topic", "error", "kind", "webhook", "limit", "cursor")

@@ -199,6 +199,11 @@ class WorkflowEngineServiceStub:
                 request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersRequest.SerializeToString,
                 response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersResponse.FromString,
                 _registered_method=True)
+        self.GetDeadLetter = channel.unary_unary(
+                '/knhk.workflow_engine.v1.WorkflowEngineService/GetDeadLetter',
+                request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.GetDeadLetterRequest.SerializeToString,
+                response_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.WholeDeadLetter.FromString,
+                _registered_method=True)
         self.ReplayDeadLetter = channel.unary_unary(
                 '/knhk.workflow_engine.v1.WorkflowEngineService/ReplayDeadLetter',
                 request_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ReplayDeadLetterRequest.SerializeToString,
@@ -451,6 +456,13 @@ class WorkflowEngineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDeadLetter(self, request, context):
+        """Return failed work with what it was given, or a message with what it says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReplayDeadLetter(self, request, context):
         """Give failed work all its attempts anew, or send a message again.
         """
@@ -639,6 +651,11 @@ def add_WorkflowEngineServiceServicer_to_server(servicer, server):
                     servicer.ListDeadLetters,
                     request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersRequest.FromString,
                     response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'GetDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDeadLetter,
+                    request_deserializer=knhk_dot_rpc_dot_workflow__engine__pb2.GetDeadLetterRequest.FromString,
+                    response_serializer=knhk_dot_rpc_dot_workflow__engine__pb2.WholeDeadLetter.SerializeToString,
             ),
             'ReplayDeadLetter': grpc.unary_unary_rpc_method_handler(
                     servicer.ReplayDeadLetter,
@@ -1547,6 +1564,33 @@ class WorkflowEngineService:
             '/knhk.workflow_engine.v1.WorkflowEngineService/ListDeadLetters',
             knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersRequest.SerializeToString,
             knhk_dot_rpc_dot_workflow__engine__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/knhk.workflow_engine.v1.WorkflowEngineService/GetDeadLetter',
+            knhk_dot_rpc_dot_workflow__engine__pb2.GetDeadLetterRequest.SerializeToString,
+            knhk_dot_rpc_dot_workflow__engine__pb2.WholeDeadLetter.FromString,
             options,
             channel_credentials,
             insecure,

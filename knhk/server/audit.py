@@ -28,7 +28,7 @@ import msgspec
 from knhk.errors import ConcurrentUpdate, KnhkError
 from knhk.ports import Commit, Document, Store, StoredSpecification
 from knhk.server.chain import NOTHING, End, sign
-from knhk.server.record import BATCH, HEADS, LINKS, Entry, Record, index_document
+from knhk.server.record import BATCH, HEADS, LINKS, LONGEST_RESOURCE, Entry, Record, index_document
 
 ENTRIES: Final = "audit-entries"
 SEAL_WITHIN: Final = 0.5
@@ -67,15 +67,11 @@ class Pending:
         self._taken = False
         self.in_documents = in_documents
 
-    @property
-    def outcome(self) -> int:
-        """What the entry says came of the call."""
-        return self._entry.outcome
-
-    @property
-    def taken(self) -> bool:
-        """Whether a transaction has it."""
-        return self._taken
+    def left(self, entry: Entry) -> Entry | None:
+        """Return what has still to be recorded of the call, which ended as `entry` says; None where a change has carried it."""
+        if self._taken and self._entry.outcome == entry.outcome:
+            return None
+        return msgspec.structs.replace(entry, resource=entry.resource or self._entry.resource)
 
     def take(self, resource: str = "") -> Document | None:
         """Return the entry, about this where the call named nothing; None where it was taken before."""
@@ -88,12 +84,12 @@ class Pending:
             entry = msgspec.structs.replace(entry, resource=resource)
         return self._log.entry(entry)
 
-    def expect(self, outcome: int) -> None:
-        """Say what will come of the call where it succeeds, before anything has been changed."""
-        self._entry = msgspec.structs.replace(self._entry, outcome=outcome)
+    def expect(self, outcome: int, resource: str) -> None:
+        """Say what will come of the call where it succeeds, and what it is about, before anything has been changed."""
+        self._entry = msgspec.structs.replace(self._entry, outcome=outcome, resource=resource[:LONGEST_RESOURCE])
 
     def give_back(self) -> None:
-        """Say that the transaction was not: another may take it."""
+        """Say that the transaction was not, or has changed nothing: another may take it."""
         with self._lock:
             self._taken = False
 
@@ -119,11 +115,11 @@ def unrecorded() -> Iterator[Pending | None]:
         yield pending
 
 
-def expecting(outcome: int) -> None:
-    """Say what the call of this context answers where it succeeds."""
+def expecting(outcome: int, resource: str) -> None:
+    """Say what the call of this context answers where it succeeds, and what it is about."""
     pending = _CALL.get()
     if pending is not None:
-        pending.expect(outcome)
+        pending.expect(outcome, resource)
 
 
 def documents_expected() -> None:
@@ -134,15 +130,15 @@ def documents_expected() -> None:
 
 
 @contextmanager
-def _carried(resource: str, *, in_documents: bool) -> Iterator[Document | None]:
+def _carried(resource: str, *, in_documents: bool) -> Iterator[tuple[Document, ...]]:
     """Give the entry that the transaction in here has to carry, if there is one, and take it back where that fails."""
     pending = _CALL.get()
     if pending is None or pending.in_documents is not in_documents:
-        yield None
+        yield ()
         return
     document = pending.take(resource)
     try:
-        yield document
+        yield () if document is None else (document,)
     except BaseException:
         if document is not None:
             pending.give_back()
@@ -154,9 +150,9 @@ def committing(store: Store, commits: Sequence[Commit], case_id: str) -> None:
     if not commits:
         store.commit(commits)
         return
-    with _carried(case_id, in_documents=False) as document:
-        if document is not None:
-            first = attrs.evolve(commits[0], documents=(*commits[0].documents, document))
+    with _carried(case_id, in_documents=False) as entry:
+        if entry:
+            first = attrs.evolve(commits[0], documents=(*commits[0].documents, *entry))
             commits = [first, *commits[1:]]
         store.commit(commits)
 
@@ -165,23 +161,18 @@ def writing(
     store: Store, documents: Sequence[Document], removed: Sequence[Document], held: Sequence[Document] = ()
 ) -> None:
     """Write and remove documents in one transaction, with the entry of the call that does."""
-    with _carried("", in_documents=True) as document:
-        store.write(documents if document is None else [*documents, document], removed, held)
+    with _carried("", in_documents=True) as entry:
+        store.write([*documents, *entry], removed, held)
 
 
-def registering(store: Store, specification: StoredSpecification, spec_id: str) -> None:
-    """
-    Store a registration, and before it is acknowledged the entry of the call that makes it.
-
-    Args:
-        store: where.
-        specification: what is registered.
-        spec_id: its name as the caller knows it.
-    """
-    with _carried(spec_id, in_documents=True) as document:
-        store.put_specification(specification)
-        if document is not None:
-            store.write([document])
+def registering(store: Store, specification: StoredSpecification, documents: Sequence[Document]) -> bool:
+    """Store a registration in one transaction with the entry of the call that makes it; whether it is new."""
+    with _carried("", in_documents=True) as entry:
+        new = store.put_specification(specification, [*documents, *entry])
+    pending = _CALL.get()
+    if pending is not None and entry and not new:
+        pending.give_back()
+    return new
 
 
 class AuditLog:

@@ -25,7 +25,7 @@ from knhk.server.observing import LOG, Stopwatch, in_trace, log_call
 from knhk.server.operations import Call, Operation, Reply
 from knhk.server.problems import Problem, problem_of
 from knhk.server.rates import Rates, Standing
-from knhk.server.record import Entry
+from knhk.server.record import LONGEST_RESOURCE, Entry
 from knhk.server.rights import may
 from knhk.server.service import Service
 from knhk.work.spans import Attributes, Span, Tracer
@@ -189,8 +189,9 @@ class Gate(ABC, Generic[Asked, Answer]):
 
     def _record(self, audit: AuditLog, pending: Pending | None, entry: Entry) -> None:
         """Record a call, unless the transaction of its change has done so, and rightly."""
-        if pending is None or not pending.taken or pending.outcome != entry.outcome:
-            audit.add(entry)
+        left = entry if pending is None else pending.left(entry)
+        if left is not None:
+            audit.add(left)
 
     def _entry(
         self, operation: Operation | None, caller: Caller | None, path: Mapping[str, str], status: int, trace: str
@@ -200,7 +201,7 @@ class Gate(ABC, Generic[Asked, Answer]):
             tenant=caller.tenant if caller is not None else DEFAULT_TENANT,
             subject=caller.subject if caller is not None else "",
             operation=operation.name if operation is not None else "none",
-            resource=path.get(operation.resource, "")[:200] if operation is not None else "",
+            resource=path.get(operation.resource, "")[:LONGEST_RESOURCE] if operation is not None else "",
             outcome=status,
             trace=trace,
             region=self.region,

@@ -517,6 +517,14 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         paged=True,
     ),
     _operation(
+        "letter.get",
+        "GET",
+        "/dead-letters/{letter_id}",
+        "Return failed work with what it was given, or a message with what it says",
+        lambda call: Reply(body=call.service.letter_get(call.caller, call.path["letter_id"])),
+        gives=shapes.WholeDeadLetter,
+    ),
+    _operation(
         "letter.replay",
         "POST",
         "/dead-letters/{letter_id}/replay",

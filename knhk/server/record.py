@@ -35,6 +35,9 @@ BATCH: Final = 500
 MOST_BATCHES: Final = 50
 """Batches that are looked through for one page; what follows is for the next one."""
 
+LONGEST_RESOURCE: Final = 200
+"""Characters of what an entry is about that are kept."""
+
 _LAST: Final = "~"
 _CURSOR: Final = re.compile(r"([0-9]{15}/[^/~]+/[0-9]{16})~([0-9]{1,4})")
 

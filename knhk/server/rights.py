@@ -52,6 +52,7 @@ RIGHTS: Final[dict[str, frozenset[str]]] = {
     "work.extend": _ITEMS,
     "work.release": _ITEMS,
     "letter.list": _READ,
+    "letter.get": _READ,
     "letter.replay": _RUN,
     "letter.discard": _RUN,
     "webhook.list": _RUN,

@@ -39,7 +39,17 @@ from knhk.server.problems import Problem
 from knhk.server.record import Verification, Wanted
 from knhk.server.rights import ADMIN, DESIGNER, OPERATOR, VIEWER
 from knhk.server.tenants import Tenants, another_was_faster
-from knhk.server.working import MOST_JUDGED, MOST_RUNS, Places, Polls, claim_work, extend_work, fail_work, list_letters
+from knhk.server.working import (
+    MOST_JUDGED,
+    MOST_RUNS,
+    Places,
+    Polls,
+    claim_work,
+    extend_work,
+    fail_work,
+    list_letters,
+    show_letter,
+)
 from knhk.spec import Specification
 from knhk.spec.verdict import Budget
 from knhk.work.dead_messages import is_message
@@ -118,9 +128,10 @@ class Service:
         store = engine.store
         key = (specification.id, specification.version)
         retired = store.document(RETIRED, _retired_key(*key))
-        new = retired is not None or key not in {(each.spec_id, each.version) for each in store.specifications()}
-        expecting(HTTPStatus.CREATED if new else HTTPStatus.OK)
+        known = retired is None and _is_registered(store, *key)
+        expecting(HTTPStatus.OK if known else HTTPStatus.CREATED, specification.id)
         done = engine.register(specification)
+        new = done.new or retired is not None
         if retired is not None:
             with another_was_faster():
                 store.write([], [retired])
@@ -448,6 +459,10 @@ class Service:
         """List work that has failed for good, by case and number."""
         return list_letters(self._engine(caller), wanted, limit=limit, after=after)
 
+    def letter_get(self, caller: Caller, letter_id: str) -> shapes.WholeDeadLetter:
+        """Return one with what its work was given, or what the message says."""
+        return show_letter(self._engine(caller), letter_id)
+
     def letter_replay(self, caller: Caller, letter_id: str, _: None) -> None:
         """Give failed work all its attempts anew, or send a message again."""
         _announce_letter(letter_id)
@@ -609,3 +624,12 @@ def _announce_letter(letter_id: str) -> None:
 
 def _retired_key(spec_id: str, version: str) -> str:
     return f"{spec_id}@{version}"
+
+
+def _is_registered(store: Store, spec_id: str, version: str) -> bool:
+    try:
+        store.specification(spec_id, version)
+    except UnknownSpecification:
+        return False
+    else:
+        return True

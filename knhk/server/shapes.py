@@ -284,6 +284,17 @@ class DeadLetter(Answer):
     error: str
     at: str | None
     attempts: int
+    attempt: int
+    digest: str
+    where: str
+
+
+class WholeDeadLetter(DeadLetter):
+    """One with what its work is given, or what the message says, and which of several instances it is."""
+
+    data: Data | None
+    item: Any
+    index: int | None
 
 
 class Webhook(Answer):

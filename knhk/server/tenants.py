@@ -182,10 +182,10 @@ class TenantStore:
         """Set a damaged case aside."""
         self._store.quarantine(self._key(case_id), reason)
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration, with the entry of the call that makes it."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """Store a registration with documents and the entry of the call that makes it, or none and raise; whether it is new."""
         inward = attrs.evolve(specification, spec_id=self._prefix + specification.spec_id)
-        registering(self._store, inward, specification.spec_id)
+        return registering(self._store, inward, [self._document(each) for each in documents])
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one; raises UnknownSpecification, also for those of others."""

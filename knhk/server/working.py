@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from knhk.engine import Engine
 from knhk.server import shapes
@@ -146,6 +146,12 @@ def list_letters(engine: Engine, wanted: Mapping[str, str | None], *, limit: int
     return shapes.Page(items=items, next=items[-1].id if len(found) > limit else None)
 
 
+def show_letter(engine: Engine, letter_id: str) -> shapes.WholeDeadLetter:
+    """Return work that has failed for good with what it was given, or a message that did not arrive with what it says."""
+    found = engine.dead_letters.get(letter_id)
+    return shapes.WholeDeadLetter(**_told(found), data=found.data, item=found.item, index=found.index)
+
+
 def _span(seconds: float | None) -> str | timedelta:
     return LEASE if seconds is None else _whole(seconds)
 
@@ -178,19 +184,10 @@ def _claim(claim: Claim, lease: float) -> shapes.Claim:
 
 
 def _letter(letter: DeadLetter) -> shapes.DeadLetter:
-    return shapes.DeadLetter(
-        id=letter.id,
-        kind=letter.kind,
-        webhook=letter.webhook,
-        case_id=letter.case_id,
-        number=letter.number,
-        path=letter.path,
-        spec_id=letter.spec_id,
-        spec_version=letter.spec_version,
-        handler=letter.handler,
-        topic=letter.topic,
-        reason=letter.reason,
-        error=letter.error,
-        at=None if letter.at is None else _time(letter.at),
-        attempts=letter.attempts,
-    )
+    return shapes.DeadLetter(**_told(letter))
+
+
+def _told(letter: DeadLetter) -> dict[str, Any]:
+    """Return what is told of a dead letter wherever one is."""
+    told = {name: getattr(letter, name) for name in shapes.DeadLetter.__struct_fields__}
+    return {**told, "at": None if letter.at is None else _time(letter.at)}

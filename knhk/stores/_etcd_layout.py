@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -42,6 +43,10 @@ from knhk.stores.memory import WORKING
 
 FORMAT: Final = 1
 """The number of the layout."""
+
+_LETTERS: Final = (*"fcjxptburkiqdesolwy", "is", "ib", "it", "ia")
+_ROWS: Final = 1_000
+"""Rows of which it is remembered in which lists they are: most are of the same few tasks and people."""
 
 _VERSION_LENGTH: Final = 8
 _UNSET: Final = b"\0" + number_key(0)
@@ -95,10 +100,12 @@ class Keys:
 
     def __init__(self, namespace: str) -> None:
         self._root = f"/knhk/{namespace}/".encode()
+        self._begins = {letters: self._root + letters.encode() + b"/" for letters in _LETTERS}
+        self._placed = lru_cache(_ROWS)(_placed)
 
     def key(self, letters: str, *texts: str, tail: bytes = b"") -> bytes:
         """Return the key of these letters and texts, and bytes behind them."""
-        return b"".join((self._root, letters.encode(), b"/", *map(text_key, texts), tail))
+        return b"".join((self._begins[letters], *map(text_key, texts), tail))
 
     def case_of(self, key: bytes, texts: int = 0, *, numbers: int = 0) -> str:
         """Return the last text of a key that has so many texts, and before them so many numbers."""
@@ -124,20 +131,20 @@ class Keys:
 
     def row_lists(self, case_id: str, number: int, row: bytes) -> set[bytes]:
         """Return the keys under which a row is, but for that of its case and number."""
-        _, state, by, _, topic, audience, _ = json.loads(row)
         tail = text_key(case_id) + number_key(number)
-        found = {self.key("is", state, tail=tail)}
-        if by:
-            found.add(self.key("ib", by, tail=tail))
-        if topic:
-            found.add(self.key("it", topic, tail=tail))
-        found |= {self.key("ia", each, tail=tail) for each in audience}
-        return found
+        return {self._begins[letters] + text + tail for letters, text in self._placed(row)}
 
     def due(self, collection: str, key: str, value: bytes) -> bytes | None:
         """Return the key of a stored document's due time; None where it has none."""
         when = value[_VERSION_LENGTH:_VALUE_AT]
         return None if when == _UNSET else self.key("e", collection, tail=when[1:] + text_key(key))
+
+
+def _placed(row: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Return letters and text of the lists that a row is in."""
+    _, state, by, _, topic, audience, _ = json.loads(row)
+    found = [("is", state), *([("ib", by)] if by else []), *([("it", topic)] if topic else [])]
+    return tuple((letters, text_key(text)) for letters, text in (*found, *(("ia", each) for each in audience)))
 
 
 def behind(key: bytes) -> bytes:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
+import ssl
 import threading
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 
-from knhk.errors import MissingExtra, StoreError, StoreFull, StoreUnavailable
+from knhk.errors import StoreError, StoreFull, StoreUnavailable
 from knhk.ports import Durability
+from knhk.stores import _etcd_channel as channel
+from knhk.stores._etcd_channel import Broken, Server, Unsent
+from knhk.stores._etcd_messages import LOGIN, VERSION, Method, login
 from knhk.stores._lost import Lost
 
-try:
-    import requests
-    from etcd3gw import exceptions
-    from etcd3gw.client import Etcd3Client
-    from urllib3.exceptions import NewConnectionError
-except ImportError as error:
-    raise MissingExtra("etcd", "a store on etcd") from error
+_Answer = TypeVar("_Answer")
 
 NAMESPACE: Final = "knhk"
 """The namespace of a URL that names none."""
@@ -34,10 +31,8 @@ _OPTIONS: Final = frozenset({"namespace", "max_txn_ops", "ssl_ca_certs", "ssl_ce
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _PORT: Final = 2379
 _OLDEST: Final = (3, 4)
-_CONNECTIONS: Final = 32
 _FEWEST_OPERATIONS: Final = 16
-_NARROWEST: Final = 2
-_SYNCS: Final = re.compile(r"^etcd_disk_wal_fsync_duration_seconds_count (\S+)$", re.MULTILINE)
+_SYNCS: Final = re.compile(rb"^etcd_disk_wal_fsync_duration_seconds_count (\S+)$", re.MULTILINE)
 _WRITTEN: Final = "nothing was written"
 _FULL: Final = ("database space exceeded", "no space")
 _REFUSED_LOGIN: Final = (
@@ -50,6 +45,8 @@ _EXPIRED: Final = ("invalid auth token", "revision of auth store is old")
 _FORGOTTEN: Final = "requested lease not found"
 # These mean that it was never proposed; "request timed out" and "leader changed" mean that nobody knows.
 _NOT_DONE: Final = ("no leader", "too many requests", "learner", "corrupt", "server stopped")
+# A server, or what is in front of it, gave up on a call that it may have passed on.
+_UNANSWERED: Final = (channel.CANCELLED, channel.DEADLINE_EXCEEDED, channel.UNAVAILABLE)
 _COMPACTED: Final = "required revision has been compacted"
 
 
@@ -141,7 +138,8 @@ class Link:
     def __init__(self, address: Address, timeout: float) -> None:
         self.address = address
         self.timeout = timeout
-        self._clients = [self._client(host, port) for host, port in address.servers]
+        tls = partial(_trust, address.files) if address.secure else None
+        self._servers = [Server(host, port, timeout, tls) for host, port in address.servers]
         self._current = 0
         self._lock = threading.Lock()
         self._closed = False
@@ -175,265 +173,111 @@ class Link:
                 f"{self.address.shown} writes without syncing, as with --unsafe-no-fsync: durability full needs it without"
             )
 
-    def ask(self, path: str, body: Mapping[str, object]) -> Any:
-        """Return the answer to a request that may be repeated: after a lost answer it is sent again, once."""
+    def ask(self, method: Method[_Answer], message: bytes) -> _Answer:
+        """Return the answer to a call that may be repeated: after a lost answer it is made again, once."""
         try:
-            return self.tell(path, body)
+            return self.tell(method, message)
         except Lost:
-            return self.tell(path, body)
+            return self.tell(method, message)
 
-    def tell(self, path: str, body: Mapping[str, object]) -> Any:
-        """Send a request once; raises `Lost` where it is not known whether it was done."""
+    def tell(self, method: Method[_Answer], message: bytes) -> _Answer:
+        """Make a call once; raises `Lost` where it is not known whether it was done."""
         self.refuse_closed()
         tried = 0
-        login = bool(self.address.user)
+        renewable = bool(self.address.user)
         while True:
             number = self._current
-            client = self._clients[number]
+            server = self._servers[number]
             try:
-                if self.address.user and "Authorization" not in client.session.headers:
-                    self._log_in(client)
-                return client.post(client.get_url(path), json=body)
-            except exceptions.Etcd3Exception as error:
-                text = str(error.detail_text or error)
-                if login and any(each in text for each in _EXPIRED):
-                    # It was refused, so it may be sent again; only once, or a clock that is wrong would keep us here.
-                    login = False
-                    client.session.headers.pop("Authorization", None)
-                    continue
-                told = self._translated(error, text)
+                if self.address.user and not server.token:
+                    self._log_in(server)
+                return self._answer(server, method, message)
+            except _Expired:
+                if not renewable:
+                    self._turn_from(number)
+                    raise
+                # It was refused, so it may be sent again; only once, or a clock that is wrong would keep us here.
+                renewable = False
+                server.token = ""
+            except StoreError as error:
                 tried += 1
                 self._turn_from(number)
-                if isinstance(told, _Unreached) and tried < len(self._clients):
-                    continue
-                raise told from error
-            except requests.exceptions.RequestException as error:
-                # What the library does not translate: an answer that broke off, or is no JSON.
-                raise Lost(f"{self.address.shown} did not answer: {error}") from error
+                if not isinstance(error, _Unreached) or tried >= len(self._servers):
+                    raise
 
     def close(self) -> None:
         """Close the connections for good."""
         self._closed = True
-        for each in self._clients:
-            each.session.close()
+        for each in self._servers:
+            each.close()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _client(self, host: str, port: int) -> Etcd3Client:
-        session = _Session()
-        # What the environment says of proxies and passwords is not meant for a store.
-        session.trust_env = False
-        adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS)
-        protocol = "https" if self.address.secure else "http"
-        session.mount(f"{protocol}://", adapter)
-        files = self.address.files
-        if "ssl_ca_certs" in files:
-            session.verify = files["ssl_ca_certs"]
-        if "ssl_certfile" in files:
-            session.cert = (files["ssl_certfile"], files.get("ssl_keyfile", files["ssl_certfile"]))
-        return Etcd3Client(host, port, protocol=protocol, timeout=self.timeout, api_path="/v3/", session=session)
+    def _answer(self, server: Server, method: Method[_Answer], message: bytes) -> _Answer:
+        """Return the answer of one server."""
+        where = self.address.shown
+        try:
+            answer = server.call(method.name, message)
+            if answer.status == channel.OK:
+                return method.decode(answer.message)
+        except Unsent as error:
+            raise _Unreached(f"{where} cannot be reached: {error}; {_WRITTEN}, try again later") from error
+        except (Broken, ValueError, LookupError) as error:
+            raise Lost(f"{where} did not answer: {error}") from error
+        raise self._translated(answer.status, answer.said)
 
-    def _log_in(self, client: Etcd3Client) -> None:
-        body = {"name": self.address.user, "password": self.address.password}
-        client.session.headers["Authorization"] = client.post(client.get_url("/auth/authenticate"), json=body)["token"]
+    def _log_in(self, server: Server) -> None:
+        server.token = self._answer(server, LOGIN, login(self.address.user, self.address.password))
 
     def _turn_from(self, number: int) -> None:
         with self._lock:
             if self._current == number:
-                self._current = (number + 1) % len(self._clients)
+                self._current = (number + 1) % len(self._servers)
 
     def _version(self) -> tuple[int, ...]:
-        text = str(self.ask("/maintenance/status", {}).get("version", "0"))
-        return tuple(int(each) for each in re.findall(r"\d+", text)[:2])
+        return tuple(int(each) for each in re.findall(r"\d+", self.ask(VERSION, b""))[:2])
 
     def _syncs(self) -> float | None:
         """Return how often the server has synced its log; None where it does not say."""
-        client = self._clients[self._current]
-        try:
-            said = client.session.get(f"{client.base_url}/metrics", timeout=self.timeout)
-        except requests.exceptions.RequestException:
-            return None
-        found = _SYNCS.search(said.text) if said.ok else None
+        found = _SYNCS.search(self._servers[self._current].metrics() or b"")
         return None if found is None else float(found[1])
 
-    def _translated(self, error: exceptions.Etcd3Exception, text: str) -> StoreError:
-        where, said = self.address.shown, _message(text)
+    def _translated(self, status: int, said: str) -> StoreError:
+        where = self.address.shown
         if any(each in said for each in _FULL):
             return StoreFull(f"no space is left at {where}: {said}; {_WRITTEN}, reading goes on")
-        if any(each in said for each in (*_REFUSED_LOGIN, *_EXPIRED)):
-            return StoreError(f"{where} refuses this user: {said}")
+        for texts, kind in ((_REFUSED_LOGIN, StoreError), (_EXPIRED, _Expired)):
+            if any(each in said for each in texts):
+                return kind(f"{where} refuses this user: {said}")
         if _COMPACTED in said:
             return Compacted(f"{where}: {said}")
         if _FORGOTTEN in said:
             return LeaseForgotten(f"{where}: {said}")
         if any(each in said for each in _NOT_DONE):
             return StoreUnavailable(f"{where} is not available: {said}; {_WRITTEN}, try again later")
-        if isinstance(error, (exceptions.ConnectionFailedError, exceptions.ConnectionTimeoutError)):
-            if _unsent(error):
-                return _Unreached(f"{where} cannot be reached: {said}; {_WRITTEN}, try again later")
+        if status in _UNANSWERED:
             return Lost(f"{where} did not answer: {said}")
         if "too many operations" in said:
             said += f"; give the server a higher --max-txn-ops, or the URL ?max_txn_ops= what it has, not {self.address.operations}"
         return StoreError(f"{where}: {said}")
 
 
-class _Session(requests.Session):
-    """
-    Sends as any session does, without looking anew at each request for what all have in common.
-
-    That look is a fifth of the processor time of a step that is committed alone.
-    """
-
-    def post(
-        self,
-        url: str | bytes,
-        data: Any = None,  # noqa: ARG002 - the signature is the library's, which gives none
-        json: Any = None,
-        **options: Any,
-    ) -> requests.Response:
-        """Send a body as JSON; errors are those of any session, and a redirection is an answer."""
-        body = _compact(json)
-        request = requests.PreparedRequest()
-        request.method, request.url, request.body = "POST", str(url), body
-        request.headers = self.headers.copy()  # type: ignore[assignment]  # the same class, by another name
-        request.headers["Content-Type"] = "application/json"
-        request.headers["Content-Length"] = str(len(body))
-        adapter = self.get_adapter(str(url))
-        answer = adapter.send(request, timeout=options.get("timeout"), verify=self.verify, cert=self.cert)
-        # Read here, so that a connection that breaks meanwhile is an error of this call.
-        answer.content  # noqa: B018
-        return answer
-
-
-def _compact(body: object) -> bytes:
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
-
-
 class _Unreached(StoreUnavailable):
     """The server took no connection."""
 
 
-def _unsent(error: BaseException) -> bool:
-    """Whether the library failed to connect, so that nothing can have been done."""
-    cause: BaseException | None = error.__context__
-    while cause is not None:
-        if isinstance(cause, (NewConnectionError, requests.exceptions.SSLError, requests.exceptions.ConnectTimeout)):
-            return True
-        reason = getattr(cause.args[0], "reason", None) if cause.args else None
-        cause = reason if isinstance(reason, BaseException) else cause.__context__
-    return False
+class _Expired(StoreError):
+    """The login has ended; nothing was done."""
 
 
-def _message(text: str) -> str:
-    """Return what etcd says in the body of an error, or what the library does."""
+def _trust(files: Mapping[str, str], protocol: str) -> ssl.SSLContext:
+    """Return whom TLS trusts, and the certificate it shows, to talk this protocol; raises StoreError."""
     try:
-        body = json.loads(text)
-    except ValueError:
-        return text
-    return str(body.get("message") or body.get("error") or text) if isinstance(body, dict) else text
-
-
-# --- the words of a transaction ---------------------------------------------------------------------------------------
-
-
-def encoded(value: bytes) -> str:
-    """Return bytes as the gateway takes them."""
-    return b64encode(value).decode()
-
-
-def decoded(text: str) -> bytes:
-    """Return the bytes that the gateway means; "" where a field is absent."""
-    return b64decode(text)
-
-
-def put(key: bytes, value: bytes, lease: str = "0") -> dict[str, object]:
-    """Return an operation that writes a key."""
-    body = {"key": encoded(key), "value": encoded(value)}
-    return {"request_put": body if lease == "0" else {**body, "lease": lease}}
-
-
-def keep(key: bytes) -> dict[str, object]:
-    """Return an operation that takes a key from its lease: it stays, as it is."""
-    return {"request_put": {"key": encoded(key), "ignore_value": True}}
-
-
-def delete(key: bytes) -> dict[str, object]:
-    """Return an operation that removes a key."""
-    return {"request_delete_range": {"key": encoded(key)}}
-
-
-def read(key: bytes, *, revision: int = 0) -> dict[str, object]:
-    """Return an operation that reads a key."""
-    return {"request_range": keys_from(key, revision=revision)}
-
-
-def keys_from(
-    key: bytes, end: bytes = b"", *, limit: int = 0, revision: int = 0, backwards: bool = False
-) -> dict[str, object]:
-    """Return the body of a request for a key, or those from it up to but not `end`, at a revision or as they are."""
-    body: dict[str, object] = {"key": encoded(key)}
-    if end:
-        body["range_end"] = encoded(end)
-    if limit:
-        body["limit"] = str(limit)
-    if revision:
-        body["revision"] = str(revision)
-    if backwards:
-        body |= {"sort_order": "DESCEND", "sort_target": "KEY"}
-    return body
-
-
-def unchanged(key: bytes, revision: int) -> dict[str, object]:
-    """Return a condition: the key was last written at this revision; 0: it is not there."""
-    return {"target": "MOD", "result": "EQUAL", "key": encoded(key), "mod_revision": str(revision)}
-
-
-def unchanged_since(key: bytes, end: bytes, revision: int) -> dict[str, object]:
-    """Return a condition: none of the keys from here to before `end` was written after this revision."""
-    body = {"target": "MOD", "result": "LESS", "key": encoded(key), "mod_revision": str(revision + 1)}
-    return {**body, "range_end": encoded(end)}
-
-
-def transaction(
-    compare: Sequence[object], success: Sequence[object], failure: Sequence[object] = ()
-) -> dict[str, object]:
-    """Return the body of a transaction."""
-    return {"compare": list(compare), "success": list(success), "failure": list(failure)}
-
-
-def nested(body: Mapping[str, object]) -> dict[str, object]:
-    """Return a transaction as an operation of another."""
-    return {"request_txn": body}
-
-
-def folded(operations: Sequence[dict[str, object]], wide: int, most: int) -> list[dict[str, object]]:
-    """
-    Return operations as so many transactions within a transaction, of which etcd counts each by itself.
-
-    Args:
-        operations: what is to be done.
-        wide: how many transactions.
-        most: how many operations each may have, counting those of the transactions within it.
-    """
-    size = -(-len(operations) // wide)
-    parts = [operations[at : at + size] for at in range(0, len(operations), size)]
-    if size > most < _NARROWEST:
-        raise StoreError(
-            "a step has more operations than etcd takes: give it a higher --max-txn-ops and say so in the URL"
-        )
-    inner = most // 2
-    return [nested(transaction((), each if len(each) <= most else folded(each, inner, most - inner))) for each in parts]
-
-
-@attrs.frozen
-class Pair:
-    """A key that was read, its value, and the revision of its last write."""
-
-    key: bytes
-    value: bytes
-    revision: int
-
-
-def pairs(found: Iterable[Mapping[str, str]]) -> list[Pair]:
-    """Return what an answer to `read` has found."""
-    return [Pair(decoded(each["key"]), decoded(each.get("value", "")), int(each["mod_revision"])) for each in found]
+        made = ssl.create_default_context(cafile=files.get("ssl_ca_certs"))
+        if "ssl_certfile" in files:
+            # With a password, so that nobody is asked for one.
+            made.load_cert_chain(files["ssl_certfile"], files.get("ssl_keyfile"), password="")
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{', '.join(files)} cannot be used: {error}") from error
+    made.set_alpn_protocols([protocol])
+    return made

@@ -7,8 +7,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-import attrs
-
 from knhk.ports import Commit, Document
 from knhk.stores._etcd_layout import Keys
 from knhk.stores._etcd_plan import Documents, Plan, SeenCase
@@ -59,9 +57,7 @@ class Memory:
             for case_id, seen in plan.cases.items():
                 rows = {number: row for number, row in seen.rows.items() if row is not None or not seen.complete}
                 few = len(rows) <= _MOST_ROWS
-                self._cases[case_id] = attrs.evolve(
-                    seen, revision=revision, rows=rows if few else {}, complete=seen.complete and few
-                )
+                self._cases[case_id] = SeenCase(revision, seen.kept, rows if few else {}, seen.complete and few)
                 self._cases.move_to_end(case_id)
             for name, value in plan.values.items():
                 if value is None or len(value) > _LONGEST:

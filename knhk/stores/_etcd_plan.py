@@ -9,12 +9,14 @@ What was seen may be remembered from before: then a plan that is refused, here o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import attrs
 
 from knhk.errors import ConcurrentUpdate, IdempotencyConflict, QuarantinedCase, UnknownCase, UnknownSpecification
-from knhk.ports import Commit, Document
+from knhk.ports import CaseHeader, Commit, Document
 from knhk.stores import _etcd_layout as layout
+from knhk.stores import _etcd_messages as messages
 from knhk.stores._etcd_layout import Kept, Keys
 from knhk.stores._ordered import number_key
 from knhk.stores._rows import encode_row
@@ -91,10 +93,21 @@ class Plan:
     revision: int | None = None
 
     @property
-    def size(self) -> int:
-        """About how many bytes its request has."""
-        changes = sum(len(key) + len(value or b"") + 16 for key, value in self.changes.items())
-        return changes + sum(len(key) + 32 for key in (*self.guards, *self.loose))
+    def conditions(self) -> list[bytes]:
+        """What has to hold for the changes to be made."""
+        return [messages.unchanged(key, revision) for key, revision in (*self.loose.items(), *self.guards.items())]
+
+    @property
+    def operations(self) -> list[bytes]:
+        """What makes the changes."""
+        changed = self.changes.items()
+        changes = [messages.delete(key) if value is None else messages.put(key, value) for key, value in changed]
+        return [*changes, *map(messages.keep, self.loose)]
+
+    @cached_property
+    def body(self) -> bytes:
+        """The transaction that makes the changes if the conditions hold; once it was asked for nothing changes any more."""
+        return messages.transaction(self.conditions, self.operations)
 
 
 Store = Callable[[Plan, bytes], bytes]
@@ -161,20 +174,20 @@ class Planner:
                 message = f"case {case_id!r} is at version {seen.kept.header.version}, not {expected}: reload it"
                 raise ConcurrentUpdate(message)
         before = Kept(header) if seen.kept is None else seen.kept
-        after = attrs.evolve(before, header=header)
+        snapshot_at, pieces = before.snapshot_at, before.pieces
         made.changes[self._keys.key("j", case_id, tail=number_key(header.version))] = self._spill(made, commit.batch)
         if commit.snapshot is not None:
             self._drop(made, before.pieces)
             stored = self._spill(made, commit.snapshot)
             made.changes[self._keys.key("x", case_id)] = stored
-            after = attrs.evolve(after, snapshot_at=header.version, pieces=layout.pieces_of(stored))
+            snapshot_at, pieces = header.version, layout.pieces_of(stored)
         rows = dict(seen.rows)
         for item in commit.items:
             rows[item.number] = encode_row(item)
         for number in commit.closed_items:
             rows[number] = None
-        highest = max([after.highest, *(each.number for each in commit.items)])
-        self._put(made, seen, attrs.evolve(after, highest=highest), rows)
+        highest = max([before.highest, *(each.number for each in commit.items)])
+        self._put(made, seen, Kept(header, snapshot_at, highest, pieces), rows)
 
     def _put(self, made: Plan, seen: SeenCase, after: Kept, rows: dict[int, bytes | None]) -> None:
         """Change a case from what was seen of it to what it is afterwards."""
@@ -183,10 +196,11 @@ class Planner:
         key = keys.key("c", case_id)
         made.guards.setdefault(key, seen.revision)
         made.changes[key] = after.encode()
-        before = set() if seen.kept is None else keys.lists(seen.kept)
-        lists = keys.lists(after)
-        made.changes |= dict.fromkeys(before - lists)
-        made.changes |= dict.fromkeys(lists - before, b"")
+        if seen.kept is None or _listed(seen.kept.header) != _listed(header):
+            before = set() if seen.kept is None else keys.lists(seen.kept)
+            lists = keys.lists(after)
+            made.changes |= dict.fromkeys(before - lists)
+            made.changes |= dict.fromkeys(lists - before, b"")
         for number, row in rows.items():
             old = seen.row(number)
             if old == row and not aside:
@@ -253,6 +267,11 @@ class Planner:
             due = self._keys.due(collection, key, after)
             if due is not None:
                 made.changes[due] = b""
+
+
+def _listed(header: CaseHeader) -> tuple[object, ...]:
+    """Return what of a header says in which lists its case is."""
+    return header.spec_id, header.state, header.due, header.runnable, header.quarantined
 
 
 @attrs.frozen

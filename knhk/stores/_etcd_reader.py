@@ -11,9 +11,10 @@ from typing import Final, TypeVar
 from knhk.errors import ConcurrentUpdate, QuarantinedCase, StoreError
 from knhk.ports import CaseHeader, Document, ItemRow, StoredCase, StoredSpecification, WholeCase
 from knhk.stores import _etcd_layout as layout
-from knhk.stores import _etcd_link as link
+from knhk.stores import _etcd_messages as messages
 from knhk.stores._etcd_layout import Kept, Keys, behind
-from knhk.stores._etcd_link import Compacted, Link, Pair
+from knhk.stores._etcd_link import Compacted, Link
+from knhk.stores._etcd_messages import RANGE, TRANSACTION, Pair
 from knhk.stores._etcd_plan import unknown
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, text_key
 from knhk.stores._rows import decode_row
@@ -53,24 +54,23 @@ class Reader:
         found: dict[bytes, Pair] = {}
         most = self._link.address.operations
         for at in range(0, len(names), most):
-            reads = [link.read(each, revision=revision) for each in names[at : at + most]]
-            answer = self._link.ask("/kv/txn", link.transaction((), reads))
-            revision = revision or int(answer["header"]["revision"])
-            for each in answer["responses"]:
-                found |= {pair.key: pair for pair in link.pairs(each["response_range"].get("kvs", ()))}
+            reads = [messages.read(each, revision=revision) for each in names[at : at + most]]
+            answer = self._link.ask(TRANSACTION, messages.transaction((), reads))
+            revision = revision or answer.revision
+            for number in range(len(reads)):
+                found |= {pair.key: pair for pair in answer.found(number).pairs}
         return found, revision
 
     def scan(self, first: bytes, end: bytes, revision: int = 0, *, page: int = _PAGE) -> Iterator[Pair]:
         """Return the keys from here up to but not `end`, at one revision, page by page."""
         more = first < end
         while more:
-            asked = link.keys_from(first, end, limit=min(page, _PAGE), revision=revision)
-            answer = self._link.ask("/kv/range", asked)
-            revision = revision or int(answer["header"]["revision"])
-            found = link.pairs(answer.get("kvs", ()))
-            yield from found
-            more = bool(answer.get("more")) and bool(found)
-            first = found[-1].key + b"\0" if found else first
+            asked = messages.keys_from(first, end, limit=min(page, _PAGE), revision=revision)
+            found = self._link.ask(RANGE, asked)
+            revision = revision or found.revision
+            yield from found.pairs
+            more = found.more and bool(found.pairs)
+            first = found.pairs[-1].key + b"\0" if found.pairs else first
 
     def pairs(self, first: bytes, end: bytes, most: int, revision: int = 0) -> tuple[Pair, ...]:
         """Return so many of them."""
@@ -114,17 +114,16 @@ class Reader:
     def load(self, case_id: str) -> StoredCase:
         name, first = self._keys.key("c", case_id), self._keys.key("j", case_id)
         # Most cases are short and have no snapshot: then one request is enough.
-        reads = [link.read(name), {"request_range": link.keys_from(first, behind(first), limit=_ROWS)}]
-        answer = self._link.ask("/kv/txn", link.transaction((), reads))
-        found, batches = (each["response_range"] for each in answer["responses"])
-        revision = int(answer["header"]["revision"])
-        if "kvs" not in found:
+        reads = [messages.read(name), messages.read(first, behind(first), limit=_ROWS)]
+        answer = self._link.ask(TRANSACTION, messages.transaction((), reads))
+        found, batches, revision = answer.found(0).pairs, answer.found(1), answer.revision
+        if not found:
             raise unknown(case_id)
-        kept = Kept.decode(case_id, link.pairs(found["kvs"])[0].value)
+        kept = Kept.decode(case_id, found[0].value)
         if kept.header.quarantined:
             raise QuarantinedCase(f"case {case_id!r} is set aside: {kept.header.quarantined}")
-        if not kept.snapshot_at and not batches.get("more"):
-            own = tuple(self._gathered(each.value, revision) for each in link.pairs(batches["kvs"]))
+        if not kept.snapshot_at and not batches.more:
+            own = tuple(self._gathered(each.value, revision) for each in batches.pairs)
             return StoredCase(header=kept.header, snapshot=None, batches=own)
         snapshot = self._read_at(self._keys.key("x", case_id), revision) if kept.snapshot_at else None
         return StoredCase(

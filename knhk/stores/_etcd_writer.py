@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from knhk.errors import KnhkError, StoreError
-from knhk.stores import _etcd_link as link
+from knhk.stores import _etcd_messages as messages
 from knhk.stores._etcd_layout import Keys, behind
 from knhk.stores._etcd_link import LeaseForgotten, Link
+from knhk.stores._etcd_messages import GRANT, TRANSACTION
 from knhk.stores._etcd_plan import Plan
 from knhk.stores._group import Caller, settle
 from knhk.stores._lost import until_answered
@@ -50,7 +51,7 @@ class Writer:
         self._key = keys.key("w", self._name)
         self._number = 0
         self._revision = 0
-        self._lease = ""
+        self._lease = 0
         self._leased = 0.0
         most = connection.address.operations
         # So many plans beside the writer's own mark leave each of them two thirds of the operations.
@@ -77,13 +78,13 @@ class Writer:
             apart = (
                 changed.isdisjoint(plan.guards) and changed.isdisjoint(plan.changes) and seen.isdisjoint(plan.changes)
             )
-            fits = small and apart and len(taken) < self._together and size + plan.size < _SHARED_BYTES
+            fits = small and apart and len(taken) < self._together and size + len(plan.body) < _SHARED_BYTES
             if fits or not taken:
                 taken.append(caller)
                 seen |= plan.guards.keys()
                 changed |= plan.changes.keys()
                 # Whoever is too large for company is alone.
-                size += plan.size if small else _SHARED_BYTES
+                size += len(plan.body) if small else _SHARED_BYTES
             else:
                 left.append(caller)
         return taken, left
@@ -114,16 +115,16 @@ class Writer:
         while True:
             self._renew()
             try:
-                answer = self._link.tell("/kv/txn", self._alone(plans[0]) if len(plans) == 1 else self._shared(plans))
+                answer = self._link.tell(TRANSACTION, self._alone(plans[0]) if len(plans) == 1 else self._shared(plans))
             except LeaseForgotten:
-                self._lease = ""
+                self._lease = 0
                 continue
-            if answer.get("succeeded"):
-                self._revision = int(answer["header"]["revision"])
+            if answer.succeeded:
+                self._revision = answer.revision
                 if len(plans) == 1:
                     return [True]
-                return [bool(each["response_txn"].get("succeeded")) for each in answer["responses"][1:]]
-            marks = [pair for each in answer["responses"] for pair in link.pairs(each["response_range"].get("kvs", ()))]
+                return [answer.nested(1 + number).succeeded for number in range(len(plans))]
+            marks = answer.found(0).pairs
             revisions = {pair.key: pair.revision for pair in marks if pair.value == self._mark}
             actual = next((pair.revision for pair in marks if pair.key == self._key), 0)
             if self._key in revisions:
@@ -142,52 +143,49 @@ class Writer:
     def _place(self, number: int) -> bytes:
         return self._keys.key("w", self._name, str(number))
 
-    def _alone(self, plan: Plan) -> dict[str, object]:
+    def _alone(self, plan: Plan) -> bytes:
         """Return the request of one plan, however many operations it has."""
-        if plan.size > MOST_BYTES:
+        if len(plan.body) > MOST_BYTES:
             raise StoreError(
-                f"a step of {plan.size:,} bytes beside its large values is too large for {self._link.address.shown}, "
-                f"which takes {MOST_BYTES:,} at a time: commit fewer cases together"
+                f"a step of {len(plan.body):,} bytes beside its large values is too large for "
+                f"{self._link.address.shown}, which takes {MOST_BYTES:,} at a time: commit fewer cases together"
             )
         most = self._link.address.operations
-        changes, mark = _changes(plan), link.put(self._key, self._mark, self._lease)
-        flat = len(changes) < most
-        guards = [link.unchanged(self._key, self._revision), *self._guards(plan, most - 1 if flat else most // 2 - 1)]
+        own, mark = messages.unchanged(self._key, self._revision), messages.put(self._key, self._mark, self._lease)
+        marks = messages.read(self._key)
+        changes, guards = len(plan.changes) + len(plan.loose), len(plan.guards) + len(plan.loose)
+        if changes < most and guards < most:
+            return messages.transaction([own], [mark], [marks]) + plan.body
+        flat = changes < most
+        conditions = [own, *self._conditions(plan, most - 1 if flat else most // 2 - 1)]
         if flat:
-            return link.transaction(guards, [mark, *changes], [link.read(self._key)])
-        wide = max(len(guards), most // 2)
-        operations = [mark, *link.folded(changes, wide - 1, most - wide)]
-        return link.transaction(guards, operations, [link.read(self._key)])
+            return messages.transaction(conditions, [mark, *plan.operations], [marks])
+        wide = max(len(conditions), most // 2)
+        operations = [mark, *messages.folded(plan.operations, wide - 1, most - wide)]
+        return messages.transaction(conditions, operations, [marks])
 
-    def _guards(self, plan: Plan, most: int) -> list[dict[str, object]]:
+    def _conditions(self, plan: Plan, most: int) -> list[bytes]:
         """Return the conditions of a plan; where there are more than fit, each stands for a range of keys."""
-        loose = [link.unchanged(key, revision) for key, revision in plan.loose.items()]
-        most -= len(loose)
-        if len(plan.guards) <= most or plan.revision is None or most < 1:
-            return [*loose, *(link.unchanged(key, revision) for key, revision in plan.guards.items())]
         keys = sorted(plan.guards)
+        most -= len(plan.loose)
+        if len(keys) <= most or plan.revision is None or most < 1:
+            return plan.conditions
         size = -(-len(keys) // most)
         runs = (keys[at : at + size] for at in range(0, len(keys), size))
-        return [*loose, *(link.unchanged_since(run[0], run[-1] + b"\0", plan.revision) for run in runs)]
+        loose = (messages.unchanged(key, revision) for key, revision in plan.loose.items())
+        return [*loose, *(messages.unchanged_since(run[0], run[-1] + b"\0", plan.revision) for run in runs)]
 
-    def _shared(self, plans: Sequence[Plan]) -> dict[str, object]:
-        operations = [link.put(self._key, self._mark, self._lease)]
+    def _shared(self, plans: Sequence[Plan]) -> bytes:
+        operations = [messages.put(self._key, self._mark, self._lease)]
         for number, plan in enumerate(plans):
-            guards = [link.unchanged(key, revision) for key, revision in (*plan.guards.items(), *plan.loose.items())]
-            made = link.put(self._place(number), self._mark, self._lease)
-            operations.append(link.nested(link.transaction(guards, [made, *_changes(plan)])))
-        marks = {"request_range": link.keys_from(self._key, behind(self._key))}
-        return link.transaction([link.unchanged(self._key, self._revision)], operations, [marks])
+            made = messages.put(self._place(number), self._mark, self._lease)
+            operations.append(messages.nested(plan.body + messages.transaction((), [made])))
+        marks = messages.read(self._key, behind(self._key))
+        return messages.transaction([messages.unchanged(self._key, self._revision)], operations, [marks])
 
     def _renew(self) -> None:
         """Have a lease that lasts, so that what this process leaves behind goes when it is gone for long."""
         now = time.monotonic()
         if not self._lease or now - self._leased > KEPT / 2:
-            self._lease = str(self._link.ask("/lease/grant", {"TTL": str(KEPT)})["ID"])
+            self._lease = self._link.ask(GRANT, messages.lease_for(KEPT))
             self._leased = now
-
-
-def _changes(plan: Plan) -> list[dict[str, object]]:
-    changed = plan.changes.items()
-    changes = [link.delete(key) if value is None else link.put(key, value) for key, value in changed]
-    return [*changes, *map(link.keep, plan.loose)]

@@ -6,6 +6,7 @@ Whoever comes meanwhile queues; when the write is done the first in the queue le
 behind it.
 So a group is whoever came while the previous write ran; no time is waited, and nobody is overtaken.
 Each waiter sleeps on a lock of its own, so that exactly those are woken whose outcome is known.
+The leader wakes one of its group and each wakes the next: all at once they would only queue for the interpreter.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Caller:
         settled: whether its outcome is known.
         wake: held until the outcome is known or the caller is to lead.
         woken: whether somebody has let go of that, or is about to.
+        next: whom it wakes when it is woken itself.
     """
 
     commits: Sequence[Commit]
@@ -47,11 +49,23 @@ class Caller:
     settled: bool = False
     wake: threading.Lock = attrs.field(factory=threading.Lock)
     woken: bool = False
+    next: Caller | None = None
 
     @property
     def size(self) -> int:
         """Bytes of its batches and snapshots."""
         return sum(len(each.batch) + len(each.snapshot or b"") for each in self.commits)
+
+    def call(self) -> None:
+        """Wake it."""
+        self.woken = True
+        self.wake.release()
+
+    def pass_on(self) -> None:
+        """Wake the next, once."""
+        following, self.next = self.next, None
+        if following is not None:
+            following.call()
 
 
 def settle(group: Sequence[Caller]) -> None:
@@ -107,6 +121,7 @@ class GroupCommit:
         """Sleep until the outcome is known or the caller is to lead."""
         try:
             caller.wake.acquire()
+            caller.pass_on()
         except BaseException:
             # Interrupted. Still queued, it is as if it had never come; in a group, it is stored whole or not at all and
             # nobody waits for the answer; called to lead, it must hand on what others wait for.
@@ -118,6 +133,7 @@ class GroupCommit:
                 # The interrupt may have come when it had just been woken: then nobody wakes it again.
                 if not caller.woken:
                     caller.wake.acquire()
+                caller.pass_on()
                 if not caller.settled:
                     self._hand_on()
             raise
@@ -137,16 +153,15 @@ class GroupCommit:
             raise
         finally:
             self._hand_on()
-            for each in group[1:]:
-                each.woken = True
-                each.wake.release()
+            caller.pass_on()
 
     def _gather(self, group: list[Caller]) -> None:
         if not self._queue:
             return
         size = group[0].size
         while self._queue and len(group) < self._max_callers and size < self._max_bytes:
-            group.append(self._queue.popleft())
+            group[-1].next = self._queue.popleft()
+            group.append(group[-1].next)
             size += group[-1].size
 
     def _hand_on(self) -> None:
@@ -155,8 +170,7 @@ class GroupCommit:
             heir = self._queue.popleft() if self._queue else None
             self._free += heir is None
         if heir is not None:
-            heir.woken = True
-            heir.wake.release()
+            heir.call()
 
 
 def another(error: BaseException) -> BaseException:

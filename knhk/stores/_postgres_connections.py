@@ -12,13 +12,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from knhk.errors import KnhkError, StoreError, StoreFull, StoreUnavailable
 from knhk.ports import Durability
+from knhk.stores._postgres_session import Session
 from knhk.stores._postgres_url import Address, psycopg
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 _DISK_FULL: Final = "53100"
 # By the beginning of SQLSTATE: resources, a lock, the operator, a read-only server, deadlock, the system, the connection.
@@ -49,11 +48,11 @@ class Connections:
         self._durability = durability
         self._free = threading.Semaphore(address.connections)
         self._lock = threading.Lock()
-        self._idle: list[Connection] = []
+        self._idle: list[Session] = []
         self._closed = False
 
     @contextmanager
-    def use(self) -> Iterator[Connection]:
+    def use(self) -> Iterator[Session]:
         """Give a connection to one thread; errors of psycopg leave as ours, and a connection that broke is not used again."""
         named = self.address.named
         self.check_open()
@@ -62,7 +61,7 @@ class Connections:
                 f"{named}: all {self.address.connections} connections are in use for {self.address.timeout:g} s; "
                 "nothing was written, try again later or raise connections= in the URL"
             )
-        connection: Connection | None = None
+        connection: Session | None = None
         try:
             connection = self._take()
             yield connection
@@ -92,11 +91,11 @@ class Connections:
         if self._closed:
             raise StoreUnavailable(f"the store in {self.address.named} is closed")
 
-    def _take(self) -> Connection:
+    def _take(self) -> Session:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        connection = psycopg.connect(autocommit=True, **self.address.parameters)
+        connection = Session.connect(autocommit=True, **self.address.parameters)
         try:
             self._prepare(connection)
         except BaseException:
@@ -104,7 +103,7 @@ class Connections:
             raise
         return connection
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: Session) -> None:
         # Anything but idle: broken, or interrupted in the middle of something.
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             with self._lock:
@@ -113,7 +112,7 @@ class Connections:
                     return
         connection.close()
 
-    def _prepare(self, connection: Connection) -> None:
+    def _prepare(self, connection: Session) -> None:
         full = self._durability is Durability.FULL
         patience = f"{round(self.address.timeout * 1000)}ms"
         found = connection.execute(_PREPARE, (patience, full)).fetchone()
@@ -154,7 +153,9 @@ class Patience:
 
 def state_of(error: KnhkError) -> str:
     """Return the SQLSTATE of the server's error behind this one; "" where there is none."""
-    cause = error.__cause__
+    cause: BaseException | None = error
+    while isinstance(cause, KnhkError):
+        cause = cause.__cause__
     return cause.sqlstate or "" if isinstance(cause, psycopg.Error) else ""
 
 

@@ -14,7 +14,10 @@ from knhk.stores._changes import Changes, DocumentChange, key_used, outrun
 from knhk.stores._postgres_text import inward, outward
 from knhk.stores.memory import overtaken, taken_over
 
-_dump: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+dump: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+"""Say a value as a JSON text."""
+
+_COLUMNS: Final = ("number", "path", "state", "by", "roles", "topic", "audience", "details")
 _Sections = dict[str, list[dict[str, Any]]]
 
 
@@ -29,6 +32,8 @@ class Call:
         blobs: the bytes that rows point at.
         writes, reads: the names that it changes, and those that it holds; whoever has one in common with another's `writes`
             does not share its transaction.
+        registration: id, version, content hash and text of a specification that it stores; such a caller has a transaction of
+            its own.
     """
 
     changes: Changes
@@ -36,6 +41,11 @@ class Call:
     blobs: list[bytes]
     writes: frozenset[tuple[str, ...]]
     reads: frozenset[tuple[str, ...]]
+    registration: Sequence[str] = ()
+
+    def in_full(self) -> Call:
+        """Return itself."""
+        return self
 
     def refusal(self, section: str, place: int, version: int | None = None, reason: str | None = None) -> KnhkError:
         """Return what a caller is told whom `store_1` refused for a row of his."""
@@ -96,7 +106,7 @@ def together(calls: Sequence[Call]) -> tuple[str, list[bytes]]:
                     moved["blob"] += len(blobs)
                 into.append(moved)
         blobs += call.blobs
-    return _dump(merged), blobs
+    return dump(merged), blobs
 
 
 def _tell_cases(changes: Changes, spec_row: Callable[[str, str], int], sections: _Sections, blobs: list[bytes]) -> None:
@@ -127,20 +137,26 @@ def _tell_cases(changes: Changes, spec_row: Callable[[str, str], int], sections:
             sections.setdefault("items", []).append(gone if item is None else _item(case_id, item))
 
 
+def item_row(item: ItemRow) -> list[Any]:
+    """Return a row of the worklist without its case: in the order of `_COLUMNS`, and the words of its audience behind."""
+    return [
+        item.number,
+        inward(item.path),
+        inward(item.state),
+        inward(item.by),
+        json.dumps(item.roles) if item.roles else "",
+        inward(item.topic),
+        json.dumps(item.audience) if item.audience else "",
+        json.dumps(dict(item.details), separators=(",", ":")) if item.details else "",
+        [inward(each) for each in dict.fromkeys(item.audience)],
+    ]
+
+
 def _item(case_id: str, item: ItemRow) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "case_id": case_id,
-        "number": item.number,
-        "path": inward(item.path),
-        "state": inward(item.state),
-        "by": inward(item.by),
-        "roles": json.dumps(item.roles) if item.roles else "",
-        "topic": inward(item.topic),
-        "audience": json.dumps(item.audience) if item.audience else "",
-        "details": json.dumps(dict(item.details), separators=(",", ":")) if item.details else "",
-    }
-    if item.audience:
-        row["words"] = [inward(each) for each in item.audience]
+    *values, words = item_row(item)
+    row: dict[str, Any] = {"case_id": case_id, **dict(zip(_COLUMNS, values, strict=True))}
+    if words:
+        row["words"] = words
     return row
 
 

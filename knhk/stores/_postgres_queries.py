@@ -56,10 +56,11 @@ _FIXED: Final[Mapping[str, str]] = {
     " FROM names WHERE name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL",
     "quarantine": "UPDATE {s}.cases SET quarantined = coalesce(quarantined, %s) WHERE case_id = %s RETURNING case_id",
     "specification_row": "SELECT id FROM {s}.specifications WHERE spec_id = %s AND version = %s",
-    "put_specification": "INSERT INTO {s}.specifications (spec_id, version, content_hash, text) VALUES (%s, %s, %s, %s)"
-    " ON CONFLICT (spec_id, version) DO NOTHING RETURNING id",
+    # Writes as `store_1` does and, where that refuses nobody, stores a registration; one that is there already is `DUPLICATE`.
+    "put_specification": "WITH stored AS MATERIALIZED (STORE AS refusals), put AS (INSERT INTO {s}.specifications"
+    " (spec_id, version, content_hash, text) SELECT %s, %s, %s, %s FROM stored WHERE refusals = '[]')"
+    " SELECT refusals FROM stored".replace("STORE", STORE),
     "specifications": f"{_SPECIFICATION} ORDER BY id",
-    "store": STORE,
     "register": REGISTER,
     "settle": SETTLE,
     "refused": REFUSED,
@@ -89,7 +90,6 @@ class Queries:
     specification_row: str
     put_specification: str
     specifications: str
-    store: str
     register: str
     settle: str
     refused: str

@@ -6,12 +6,14 @@ Every text that is listed in order has the collation "C", whose order of UTF-8 i
 `writers` has a row for each store that writes: the number of its last transaction, and whom of its callers that refused.
 A store that loses its connection while it waits for an answer reads there whether the transaction stands (`SETTLE`).
 
-All writing of steps and documents goes through the function `store_1`: one call, one transaction, one round trip, so that no
-client that is paused holds a lock.
-It looks first (what is held, the versions, the keys), leaves out the callers that are refused, and writes those of the others.
+All writing of steps and documents goes through functions: one call, one transaction, one round trip, so that no client that is
+paused holds a lock.
+Nearly all are plain steps (`knhk.stores._postgres_steps`), which `store_2` stores by few statements, all of them or none.
+Everything else, and what `store_2` refuses, goes through `store_1`.
+That looks first (what is held, the versions, the keys), leaves out the callers that are refused, and writes those of the others.
 What changes between the look and the write, by another session, raises `RACED`, and the whole is tried again.
 Rows are locked in the order of their names, so that two sessions do not wait for each other.
-Its plans may not depend on how large the tables were when a session began, so it is told to go by the indexes.
+Plans may not depend on how large the tables were when a session began, so both are told to go by the indexes.
 
 `schema_version` holds the number of migrations that the schema has seen.
 Each migration is one transaction together with its number: whatever is killed in it leaves the schema as it was.
@@ -28,6 +30,9 @@ RACED: Final = "KN001"
 
 UNKNOWN_WRITER: Final = "KN002"
 """SQLSTATE: the writer has no row, or a later one; nothing is written."""
+
+OUTRUN: Final = "KN003"
+"""SQLSTATE: a plain step does not find its case as it expects it; nothing is written, and `store_1` says whom that concerns."""
 
 _TABLES: Final = (
     """CREATE TABLE {s}.specifications (
@@ -280,13 +285,78 @@ END
 $$
 """
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = ((*_TABLES, _STORE),)
+_STORE_STEPS: Final = """
+CREATE FUNCTION {s}.store_2(writer bigint, transaction_number bigint, input jsonb, blobs bytea[]) RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = {s}, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+DECLARE
+    steps integer := jsonb_array_length(input);
+    done bigint;
+BEGIN
+    -- A step: case, expected version, specification, state, due, runnable, whether it has a snapshot, and rows of the worklist:
+    -- number, path, state, by, roles, topic, audience, details, words; of one that is gone the number.
+    WITH moved AS (
+        UPDATE cases AS k SET spec = (s->>2)::bigint, state = s->>3, version = k.version + 1, due = (s->>4)::bigint,
+                runnable = (s->>5)::boolean
+            FROM jsonb_array_elements(input) WITH ORDINALITY AS x (s, place)
+            WHERE k.case_id = s->>0 AND k.version = (s->>1)::bigint AND k.quarantined IS NULL
+            RETURNING k.id, k.version, place)
+    INSERT INTO journal (case_row, version, batch) SELECT id, version, blobs[place] FROM moved;
+    GET DIAGNOSTICS done = ROW_COUNT;
+    IF done <> steps THEN
+        RAISE 'one of the cases is not as expected' USING ERRCODE = 'KN003';
+    END IF;
+    IF cardinality(blobs) > steps THEN
+        INSERT INTO snapshots (case_row, version, state)
+            SELECT k.id, k.version, blobs[steps + row_number() OVER (ORDER BY place)]
+            FROM jsonb_array_elements(input) WITH ORDINALITY AS x (s, place) JOIN cases AS k ON k.case_id = s->>0
+            WHERE (s->>6)::boolean
+            ON CONFLICT (case_row) DO UPDATE SET version = excluded.version, state = excluded.state;
+    END IF;
+    WITH said AS (
+            SELECT s->>0 AS case_id, (i->>0)::bigint AS number, jsonb_array_length(i) AS length
+            FROM jsonb_array_elements(input) AS s CROSS JOIN LATERAL jsonb_array_elements(s->7) AS i),
+        words AS (
+            DELETE FROM audiences AS a USING said AS n WHERE a.case_id = n.case_id AND a.number = n.number)
+    DELETE FROM items AS k USING said AS n WHERE k.case_id = n.case_id AND k.number = n.number AND n.length = 1;
+    WITH said AS (
+            SELECT s->>0 AS case_id, i
+            FROM jsonb_array_elements(input) AS s CROSS JOIN LATERAL jsonb_array_elements(s->7) AS i
+            WHERE jsonb_array_length(i) > 1),
+        kept AS (
+            INSERT INTO items (case_id, number, path, state, by, roles, topic, audience, details)
+            SELECT case_id, (i->>0)::bigint, i->>1, i->>2, i->>3, i->>4, i->>5, i->>6, i->>7 FROM said
+            ON CONFLICT (case_id, number) DO UPDATE SET path = excluded.path, state = excluded.state,
+                by = excluded.by, roles = excluded.roles, topic = excluded.topic, audience = excluded.audience,
+                details = excluded.details)
+    INSERT INTO audiences (audience, case_id, number)
+        SELECT word, case_id, (i->>0)::bigint FROM said CROSS JOIN LATERAL jsonb_array_elements_text(i->8) AS word;
+    UPDATE writers AS w SET transaction = transaction_number, refused = '{}', seen = now()
+        WHERE w.id = writer AND w.transaction < transaction_number;
+    IF NOT FOUND THEN
+        RAISE 'writer % has no row before transaction %', writer, transaction_number USING ERRCODE = 'KN002';
+    END IF;
+    RETURN '[]';
+END
+$$
+"""
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = ((*_TABLES, _STORE), (_STORE_STEPS,))
 """The statements of each; ``{s}`` stands for the schema, the n-th makes version n."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 STORE: Final = "SELECT {s}.store_1(%s, %s, %s::jsonb, %b::bytea[])"
 """Write: the writer, the number of its transaction, what `knhk.stores._postgres_input` makes, and the bytes it points at."""
+
+DUPLICATE: Final = "23505"
+"""SQLSTATE: what is stored already would be stored twice; nothing is written."""
 
 REGISTER: Final = (
     # Stores that ended without saying so leave a row; after a week nobody waits for an answer any more.

@@ -12,6 +12,7 @@ from knhk.errors import MissingExtra, StoreError
 
 try:
     import psycopg
+    import psycopg.generators
     from psycopg.conninfo import conninfo_to_dict
 except ImportError as error:
     raise MissingExtra("postgres", "a store on PostgreSQL") from error

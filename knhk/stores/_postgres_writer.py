@@ -9,16 +9,19 @@ Only where the server stays away for longer than `timeout` a caller is told that
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from knhk.errors import ConcurrentUpdate, KnhkError, StoreFull, StoreUnavailable
+from knhk.stores import _postgres_steps
 from knhk.stores._group import Caller, another, settle
 from knhk.stores._postgres_connections import Connections, Patience, broke, state_of
 from knhk.stores._postgres_input import Call, together
 from knhk.stores._postgres_queries import Queries
-from knhk.stores._postgres_schema import RACED, UNKNOWN_WRITER
+from knhk.stores._postgres_schema import OUTRUN, RACED, UNKNOWN_WRITER
+from knhk.stores._postgres_steps import Step
 
 _ATTEMPTS: Final = 5
 _AGAIN: Final = frozenset({RACED, UNKNOWN_WRITER, "40001", "40P01"})
@@ -75,21 +78,35 @@ class Writer:
                         callers[number].error = StoreUnavailable("the commit was abandoned; nothing was written")
                     settle(callers)
 
-    def _transact(self, calls: Sequence[Call]) -> list[KnhkError | None]:
+    def _transact(self, calls: Sequence[Call | Step]) -> list[KnhkError | None]:
         """
         Store calls in one transaction; return for each None, or why it was left out.
 
         Raises:
             KnhkError: nothing is stored, or, where the message says so, it is not known.
         """
-        told, blobs = together(calls)
+        steps = [each for each in calls if isinstance(each, Step)]
+        if len(steps) == len(calls):
+            try:
+                return self._repeat("store_2", *_postgres_steps.together(steps), calls)
+            except KnhkError as error:
+                if state_of(error) != OUTRUN:
+                    raise
+        full = [each.in_full() for each in calls]
+        return self._repeat("store_1", *together(full), full)
+
+    def _repeat(
+        self, function: str, told: str, blobs: Sequence[bytes], calls: Sequence[Call | Step]
+    ) -> list[KnhkError | None]:
+        """Send calls until it is known what became of them."""
+        registration = calls[0].registration
         patience = Patience(self._connections.address.timeout)
         attempts = 0
         # What nobody could be told of an earlier one is no doubt of this one.
         self._in_doubt = False
         while True:
             try:
-                refusals = self._send(told, blobs)
+                refusals = self._send(function, told, blobs, registration)
             except KnhkError as error:
                 attempts += 1
                 state = state_of(error)
@@ -112,10 +129,10 @@ class Writer:
                 outcomes: list[KnhkError | None] = [None] * len(calls)
                 for number, *refusal in refusals:
                     if outcomes[number] is None:
-                        outcomes[number] = calls[number].refusal(*refusal)
+                        outcomes[number] = calls[number].in_full().refusal(*refusal)
                 return outcomes
 
-    def _send(self, told: str, blobs: Sequence[bytes]) -> Any:
+    def _send(self, function: str, told: str, blobs: Sequence[bytes], registration: Sequence[str]) -> Any:
         with self._connections.use() as connection:
             if not self._writer:
                 self._writer = _first(connection.execute(self._queries.register))
@@ -123,7 +140,10 @@ class Writer:
             self._transaction += 1
             values = (self._writer, self._transaction, told, blobs)
             self._in_doubt = True
-            answer = _first(connection.execute(self._queries.store, values, prepare=True))
+            if registration:
+                answer = _first(connection.execute(self._queries.put_specification, (*values, *registration)))
+            else:
+                answer = json.loads(connection.call(self._connections.address.schema, function, *values))
             self._in_doubt = False
             return answer
 
@@ -166,8 +186,9 @@ def _apart(group: Sequence[Caller]) -> Iterator[list[Caller]]:
         changed: set[tuple[str, ...]] = set()
         held: set[tuple[str, ...]] = set()
         for each in waiting:
-            call: Call = each.prepared
+            call: Call | Step = each.prepared
             free = changed.isdisjoint(call.writes) and changed.isdisjoint(call.reads) and held.isdisjoint(call.writes)
+            free = free and not (now and (call.registration or now[0].prepared.registration))
             (now if free else later).append(each)
             changed |= call.writes
             held |= call.reads

@@ -1,31 +1,28 @@
-"""Work items in SQLite: the statements, on a connection inside a transaction of `SqliteStore`."""
+"""Work items in SQLite: how they are asked for; steps write them, see `knhk.stores._steps`."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
 from knhk._lower import ANYONE
 from knhk.ports import ItemRow
 
-_PUT_ITEM: Final = (
-    "INSERT OR REPLACE INTO items (case_id, number, path, state, by, roles, topic, audience, details)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_NEW_ITEM: Final = _PUT_ITEM.replace("OR REPLACE ", "") + " ON CONFLICT (case_id, number) DO NOTHING"
-_CLOSE_ITEM: Final = "DELETE FROM items WHERE case_id = ? AND number = ?"
-_COMMON: Final = (ANYONE,)
-_CLOSE_COMMON_ITEM: Final = f"{_CLOSE_ITEM} AND audience IN ('', ?)"
-_AUDIENCE: Final = "SELECT audience FROM items WHERE case_id = ? AND number = ?"
-_ADMIT: Final = "INSERT INTO audiences (audience, case_id, number) VALUES (?, ?, ?)"
-_DISMISS: Final = "DELETE FROM audiences WHERE audience = ? AND case_id = ? AND number = ?"
-_SELECT: Final = "SELECT case_id, number, path, state, by, roles, topic, audience, details FROM items WHERE"
-OF_CASE: Final = f"{_SELECT} case_id = ? ORDER BY number"
+OFFERED: Final = "offered"
+OPEN_TO_ANYONE: Final = json.dumps([ANYONE])
+"""The audience of most, as it is stored."""
+
+_SELECT: Final = "SELECT case_id, number, path, state, by, roles, topic, audience, details FROM worklist WHERE"
+# What stands beside its case has no more to tell.
+_OFFERS: Final = f"""
+    SELECT case_id, offer_number AS number, offer_path AS path, '{OFFERED}' AS state, '' AS by, '' AS roles, '' AS topic,
+        '{OPEN_TO_ANYONE}' AS audience, '' AS details FROM cases WHERE offering
+"""  # noqa: S608 - constants
+OF_CASE: Final = f"{_OFFERS} AND case_id = ?1 UNION ALL {_SELECT} case_id = ?1 ORDER BY number"
 _BY_AUDIENCE: Final = (
     "SELECT * FROM (SELECT case_id, number, path, state, by, roles, topic, audience, details FROM"
-    " (SELECT case_id AS c, number AS n FROM audiences WHERE audience = ? AND (case_id, number) > (?, ?)) CROSS JOIN items"
+    " (SELECT case_id AS c, number AS n FROM audiences WHERE audience = ? AND (case_id, number) > (?, ?)) CROSS JOIN worklist"
     " ON (case_id, number) = (c, n) WHERE "
 )
 _BY_INDEX: Final = " ORDER BY c, n LIMIT ?)"
@@ -34,27 +31,7 @@ _MOST_PARTS: Final = 200
 _IN_AUDIENCE: Final = "(case_id, number) IN (SELECT case_id, number FROM audiences WHERE audience IN"
 _NOT_ASIDE: Final = "case_id NOT IN (SELECT cases.case_id FROM cases WHERE quarantined IS NOT NULL)"
 _ORDER: Final = " ORDER BY case_id, number LIMIT ?"
-
-
-def put_item(connection: sqlite3.Connection, item: ItemRow) -> None:
-    """Store a new or changed row."""
-    key = (item.case_id, item.number)
-    details = json.dumps(dict(item.details), separators=(",", ":")) if item.details else ""
-    values = (item.path, item.state, item.by, _text(item.roles), item.topic, _text(item.audience), details)
-    if connection.execute(_NEW_ITEM, (*key, *values)).rowcount != 1:
-        _dismiss(connection, *key)
-        connection.execute(_PUT_ITEM, (*key, *values))
-    for each in dict.fromkeys(item.audience):
-        connection.execute(_ADMIT, (each, *key))
-
-
-def close_item(connection: sqlite3.Connection, case_id: str, number: int) -> None:
-    """Remove a row, where there is one."""
-    # What most have as their audience need not be read first.
-    connection.execute(_DISMISS, (*_COMMON, case_id, number))
-    if connection.execute(_CLOSE_COMMON_ITEM, (case_id, number, _text(_COMMON))).rowcount != 1:
-        _dismiss(connection, case_id, number)
-        connection.execute(_CLOSE_ITEM, (case_id, number))
+_OFFERS_BEHIND: Final = f"{_OFFERS} AND quarantined IS NULL AND case_id >= ? AND (case_id, offer_number) > (?, ?)"
 
 
 def find_items(
@@ -82,15 +59,26 @@ def find_items(
         where.append(f"topic <> '' AND topic IN ({_marks(topics)})")
         values += topics
     where.append(_NOT_ASIDE)
-    if audience is None:
-        return f"{_SELECT} {' AND '.join(where)}{_ORDER}", (*values, limit)
-    if not 0 < len(audience) <= _MOST_PARTS:
+    offers, offer_values = _OFFERS_BEHIND, [after[0], *after]
+    if case_id is not None:
+        offers += " AND case_id = ?"
+        offer_values.append(case_id)
+    with_offers = state in {None, OFFERED} and not by and topics is None and (audience is None or ANYONE in audience)
+    if audience is not None and 0 < len(audience) <= _MOST_PARTS:
+        # Each word of the audience has its page by the index, so that what is beyond the page is not looked at.
+        parts = [_BY_AUDIENCE + " AND ".join(where) + _BY_INDEX] * len(audience)
+        each_values = [value for each in audience for value in (each, *after, *values, limit)]
+        if with_offers:
+            parts.append(f"SELECT * FROM ({offers} ORDER BY case_id LIMIT ?)")  # noqa: S608 - constants
+            each_values += (*offer_values, limit)
+        return " UNION ".join(parts) + _ORDER, (*each_values, limit)
+    if audience is not None:
         where.append(f"{_IN_AUDIENCE} ({_marks(audience)}) AND (case_id, number) > (?, ?))")
-        return f"{_SELECT} {' AND '.join(where)}{_ORDER}", (*values, *audience, *after, limit)
-    # Each word of the audience has its page by the index, so that what is beyond the page is not looked at.
-    parts = " UNION ".join([_BY_AUDIENCE + " AND ".join(where) + _BY_INDEX] * len(audience))
-    each_values = [value for each in audience for value in (each, *after, *values, limit)]
-    return parts + _ORDER, (*each_values, limit)
+        values += (*audience, *after)
+    query = f"{_SELECT} {' AND '.join(where)}{_ORDER}"
+    if with_offers:
+        return f"{offers} UNION ALL {query}", (*offer_values, *values, limit)
+    return query, (*values, limit)
 
 
 def read_item(row: Sequence[Any]) -> ItemRow:
@@ -106,17 +94,6 @@ def read_item(row: Sequence[Any]) -> ItemRow:
         audience=_texts(row[7]),
         details=json.loads(row[8]) if row[8] else {},
     )
-
-
-def _dismiss(connection: sqlite3.Connection, case_id: str, number: int) -> None:
-    """Take a row's audience out of their lists."""
-    stored = connection.execute(_AUDIENCE, (case_id, number)).fetchone()
-    for each in dict.fromkeys(_texts(stored[0])) if stored is not None else ():
-        connection.execute(_DISMISS, (each, case_id, number))
-
-
-def _text(texts: Sequence[str]) -> str:
-    return json.dumps(texts) if texts else ""
 
 
 def _texts(text: str) -> tuple[str, ...]:

@@ -18,24 +18,20 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from knhk.errors import (
-    KnhkError,
-    SpecificationConflict,
-    StoreError,
-    UnknownSpecification,
-)
+from knhk.errors import KnhkError, StoreError, UnknownSpecification
 from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, StoredCase, StoredSpecification, WholeCase
 from knhk.stores import _etcd_layout as layout
-from knhk.stores import _etcd_link as link
+from knhk.stores import _etcd_messages as messages
 from knhk.stores._etcd_layout import Kept, Keys, behind
-from knhk.stores._etcd_link import Link, Pair, read_address
+from knhk.stores._etcd_link import Link, read_address
 from knhk.stores._etcd_memory import Memory, Wanted
+from knhk.stores._etcd_messages import GRANT, RANGE, TRANSACTION, Pair
 from knhk.stores._etcd_plan import Documents, Plan, Planner, SeenCase, View
 from knhk.stores._etcd_reader import ATTEMPTS, Reader, too_busy
 from knhk.stores._etcd_writer import Overtaken, Writer
 from knhk.stores._group import GroupCommit
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, storable, text_key
-from knhk.stores.memory import refuse_malformed
+from knhk.stores.memory import refuse_malformed, refuse_other_content
 
 _MOST: Final = 2**31
 _WHOLE_UP_TO: Final = 32 * 1024
@@ -70,13 +66,11 @@ class EtcdStore:
         self._planner = Planner(self._keys, self._spill)
         self._writer = Writer(self._link, self._keys)
         self._groups = GroupCommit(self._writer.write)
-        self._link.check(durability, lambda: self._groups.commit((), Plan()))
-        written = self._reader.get(self._keys.key("f"))
-        if written is not None and int(written) > layout.FORMAT:
-            raise StoreError(
-                f"{address.shown} namespace {address.namespace} has layout {int(written)}, this version of KNHK reads up to "
-                f"{layout.FORMAT}: it was written by a newer KNHK; upgrade this one"
-            )
+        try:
+            self._check(durability)
+        except BaseException:
+            self._link.close()
+            raise
 
     @property
     def durability(self) -> Durability:
@@ -231,25 +225,25 @@ class EtcdStore:
                     return
         raise too_busy()
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
-        spec_id, version = specification.spec_id, specification.version
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """Store a registration with documents, or neither; the same again does nothing: False."""
+        beside = [Documents(documents, (), ())] if documents else []
+        fresh = False
         with storable():
-            name = self._keys.key("s", spec_id, version)
-            stored = self._reader.read(name)
+            name = self._keys.key("s", specification.spec_id, specification.version)
             for _ in range(ATTEMPTS):
-                if stored is not None:
-                    break
-                if self._write(self._registration(name, specification)):
-                    return
                 stored = self._reader.read(name)
-            else:
-                raise too_busy()
-        if layout.decode_specification(stored).content_hash != specification.content_hash:
-            raise SpecificationConflict(
-                f"specification {spec_id!r} version {version!r} is registered with other content: "
-                "give the new content a new version"
-            )
+                if stored is not None:
+                    refuse_other_content(specification, layout.decode_specification(stored).content_hash)
+                    return False
+                plan = self._planned(beside, fresh=fresh)
+                fresh = True
+                # The guards of many documents say only that nothing has changed since these were looked at.
+                if plan is not None and (not documents or self._reader.get(name) is None):
+                    self._add_registration(plan, name, specification)
+                    if self._write(plan):
+                        return True
+        raise too_busy()
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""
@@ -273,6 +267,17 @@ class EtcdStore:
         """Close the connections; a closed store refuses further calls."""
         self._link.close()
 
+    def _check(self, durability: Durability) -> None:
+        """Refuse a cluster that does not give what is asked for, and a layout that is newer than this version."""
+        address = self._link.address
+        self._link.check(durability, lambda: self._groups.commit((), Plan()))
+        written = self._reader.get(self._keys.key("f"))
+        if written is not None and int(written) > layout.FORMAT:
+            raise StoreError(
+                f"{address.shown} namespace {address.namespace} has layout {int(written)}, this version of KNHK reads up to "
+                f"{layout.FORMAT}: it was written by a newer KNHK; upgrade this one"
+            )
+
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def _store(self, commits: Sequence[Commit], steps: Sequence[Commit | Documents]) -> None:
@@ -282,25 +287,30 @@ class EtcdStore:
             return
         fresh = False
         for _ in range(ATTEMPTS):
-            view = self._reader.consistent(partial(self._view, steps, fresh=fresh))
-            try:
-                plan = self._planner.plan(view, steps)
-            except KnhkError:
-                if view.revision is not None:
-                    raise
-                fresh = True
-                continue
-            if view.revision is None and len(plan.guards) > self._link.address.operations // 3:
-                # So many guards are ranges of keys, which need one revision at which all was seen.
-                fresh = True
-                continue
-            if self._write(plan, commits):
+            plan = self._planned(steps, fresh=fresh)
+            if plan is not None and self._write(plan, commits):
                 return
             fresh = True
         raise too_busy()
 
+    def _planned(self, steps: Sequence[Commit | Documents], *, fresh: bool) -> Plan | None:
+        """Return the plan of steps; None where what is remembered does not do for it, so that all has to be seen anew."""
+        view = self._reader.consistent(partial(self._view, steps, fresh=fresh))
+        try:
+            plan = self._planner.plan(view, steps)
+        except KnhkError:
+            if view.revision is not None:
+                raise
+            return None
+        # So many guards are ranges of keys, which need one revision at which all was seen.
+        if view.revision is None and len(plan.guards) > self._link.address.operations // 3:
+            return None
+        return plan
+
     def _write(self, plan: Plan, commits: Sequence[Commit] = ()) -> bool:
         """Write a plan; False where what it depends on has changed."""
+        # Put together here, where nobody else waits for it.
+        plan.body  # noqa: B018
         try:
             self._groups.commit(commits, plan)
         except Overtaken:
@@ -318,11 +328,11 @@ class EtcdStore:
             return layout.whole(value)
         token = secrets.token_hex(8)
         pieces = [value[at : at + _PIECE] for at in range(0, len(value), _PIECE)]
-        lease = str(self._link.ask("/lease/grant", {"TTL": str(_LOOSE_FOR)})["ID"])
+        lease = self._link.ask(GRANT, messages.lease_for(_LOOSE_FOR))
         for key, piece in zip(layout.piece_keys(self._keys, (token, len(pieces))), pieces, strict=True):
             # Nobody else has this key, so that it may be written again where an answer was lost.
-            answer = self._link.ask("/kv/txn", link.transaction((), [link.put(key, piece, lease)]))
-            plan.loose[key] = int(answer["header"]["revision"])
+            written = messages.transaction((), [messages.put(key, piece, lease)])
+            plan.loose[key] = self._link.ask(TRANSACTION, written).revision
         return layout.in_pieces(token, len(pieces))
 
     def _view(self, steps: Sequence[Commit | Documents], *, fresh: bool) -> View:
@@ -373,23 +383,21 @@ class EtcdStore:
         found, revision = self._reader.fetch([self._keys.key("c", case_id)])
         return self._seen(case_id, found, (), revision, complete=True)
 
-    def _registration(self, name: bytes, specification: StoredSpecification) -> Plan:
-        keys, plan = self._keys, Plan()
-        last = self._link.ask(
-            "/kv/range", link.keys_from(keys.key("o"), behind(keys.key("o")), limit=1, backwards=True)
-        )
-        placed = link.pairs(last.get("kvs", ()))
+    def _add_registration(self, plan: Plan, name: bytes, specification: StoredSpecification) -> None:
+        """Let a plan store a registration as well, which is not there and comes behind all that are."""
+        keys = self._keys
+        last = messages.keys_from(keys.key("o"), behind(keys.key("o")), limit=1, backwards=True)
+        placed = self._link.ask(RANGE, last).pairs
         number = read_number(placed[0].key[-NUMBER_LENGTH:]) + 1 if placed else 1
         place = keys.key("o", tail=number_key(number))
         texts = layout.encode_texts(specification.spec_id, specification.version)
-        plan.guards = {name: 0, place: 0}
-        plan.changes = {
+        plan.guards |= {name: 0, place: 0}
+        plan.changes |= {
             name: self._spill(plan, layout.encode_specification(specification)),
             place: texts,
             keys.key("l", specification.spec_id): texts,
             keys.key("f"): b"%d" % layout.FORMAT,
         }
-        return plan
 
 
 def _limit(limit: int) -> int:

@@ -26,13 +26,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
-from knhk.errors import SpecificationConflict, StoreError, StoreFull, StoreUnavailable
+from knhk.errors import StoreError, StoreFull, StoreUnavailable
 from knhk.ports import Commit, Document, Durability, StoredCase, StoredSpecification, WholeCase
 from knhk.stores import _records
 from knhk.stores._documents import check_held, store_documents
 from knhk.stores._group import Caller
 from knhk.stores._records import Documents, Place, Quarantine, Record
 from knhk.stores._segments import SEGMENT_BYTES, Frame, Segments, sync_directory
+from knhk.stores.memory import refuse_other_content
 from knhk.stores.sqlite import _PUT_SPECIFICATION, _QUARANTINE, _SPECIFICATION, SqliteStore, _find
 
 INDEX: Final = "index.db"
@@ -139,24 +140,22 @@ class LogStore(SqliteStore):
             check_held(connection, held)
             store_documents(connection, record.documents, record.removed)
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """Store a registration with documents, or neither; the same again does nothing: False."""
         key = (specification.spec_id, specification.version)
         stored = self._read(_SPECIFICATION, key)
         if not stored:
-            with self._logged(specification) as connection:
+            beside = [Documents(tuple(documents), ())] if documents else []
+            with self._logged(specification, *beside) as connection:
                 stored = connection.execute(_SPECIFICATION, key).fetchall()
-                if stored:
-                    # Another thread was faster.
-                    self._frame.clear()
-                else:
+                if not stored:
                     _put(connection, specification)
-                    stored = [(*key, specification.content_hash)]
-        if stored[0][2] != specification.content_hash:
-            raise SpecificationConflict(
-                f"specification {key[0]!r} version {key[1]!r} is registered with other content: "
-                "give the new content a new version"
-            )
+                    store_documents(connection, documents, ())
+                    return True
+                self._frame.clear()
+        # It was there, or another thread was faster.
+        refuse_other_content(specification, stored[0][2])
+        return False
 
     def close(self) -> None:
         """Close the log; a closed store refuses further calls, and another may open it."""
@@ -181,6 +180,9 @@ class LogStore(SqliteStore):
             self._encoded = encoded
             self._store_group(connection, group)
 
+    def _plain_rows(self, commits: Sequence[Commit]) -> None:
+        """Where the bytes of a step are is known when its frame is made."""
+
     def _store_one_of_many(self, connection: sqlite3.Connection, caller: Caller) -> None:
         before = len(self._frame)
         super()._store_one_of_many(connection, caller)
@@ -193,9 +195,9 @@ class LogStore(SqliteStore):
         super()._store_step(connection, _records.placed(commit, segment, begin + len(self._frame)))
 
     @contextlib.contextmanager
-    def _logged(self, record: Record) -> Iterator[sqlite3.Connection]:
-        """Give the index inside a transaction that stands with the record."""
-        encoded = _records.encode(record)
+    def _logged(self, *records: Record) -> Iterator[sqlite3.Connection]:
+        """Give the index inside a transaction that stands with the records."""
+        encoded = b"".join(map(_records.encode, records))
         with self._framed([Caller(())], len(encoded)) as connection:
             self._frame = bytearray(encoded)
             yield connection

@@ -55,6 +55,15 @@ def taken_over(document: Document) -> OwnershipLost:
     )
 
 
+def refuse_other_content(specification: StoredSpecification, content_hash: str) -> None:
+    """Raise SpecificationConflict where what is registered under this id and version has another content hash."""
+    if content_hash != specification.content_hash:
+        raise SpecificationConflict(
+            f"specification {specification.spec_id!r} version {specification.version!r} is registered with other content: "
+            "give the new content a new version"
+        )
+
+
 _FEW: Final = 8
 """Batches, and work items, of a case that are kept in a tuple, which is half the size of a list or a dictionary of so few."""
 
@@ -280,18 +289,18 @@ class MemoryStore:
                 kept.header = attrs.evolve(kept.header, quarantined=reason or "no reason was given")
                 self._index(kept.header)
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """Store a registration with documents, or neither; the same again does nothing: False."""
         with self._opened:
             key = (specification.spec_id, specification.version)
             stored = self._specifications.get(key)
-            if stored is None:
-                self._specifications[key] = self._latest[key[0]] = stored = specification
-            if stored.content_hash != specification.content_hash:
-                raise SpecificationConflict(
-                    f"specification {key[0]!r} version {key[1]!r} is registered with other content: "
-                    "give the new content a new version"
-                )
+            if stored is not None:
+                refuse_other_content(specification, stored.content_hash)
+                return False
+            self._validate_documents(documents, (), {})
+            self._specifications[key] = self._latest[key[0]] = specification
+            self._apply_documents(documents, ())
+            return True
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""
@@ -400,12 +409,13 @@ class MemoryStore:
 
         What it does is what `_validate` and `_apply` do, without the questions that such a commit does not raise.
         """
-        if commit.items or commit.closed_items or commit.documents or commit.removed or commit.held:
-            return False
-        if commit.snapshot is not None or commit.idempotency is not None:
+        if commit.documents or commit.removed or commit.held or commit.idempotency is not None:
             return False
         header, expected = commit.header, commit.expected
         case_id = header.case_id
+        for item in commit.items:
+            if item.case_id != case_id:
+                return False
         if header.version != expected + 1:
             return False
         kept = self._cases.get(case_id)
@@ -415,8 +425,12 @@ class MemoryStore:
                 return False
             if ids and case_id < ids[-1]:
                 return False
-            self._cases[case_id] = _Kept(header, (commit.batch,))
+            kept = self._cases[case_id] = _Kept(header, (commit.batch,))
             ids.append(case_id)
+            if commit.snapshot is not None:
+                kept.snapshot = commit.snapshot, header.version
+            if commit.items:
+                self._change_items(kept, commit)
             if header.runnable or header.due is not None:
                 self._index(header)
             return True
@@ -430,6 +444,10 @@ class MemoryStore:
             kept.batches = (*kept.batches, commit.batch)
         else:
             kept.add(commit.batch)
+        if commit.snapshot is not None:
+            kept.snapshot = commit.snapshot, header.version
+        if commit.items or commit.closed_items:
+            self._change_items(kept, commit)
         if before.runnable or header.runnable or before.due is not None or header.due is not None:
             self._index(header)
         return True

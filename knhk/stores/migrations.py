@@ -9,9 +9,12 @@ Its partial indexes hold only the cases that have a timer, have automatic work, 
 finished ones cost nothing there.
 `journal` holds every batch of every case from its creation on, and is only ever added to; `snapshots` holds at most one
 state per case, which makes the batches up to its version unnecessary for loading, though not for history.
-`items` is the worklist: rows come and go, and it is the one table that repeats the case's id, because it is read in the
-order of (case id, number) over all cases.
-`audiences` says which items somebody may take up: the rows of `items`, by who is in their audience.
+A work item that is open to anyone, and of which nothing else is to be told, stands in the row of its case (`offer_number`,
+`offer_path`), one for each case: most steps then change that row and add to the journal, and nothing else.
+`offering` says whether there is one; it is what the index looks at, which so is not written when one such item follows another.
+`worklist` holds the other work items: rows come and go, and it is the one table that repeats the case's id, because it is read
+in the order of (case id, number) over all cases.
+`audiences` says which items somebody may take up: the rows of `worklist`, by who is in their audience.
 `documents` is what is kept beside the cases, by collection and key; a partial index finds what is due.
 `idempotency` maps the key of a request to the case it created.
 `specifications` holds the registrations in order; nothing is ever deleted from it.
@@ -126,7 +129,27 @@ def _let_compensating_cases_work(database: Any) -> None:
         database.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (_create, _add_documents, _let_compensating_cases_work)
+_OFFERS: Final = (
+    # The new name keeps out a process of an older version that has the file open: it would not see what stands with the cases.
+    "ALTER TABLE items RENAME TO worklist",
+    "ALTER TABLE cases ADD COLUMN offering INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE cases ADD COLUMN offer_number INTEGER",
+    "ALTER TABLE cases ADD COLUMN offer_path TEXT",
+    "CREATE UNIQUE INDEX cases_offering ON cases (case_id) WHERE offering",
+)
+
+
+def _keep_offers_with_their_case(database: Any) -> None:
+    for statement in _OFFERS:
+        database.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Callable[[Any], None], ...]] = (
+    _create,
+    _add_documents,
+    _let_compensating_cases_work,
+    _keep_offers_with_their_case,
+)
 """Each takes a `sqlite_utils.Database` inside a transaction; the n-th makes version n."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)

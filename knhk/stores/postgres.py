@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from knhk.errors import (
     QuarantinedCase,
-    SpecificationConflict,
     StoreError,
     StoreUnavailable,
     UnknownCase,
@@ -30,12 +29,16 @@ from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, Stored
 from knhk.stores import _postgres_queries as queries
 from knhk.stores._changes import fold
 from knhk.stores._group import Caller, GroupCommit
-from knhk.stores._postgres_connections import Connections, broke
+from knhk.stores._postgres_connections import Connections, broke, state_of
 from knhk.stores._postgres_input import tell
-from knhk.stores._postgres_schema import SCHEMA_VERSION, migrate, stored_version
+from knhk.stores._postgres_schema import DUPLICATE, SCHEMA_VERSION, migrate, stored_version
+from knhk.stores._postgres_steps import plain_step
 from knhk.stores._postgres_text import inward
 from knhk.stores._postgres_url import parse
 from knhk.stores._postgres_writer import Writer
+from knhk.stores.memory import refuse_other_content
+
+_LEADERS: Final = 2
 
 
 class PostgresStore:
@@ -60,8 +63,8 @@ class PostgresStore:
         self._connections = Connections(self._address, durability)
         self._queries = queries.Queries(self._address.schema)
         self._spec_rows: dict[tuple[str, str], int] = {}
-        # Those that write leave a connection or two to those that read.
-        self._groups = GroupCommit(self._write, leaders=max(1, self._address.connections * 3 // 4))
+        # One group is on its way while the next gathers and goes; with more of them each would be smaller, and cost as much.
+        self._groups = GroupCommit(self._write, leaders=min(_LEADERS, max(1, self._address.connections * 3 // 4)))
         self._writers: deque[Writer] = deque()
         try:
             with self._connections.use() as connection:
@@ -80,7 +83,8 @@ class PostgresStore:
         """Store all steps in one transaction, or none and raise."""
         self._connections.check_open()
         if commits:
-            self._groups.commit(commits, tell(fold(commits), self._spec_row))
+            step = plain_step(commits, self._spec_row)
+            self._groups.commit(commits, tell(fold(commits), self._spec_row) if step is None else step)
 
     def write(
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
@@ -180,19 +184,23 @@ class PostgresStore:
         if not self._read(self._queries.quarantine, (inward(reason or "no reason was given"), inward(case_id))):
             raise _unknown(case_id)
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """Store a registration with documents, or neither; the same again does nothing: False."""
         spec_id, version, content_hash = specification.spec_id, specification.version, specification.content_hash
         found = self._read(*self._queries.specification(spec_id, version))
-        if not found:
-            values = (inward(spec_id), inward(version), inward(content_hash), inward(specification.text))
-            self._read(self._queries.put_specification, values)
-            found = self._read(*self._queries.specification(spec_id, version))
-        if queries.specification(found[0]).content_hash != content_hash:
-            raise SpecificationConflict(
-                f"specification {spec_id!r} version {version!r} is registered with other content: "
-                "give the new content a new version"
-            )
+        if found:
+            refuse_other_content(specification, queries.specification(found[0]).content_hash)
+            return False
+        call = tell(fold((), documents), self._spec_row)
+        call.registration = (inward(spec_id), inward(version), inward(content_hash), inward(specification.text))
+        try:
+            self._groups.commit((), call)
+        except StoreError as error:
+            if state_of(error) != DUPLICATE:
+                raise
+            # Another was faster.
+            return self.put_specification(specification, documents)
+        return True
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""

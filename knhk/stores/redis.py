@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from knhk.errors import (
@@ -27,7 +27,7 @@ from knhk.errors import (
     IdempotencyConflict,
     KnhkError,
     QuarantinedCase,
-    SpecificationConflict,
+    StoreError,
     UnknownCase,
     UnknownSpecification,
 )
@@ -36,14 +36,22 @@ from knhk.stores import _redis_scripts as scripts
 from knhk.stores._group import Caller, GroupCommit, settle
 from knhk.stores._lost import until_answered
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, storable, text_key
+from knhk.stores._redis_commit import COMMIT
 from knhk.stores._redis_link import Link, read_address
-from knhk.stores._rows import decode_row, encode_row
-from knhk.stores.memory import WORKING, overtaken, refuse_malformed, taken_over
+from knhk.stores._redis_words import (
+    UNSET,
+    VERSION_LENGTH,
+    add_documents,
+    add_registration,
+    add_step,
+    pair,
+    read_pair,
+)
+from knhk.stores._rows import decode_row
+from knhk.stores.memory import overtaken, refuse_malformed, refuse_other_content, taken_over
 
 _MOST: Final = 2**31
-_VERSION_LENGTH: Final = 8
-_UNSET: Final = b"\0" + number_key(0)
-_VALUE_AT: Final = _VERSION_LENGTH + len(_UNSET)
+_VALUE_AT: Final = VERSION_LENGTH + len(UNSET)
 
 
 class RedisStore:
@@ -82,7 +90,7 @@ class RedisStore:
         words: list[bytes] = []
         with storable():
             for commit in commits:
-                _add_step(words, commit)
+                add_step(words, commit)
         self._groups.commit(commits, words)
 
     def load(self, case_id: str) -> StoredCase:
@@ -93,7 +101,7 @@ class RedisStore:
         if header.quarantined:
             raise QuarantinedCase(f"case {case_id!r} is set aside: {header.quarantined}")
         return StoredCase(
-            header=header, snapshot=None if snapshot is None else snapshot[_VERSION_LENGTH:], batches=tuple(batches)
+            header=header, snapshot=None if snapshot is None else snapshot[VERSION_LENGTH:], batches=tuple(batches)
         )
 
     def history(self, case_id: str) -> tuple[bytes, ...]:
@@ -115,7 +123,7 @@ class RedisStore:
             fields, stored, batches, rows = self._link.run(scripts.WHOLE, case_id.encode(), text_key(case_id))
         header, snapshot = _header(case_id, fields), None
         if stored is not None:
-            snapshot = stored[_VERSION_LENGTH:], int.from_bytes(stored[:_VERSION_LENGTH], "big")
+            snapshot = stored[VERSION_LENGTH:], int.from_bytes(stored[:VERSION_LENGTH], "big")
         return WholeCase(header=header, batches=tuple(batches), snapshot=snapshot, items=_items(rows))
 
     def cases(
@@ -124,7 +132,7 @@ class RedisStore:
         """List headers by ascending case id, from behind `after`."""
         with storable():
             if spec_id is not None and state is not None:
-                within = b"ids:b:" + _pair(spec_id, state)
+                within = b"ids:b:" + pair(spec_id, state)
             elif spec_id is not None:
                 within = b"ids:p:" + spec_id.encode()
             else:
@@ -154,7 +162,7 @@ class RedisStore:
             groups: list[list[bytes]] = []
             if state is not None:
                 groups.append([b"i:s:" + state.encode()])
-            if by is not None:
+            if by:
                 groups.append([b"i:b:" + by.encode()])
             if topics is not None:
                 groups.append([b"i:t:" + each.encode() for each in dict.fromkeys(topics) if each])
@@ -164,7 +172,7 @@ class RedisStore:
                 self._link.refuse_closed()
                 return ()
             words = [word for group in groups for word in (b"%d" % len(group), *group)]
-            found = self._link.run(scripts.ITEMS, lower, upper, most, *words)
+            found = self._link.run(scripts.ITEMS, lower, upper, most, b"1" if by == "" else b"", *words)
         return _items(found)[:most]
 
     def due(self, now: int, limit: int = 100) -> Sequence[str]:
@@ -185,13 +193,13 @@ class RedisStore:
         """Return (case id, digest) stored with this key, or None."""
         with storable():
             value = self._link.ask("HGET", self._key("keys"), key.encode())
-        return None if value is None else _read_pair(value)
+        return None if value is None else read_pair(value)
 
     def idempotency_keys(self, after: str = "", limit: int = 100) -> Sequence[tuple[str, str, str]]:
         """List (key, case id, digest) by ascending key, from behind `after`."""
         with storable():
             found = self._link.run(scripts.KEYS_BEHIND, after.encode(), _limit(limit))
-        return tuple((key.decode(), *_read_pair(value)) for key, value in zip(found[::2], found[1::2], strict=True))
+        return tuple((key.decode(), *read_pair(value)) for key, value in zip(found[::2], found[1::2], strict=True))
 
     def write(
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
@@ -200,7 +208,7 @@ class RedisStore:
         _refuse_versions(documents, removed, held)
         words: list[bytes] = []
         with storable():
-            _add(words, documents, removed, held, ())
+            add_documents(words, documents, removed, held)
         self._groups.commit((), words)
 
     def document(self, collection: str, key: str) -> Document | None:
@@ -236,18 +244,25 @@ class RedisStore:
             if not self._link.run(scripts.QUARANTINE, case_id.encode(), why.encode(), text_key(case_id)):
                 raise _unknown(case_id)
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """Store a registration with documents, or neither; the same again does nothing: False."""
         spec_id, version = specification.spec_id, specification.version
         value = json.dumps([spec_id, version, specification.content_hash, specification.text])
+        words: list[bytes] = []
         with storable():
-            name = _pair(spec_id, version)
-            stored = self._link.run(scripts.REGISTER, name, spec_id.encode(), value)
-        if _specification(stored).content_hash != specification.content_hash:
-            raise SpecificationConflict(
-                f"specification {spec_id!r} version {version!r} is registered with other content: "
-                "give the new content a new version"
-            )
+            name = pair(spec_id, version)
+            stored = self._link.ask("HGET", self._key("specifications"), name)
+            if stored is None:
+                _refuse_versions(documents, (), ())
+                add_registration(words, name, spec_id, value, documents)
+                try:
+                    self._groups.commit((), words)
+                except _Registered as faster:
+                    stored = faster.stored
+                else:
+                    return True
+        refuse_other_content(specification, _specification(stored).content_hash)
+        return False
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""
@@ -255,7 +270,7 @@ class RedisStore:
             if version is None:
                 stored, named = self._link.run(scripts.LATEST, spec_id.encode()), ""
             else:
-                stored = self._link.ask("HGET", self._key("specifications"), _pair(spec_id, version))
+                stored = self._link.ask("HGET", self._key("specifications"), pair(spec_id, version))
                 named = f" version {version!r}"
         if stored is None:
             raise UnknownSpecification(f"specification {spec_id!r}{named} is not registered")
@@ -283,7 +298,7 @@ class RedisStore:
             words += (len(caller.prepared), *caller.prepared)
 
         def send() -> Any:
-            return self._link.tell_script(scripts.COMMIT, *words)
+            return self._link.tell_script(COMMIT, *words)
 
         try:
             outcomes = until_answered(send, timeout=self._link.timeout)
@@ -294,73 +309,25 @@ class RedisStore:
             raise
         self._settle(group, outcomes)
 
-    def _settle(self, group: Sequence[Caller], outcomes: Sequence[Any]) -> None:
-        for caller, outcome in zip(group, outcomes, strict=True):
-            if outcome:
-                caller.error = _refusal(
-                    [each.decode() if isinstance(each, bytes) else each for each in outcome[:3]], outcome
-                )
+    def _settle(self, group: Sequence[Caller], outcomes: Any) -> None:
+        if outcomes:
+            for caller, outcome in zip(group, outcomes, strict=True):
+                if outcome:
+                    caller.error = _refusal([each.decode() for each in outcome[:3]], outcome)
         settle(group)
 
 
-def _add_step(words: list[bytes], commit: Commit) -> None:
-    header = commit.header
-    case_id, spec_id, state = header.case_id.encode(), header.spec_id.encode(), header.state.encode()
-    aside = header.quarantined.encode()
-    key, pair = b"", b""
-    if commit.idempotency is not None:
-        key, pair = commit.idempotency[0].encode(), _pair(header.case_id, commit.idempotency[1])
-    case = [
-        case_id,
-        b"%d" % commit.expected,
-        b"%d" % header.version,
-        _pair(header.spec_id, header.spec_version),
-        spec_id,
-        header.spec_version.encode(),
-        state,
-        b"" if header.due is None else number_key(header.due),
-        b"1" if header.runnable else b"",
-        b"1" if header.state in WORKING and not aside else b"",
-        aside,
-        commit.batch,
-        b"" if commit.snapshot is None else b"1",
-        commit.snapshot or b"",
-        b"" if commit.idempotency is None else b"1",
-        key,
-        pair,
-        text_key(header.case_id),
-        b"%d" % len(commit.closed_items),
-        b"%d" % len(commit.items),
-    ]
-    case += map(number_key, commit.closed_items)
-    for each in commit.items:
-        lists = [b"i:s:" + each.state.encode(), b"i:b:" + each.by.encode()]
-        if each.topic:
-            lists.append(b"i:t:" + each.topic.encode())
-        lists += [b"i:a:" + word.encode() for word in dict.fromkeys(each.audience)]
-        case += (number_key(each.number), encode_row(each), b"%d" % len(lists), *lists)
-    _add(words, commit.documents, commit.removed, commit.held, case)
+class _Registered(StoreError):
+    """
+    Somebody else has stored a registration of this name.
 
+    Args:
+        stored: what is registered.
+    """
 
-def _add(
-    words: list[bytes],
-    documents: Iterable[Document],
-    removed: Iterable[Document],
-    held: Iterable[Document],
-    case: Sequence[bytes],
-) -> None:
-    """Add a step: its documents, and the case where it has one."""
-    papers: list[bytes] = []
-    for each in held:
-        papers += (b"h", each.collection.encode(), each.key.encode(), _version(each.version), b"", b"")
-    for each in documents:
-        when = b"" if each.due is None else number_key(each.due)
-        value = _version(each.version) + (b"\1" + when if when else _UNSET) + each.value.encode()
-        papers += (b"w", each.collection.encode(), each.key.encode(), _version(each.version - 1), value, when)
-    for each in removed:
-        papers += (b"r", each.collection.encode(), each.key.encode(), _version(each.version), b"", b"")
-    length = 3 + len(papers) + len(case)
-    words += (b"%d" % length, b"%d" % (len(papers) // 6), b"1" if case else b"", *papers, *case)
+    def __init__(self, stored: bytes) -> None:
+        super().__init__("another was faster to register it")
+        self.stored = stored
 
 
 def _refuse_versions(documents: Sequence[Document], removed: Sequence[Document], held: Sequence[Document]) -> None:
@@ -381,6 +348,8 @@ def _refusal(words: Sequence[str], outcome: Sequence[bytes]) -> KnhkError:
     kind, name = words[:2]
     if kind == "specification":
         return UnknownSpecification(f"specification {name!r} version {words[2]!r} is not registered")
+    if kind == "registered":
+        return _Registered(outcome[1])
     if kind == "key":
         return IdempotencyConflict(f"idempotency key {name!r} was used before")
     if kind == "unknown":
@@ -389,9 +358,9 @@ def _refusal(words: Sequence[str], outcome: Sequence[bytes]) -> KnhkError:
         return QuarantinedCase(f"case {name!r} is set aside: {words[2]}")
     if kind == "case":
         return ConcurrentUpdate(f"case {name!r} is at version {words[2]}, not {int(outcome[3])}: reload it")
-    version = int.from_bytes(outcome[3], "big")
-    document = Document(collection=name, key=words[2], value="", version=version)
-    return taken_over(document) if kind == "held" else overtaken(document, version)
+    expected = int.from_bytes(outcome[3], "big")
+    document = Document(collection=name, key=words[2], value="", version=expected)
+    return taken_over(document) if kind == "held" else overtaken(document, expected)
 
 
 def _unknown(case_id: str) -> UnknownCase:
@@ -419,34 +388,19 @@ def _items(found: Sequence[bytes]) -> tuple[ItemRow, ...]:
 
 
 def _document(collection: str, key: str, value: bytes) -> Document:
-    timed = value[_VERSION_LENGTH]
+    timed = value[VERSION_LENGTH]
     return Document(
         collection=collection,
         key=key,
         value=value[_VALUE_AT:].decode(),
-        due=read_number(value[_VERSION_LENGTH + 1 : _VALUE_AT]) if timed else None,
-        version=int.from_bytes(value[:_VERSION_LENGTH], "big"),
+        due=read_number(value[VERSION_LENGTH + 1 : _VALUE_AT]) if timed else None,
+        version=int.from_bytes(value[:VERSION_LENGTH], "big"),
     )
 
 
 def _specification(value: bytes) -> StoredSpecification:
     spec_id, version, content_hash, text = json.loads(value)
     return StoredSpecification(spec_id=spec_id, version=version, content_hash=content_hash, text=text)
-
-
-def _version(version: int) -> bytes:
-    return version.to_bytes(_VERSION_LENGTH, "big")
-
-
-def _pair(first: str, second: str) -> bytes:
-    """Return two texts as one, of which no other two are made."""
-    head = first.encode()
-    return b"%d:%s%s" % (len(head), head, second.encode())
-
-
-def _read_pair(pair: bytes) -> tuple[str, str]:
-    length, _, both = pair.partition(b":")
-    return both[: int(length)].decode(), both[int(length) :].decode()
 
 
 def _limit(limit: int) -> int:

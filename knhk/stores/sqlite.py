@@ -2,9 +2,9 @@
 The store in one SQLite file, which several processes may share.
 
 One connection writes and one reads, each behind its lock, so that reading never waits for a commit's fsync.
-Compare-and-swap happens inside the writing transaction, which is `IMMEDIATE`: it has the write lock before it looks.
-After an error that casts doubt on a connection (an fsync that failed may report success when it is retried) the connection
-is closed, and the next use opens the file anew and reads back what it really holds.
+Compare-and-swap happens inside the writing transaction, which is `IMMEDIATE`, or a single statement that writes: it has the
+write lock before it looks.
+What becomes of a connection after an error: `knhk.stores._line`; how a step is stored: `knhk.stores._steps`.
 The tables and why they are so: `knhk.stores.migrations`.
 
 Outcomes of every call: its result, a CommandError of the port, StoreFull (no space), StoreUnavailable (locked, read-only,
@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -28,10 +26,7 @@ from knhk.errors import (
     IdempotencyConflict,
     KnhkError,
     QuarantinedCase,
-    SpecificationConflict,
     StoreError,
-    StoreFull,
-    StoreUnavailable,
     UnknownCase,
     UnknownSpecification,
 )
@@ -46,40 +41,15 @@ from knhk.stores._documents import (
     read_document,
     store_documents,
 )
-from knhk.stores._group import Caller, GroupCommit, settle
-from knhk.stores._worklist import OF_CASE, close_item, find_items, put_item, read_item
-from knhk.stores.memory import refuse_malformed
+from knhk.stores._group import Caller, GroupCommit
+from knhk.stores._line import Line, code_of, explained, is_refused
+from knhk.stores._steps import Batch, batches, enable_steps, fit, is_refusal, rows_of, statement_of, store_rows
+from knhk.stores._worklist import OF_CASE, find_items, read_item
+from knhk.stores.memory import refuse_malformed, refuse_other_content
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 
 _SYNCHRONOUS: Final = {Durability.FULL: 2, Durability.NORMAL: 1, Durability.OFF: 0}
 _MAX_INTEGER: Final = 2**63 - 1
-_UNAVAILABLE: Final = frozenset(
-    {
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL,
-    }
-)
-_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-# After these a connection is as good as before; after all others it is replaced.
-_HARMLESS: Final = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CONSTRAINT,
-        sqlite3.SQLITE_TOOBIG,
-    }
-)
-
-# These concern one statement; the transaction around it stands.
-_REFUSED: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG})
-
 _FIND_SPECIFICATION: Final = "SELECT id FROM specifications WHERE spec_id = ? AND version = ?"
 _FIND_KEY: Final = (
     "SELECT cases.case_id, digest FROM idempotency JOIN cases ON cases.id = idempotency.case_row WHERE key = ?"
@@ -88,15 +58,6 @@ _KEYS: Final = (
     "SELECT key, cases.case_id, digest FROM idempotency CROSS JOIN cases ON cases.id = idempotency.case_row WHERE key > ?"
     " ORDER BY key LIMIT ?"
 )
-_CREATE: Final = (
-    "INSERT INTO cases (case_id, spec, state, version, due, runnable, quarantined) VALUES (?, ?, ?, 1, ?, ?, ?)"
-    " ON CONFLICT (case_id) DO NOTHING"
-)
-_ADVANCE: Final = (
-    "UPDATE cases SET spec = ?, state = ?, version = ?, due = ?, runnable = ?, quarantined = ?"
-    " WHERE case_id = ? AND version = ? AND quarantined IS NULL"
-)
-_JOURNAL: Final = "INSERT INTO journal (case_row, version, batch) SELECT id, version, ? FROM cases WHERE case_id = ?"
 _SNAPSHOT: Final = (
     "INSERT OR REPLACE INTO snapshots (case_row, version, state) SELECT id, version, ? FROM cases WHERE case_id = ?"
 )
@@ -163,9 +124,9 @@ class SqliteStore:
         self._spec_rows: dict[tuple[str, str], int] = {}
         self._opened = False
         self._groups = GroupCommit(self._write)
-        self._writer = _Line(self._path, self._open_writer)
+        self._writer = Line(self._path, self._open_writer)
         try:
-            self._reader = _Line(self._path, self._open_reader)
+            self._reader = Line(self._path, self._open_reader)
         except BaseException:
             self._writer.close()
             raise
@@ -184,7 +145,7 @@ class SqliteStore:
         """Store all steps in one transaction, or none and raise."""
         for commit in commits:
             refuse_malformed(commit)
-        self._groups.commit(commits)
+        self._groups.commit(commits, self._plain_rows(commits))
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""
@@ -289,19 +250,20 @@ class SqliteStore:
             _find(connection, case_id)
             connection.execute(_QUARANTINE, (reason or "no reason was given", case_id))
 
-    def put_specification(self, specification: StoredSpecification) -> None:
-        """Store a registration; the same again does nothing."""
+    def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
+        """Store a registration with documents, or neither; the same again does nothing: False."""
         spec_id, version, content_hash = specification.spec_id, specification.version, specification.content_hash
         stored = self._read(_SPECIFICATION, (spec_id, version))
         if not stored:
             with self._writer.transaction("BEGIN IMMEDIATE") as connection:
-                connection.execute(_PUT_SPECIFICATION, (spec_id, version, content_hash, specification.text))
                 stored = connection.execute(_SPECIFICATION, (spec_id, version)).fetchall()
-        if stored[0][2] != content_hash:
-            raise SpecificationConflict(
-                f"specification {spec_id!r} version {version!r} is registered with other content: "
-                "give the new content a new version"
-            )
+                if not stored:
+                    connection.execute(_PUT_SPECIFICATION, (spec_id, version, content_hash, specification.text))
+                    store_documents(connection, documents, ())
+                    return True
+        # It was there, or another was faster.
+        refuse_other_content(specification, stored[0][2])
+        return False
 
     def specification(self, spec_id: str, version: str | None = None) -> StoredSpecification:
         """Read one (the latest registered without a version); raises UnknownSpecification."""
@@ -325,17 +287,35 @@ class SqliteStore:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _write(self, group: Sequence[Caller]) -> None:
-        """Store a group in one transaction, in which each caller has its savepoint."""
+        """Store a group in one transaction, which is a single statement where that can say all of it."""
+        shared = batches(group)
+        if len(shared) == 1 and len(shared[0][0]) == len(group):
+            if self._writer.execute(*statement_of(shared[0][1]), group):
+                return
+            shared = []
         with self._writer.transaction("BEGIN IMMEDIATE", group) as connection:
-            self._store_group(connection, group)
+            self._store_group(connection, group, shared)
 
-    def _store_group(self, connection: sqlite3.Connection, group: Sequence[Caller]) -> None:
+    def _store_group(
+        self, connection: sqlite3.Connection, group: Sequence[Caller], shared: Sequence[Batch] = ()
+    ) -> None:
+        """Store the callers that share statements, and then each of the others, and of those that were refused, by itself."""
+        stored: set[Caller] = set()
+        for callers, values in shared:
+            try:
+                connection.execute(*statement_of(values))
+            except (UnicodeEncodeError, OverflowError, sqlite3.Error) as error:
+                if not (is_refused(error) and connection.in_transaction):
+                    raise
+            else:
+                stored.update(callers)
         if len(group) == 1:
             for commit in group[0].commits:
                 self._store_step(connection, commit)
         else:
             for caller in group:
-                self._store_one_of_many(connection, caller)
+                if caller not in stored:
+                    self._store_one_of_many(connection, caller)
 
     def _store_one_of_many(self, connection: sqlite3.Connection, caller: Caller) -> None:
         connection.execute("SAVEPOINT caller")
@@ -343,40 +323,45 @@ class SqliteStore:
             for commit in caller.commits:
                 self._store_step(connection, commit)
         except (KnhkError, UnicodeEncodeError, OverflowError, sqlite3.Error) as error:
-            if isinstance(error, sqlite3.Error) and (_code(error) not in _REFUSED or not connection.in_transaction):
+            if not (isinstance(error, KnhkError) or (is_refused(error) and connection.in_transaction)):
                 raise
             connection.execute("ROLLBACK TO caller")
-            caller.error = _told(error, self._path)
+            caller.error = explained(error, self._path)
+            caller.error.__cause__ = None if caller.error is error else error
         connection.execute("RELEASE caller")
+
+    def _plain_rows(self, commits: Sequence[Commit]) -> tuple[Any, ...] | None:
+        """Return the rows of a caller whose steps are rows alone; None where a key, a snapshot or a document goes with them."""
+        values: tuple[Any, ...] = ()
+        for commit in commits:
+            spec = self._spec_rows.get((commit.header.spec_id, commit.header.spec_version))
+            if spec is None or commit.idempotency or commit.snapshot is not None:
+                return None
+            if commit.documents or commit.removed or commit.held:
+                return None
+            values += rows_of(commit, spec)
+        return values if fit(values) else None
 
     def _store_step(self, connection: sqlite3.Connection, commit: Commit) -> None:
         header = commit.header
-        case_id, version = header.case_id, header.version
+        case_id = header.case_id
         spec = self._spec_row(connection, header.spec_id, header.spec_version)
-        runnable, aside = int(header.runnable), header.quarantined or None
         if commit.held:
             check_held(connection, commit.held)
         if commit.idempotency is not None:
             key, digest = commit.idempotency
             if connection.execute(_FIND_KEY, (key,)).fetchone() is not None:
                 raise IdempotencyConflict(f"idempotency key {key!r} was used before")
-        if commit.expected:
-            done = connection.execute(
-                _ADVANCE, (spec, header.state, version, header.due, runnable, aside, case_id, commit.expected)
-            )
-        else:
-            done = connection.execute(_CREATE, (case_id, spec, header.state, header.due, runnable, aside))
-        if done.rowcount != 1:
-            _refuse_step(connection, commit)
-        connection.execute(_JOURNAL, (commit.batch, case_id))
+        try:
+            store_rows(connection, commit, spec)
+        except sqlite3.IntegrityError as error:
+            if is_refusal(error):
+                _refuse_step(connection, commit)
+            raise
         if commit.idempotency is not None:
             connection.execute(_KEY, (key, digest, case_id))
         if commit.snapshot is not None:
             connection.execute(_SNAPSHOT, (commit.snapshot, case_id))
-        for each in commit.items:
-            put_item(connection, each)
-        for number in commit.closed_items:
-            close_item(connection, case_id, number)
         if commit.documents or commit.removed:
             store_documents(connection, commit.documents, commit.removed)
 
@@ -410,12 +395,13 @@ class SqliteStore:
         _set(connection, self._path, "fullfsync", int(self._durability is Durability.FULL))
         if version < SCHEMA_VERSION:
             migrate(connection, self._application_id)
+        enable_steps(connection)
 
     def _open_reader(self) -> sqlite3.Connection:
         return self._open("rw", lambda connection: _set(connection, self._path, "query_only", 1))
 
     def _open(self, mode: str, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
-        # The locks of `_Line` keep threads apart; transactions are begun and ended by name, never by the driver.
+        # The locks of `Line` keep threads apart; transactions are begun and ended by name, never by the driver.
         connection = sqlite3.connect(
             f"{Path(self._path).as_uri()}?mode={mode}",
             uri=True,
@@ -437,89 +423,11 @@ class SqliteStore:
             try:
                 _set(connection, self._path, "journal_mode", "wal")
             except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
                 time.sleep(0.005)
             else:
                 return
-
-
-class _Line:
-    """
-    One connection, its lock, and the judgement whether it can still be trusted.
-
-    Args:
-        path: for messages.
-        opening: opens the connection; called again after an error that casts doubt on it.
-    """
-
-    def __init__(self, path: str, opening: Callable[[], sqlite3.Connection]) -> None:
-        self._path = path
-        self._opening = opening
-        self._lock = threading.Lock()
-        self._closed = False
-        self._connection: sqlite3.Connection | None = None
-        with self.transaction(None):
-            pass
-
-    @contextmanager
-    def transaction(self, begin: str | None, group: Sequence[Caller] = ()) -> Iterator[sqlite3.Connection]:
-        """
-        Give the connection inside a transaction (None: each statement by itself), and translate what goes wrong.
-
-        The callers of `group` are settled once the transaction is.
-        """
-        committing = False
-        with self._lock:
-            if self._closed:
-                raise StoreUnavailable(f"the store {self._path} is closed")
-            try:
-                if self._connection is None:
-                    self._connection = self._opening()
-                connection = self._connection
-                if begin is not None:
-                    connection.execute(begin)
-                yield connection
-                if begin is not None:
-                    committing = True
-                    connection.execute("COMMIT")
-                settle(group)
-            except sqlite3.Error as error:
-                self._undo(doubtful=_code(error) not in _HARMLESS)
-                raise _translated(error, self._path) from error
-            except (UnicodeEncodeError, OverflowError) as error:
-                self._undo(doubtful=False)
-                raise StoreError(f"a value cannot be stored: {error}") from error
-            except BaseException:
-                # An interrupt may arrive when the transaction is over and before we could say so.
-                if committing and self._connection is not None and not self._connection.in_transaction:
-                    settle(group)
-                self._undo(doubtful=False)
-                raise
-
-    def close(self) -> None:
-        """Close the connection for good."""
-        with self._lock:
-            self._closed = True
-            self._drop()
-
-    def _undo(self, *, doubtful: bool) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        try:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            doubtful = True
-        if doubtful:
-            self._drop()
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):
-                connection.close()
 
 
 def _checked_path(path: str) -> str:
@@ -604,33 +512,3 @@ def _specification(row: Sequence[Any]) -> StoredSpecification:
 def _limit(limit: int) -> int:
     # To SQLite a negative limit is none.
     return min(max(limit, 0), _MAX_INTEGER)
-
-
-def _code(error: sqlite3.Error) -> int:
-    # The low byte is the kind, the rest its details; the driver's own errors have none.
-    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
-
-
-def _told(error: Exception, path: str) -> KnhkError:
-    """Return what one caller of a group is told, whose steps were refused while the others' stand."""
-    if isinstance(error, KnhkError):
-        return error
-    told = (
-        _translated(error, path)
-        if isinstance(error, sqlite3.Error)
-        else StoreError(f"a value cannot be stored: {error}")
-    )
-    told.__cause__ = error
-    return told
-
-
-def _translated(error: sqlite3.Error, path: str) -> StoreError:
-    code = _code(error)
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    if code == sqlite3.SQLITE_FULL:
-        return StoreFull(f"no space is left for {path}: {error} ({name}); nothing was written, reading goes on")
-    if code in _UNAVAILABLE:
-        return StoreUnavailable(f"{path} is not available: {error} ({name}); nothing was written, try again later")
-    if code in _DAMAGED:
-        return StoreError(f"{path} is damaged or not an SQLite database: {error} ({name}); restore it from a backup")
-    return StoreError(f"{path}: {error} ({name})")

@@ -1,4 +1,4 @@
-"""The part of the store's contract that is about documents and who may take up a work item; `store_conformance` has the rest."""
+"""The part of the store's contract that is about documents, also beside a registration, and who may take up a work item; `store_conformance` has the rest."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import threading
 import attrs
 import pytest
 
-from knhk.errors import ConcurrentUpdate, OwnershipLost
-from knhk.ports import CaseHeader, Commit, Document, ItemRow, Store
+from knhk.errors import ConcurrentUpdate, OwnershipLost, SpecificationConflict, UnknownSpecification
+from knhk.ports import CaseHeader, Commit, Document, ItemRow, Store, StoredSpecification
 
+NEW = StoredSpecification(spec_id="new", version="1", content_hash="nn", text='{"id":"new"}')
+RACERS = 4
 ROUNDS = 3
 STEPS = 10
 ORDERED_KEYS = (
@@ -65,7 +67,7 @@ def offered(case_id: str, number: int, *audience: str, topic: str = "", state: s
 
 
 class DocumentConformance:
-    """Sentences about `Store.write`, `document`, `documents`, and the filters `topics` and `audience` of `items`."""
+    """Sentences about `Store.write`, `document`, `documents`, documents beside a registration, and the filters `topics` and `audience` of `items`."""
 
     def test_document_is_read_as_it_was_written(self, store: Store) -> None:
         """A document is read back in every field; another key or collection holds none."""
@@ -263,6 +265,68 @@ class DocumentConformance:
             racer.join()
             held = after
             assert seen == [store.header("a").version]
+
+    def test_documents_are_stored_with_a_registration(self, store: Store) -> None:
+        """A registration's documents are written with it, each following the version that is stored; it says that it is new."""
+        store.write([document("k", "1")])
+        second, fresh = document("k", "2", version=2), document("j", "Zoë 🙂", due=5)
+
+        assert store.put_specification(NEW, [second, fresh])
+        assert store.specification("new") == NEW
+        assert [fresh, second] == list(store.documents("box"))
+
+    @pytest.mark.parametrize("version", [-1, 0, 1, 3])
+    def test_stale_document_refuses_the_registration(self, store: Store, version: int) -> None:
+        """A registration whose document does not follow the stored version raises ConcurrentUpdate, and nothing of it is stored."""
+        stored = document("k", "stored")
+        store.write([stored])
+        before = list(store.specifications())
+
+        with pytest.raises(ConcurrentUpdate, match="'k'"):
+            store.put_specification(NEW, [document("fine"), document("k", "late", version=version)])
+        assert before == list(store.specifications())
+        with pytest.raises(UnknownSpecification):
+            store.specification("new")
+        assert [stored] == list(store.documents("box"))
+        assert store.put_specification(NEW, [document("k", "next", version=2)])
+
+    def test_same_registration_again_writes_no_document(self, store: Store) -> None:
+        """The same again is not new, writes no document and looks at none, so that a stale one refuses nothing."""
+        first = document("k", "first")
+
+        assert store.put_specification(NEW, [first])
+        assert not store.put_specification(NEW, [document("j")])
+        assert not store.put_specification(NEW, [first])
+        assert not store.put_specification(NEW)
+        assert [first] == list(store.documents("box"))
+
+    def test_conflicting_registration_writes_no_document(self, store: Store) -> None:
+        """Other content under a registered version raises SpecificationConflict, and its documents are not written."""
+        store.put_specification(NEW)
+
+        with pytest.raises(SpecificationConflict, match="new"):
+            store.put_specification(attrs.evolve(NEW, content_hash="zz", text="{}"), [document("k")])
+        assert not store.documents("box")
+
+    def test_one_of_several_registers(self, store: Store) -> None:
+        """Of threads that register the same at the same moment, one is told that it is new, and its document alone is written."""
+        told: list[int] = []
+        barrier = threading.Barrier(RACERS)
+
+        def register(number: int) -> None:
+            barrier.wait()
+            if store.put_specification(NEW, [document(f"k{number}")]):
+                told.append(number)
+
+        racers = [threading.Thread(target=register, args=(number,)) for number in range(RACERS)]
+        for each in racers:
+            each.start()
+        for each in racers:
+            each.join()
+
+        assert [f"k{number}" for number in told] == [each.key for each in store.documents("box")]
+        assert 1 == len(told)
+        assert 1 == list(store.specifications()).count(NEW)
 
     def test_items_by_audience(self, store: Store) -> None:
         """Rows are listed by who may take them up, each once, in order; a changed or closed row leaves its old audience."""

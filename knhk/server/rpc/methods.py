@@ -82,6 +82,7 @@ _OPERATION_OF: Final = {
     "ExtendWork": "work.extend",
     "ReleaseWork": "work.release",
     "ListDeadLetters": "letter.list",
+    "GetDeadLetter": "letter.get",
     "ReplayDeadLetter": "letter.replay",
     "DiscardDeadLetter": "letter.discard",
     "ExecutePattern": "pattern.execute",

@@ -33,6 +33,8 @@ def watch(gate: RpcGate, method: Method, messages: Iterator[bytes], context: grp
     """
     asked, _ = gate.ask(method, messages, context)
     assert asked.call is not None
+    # Whoever listens knows from here on that he is heard, however long nothing happens.
+    context.send_initial_metadata(())
     try:
         for event in _follow(gate, asked, asked.call):
             yield message_of(event, method.gives).SerializeToString()

@@ -1,0 +1,72 @@
+"""
+A connection to PostgreSQL, with a way to call a function that is called for every step.
+
+What a cursor of psycopg does for each call (queries, adapters, rows) costs three times what libpq needs for it.
+So such a call gives libpq its parameters as bytes, and is otherwise what a cursor does: it waits in psycopg, can be
+interrupted there, and raises psycopg's errors.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+
+from knhk.stores._postgres_url import psycopg
+
+_TEXT: Final = 0
+_BINARY: Final = 1
+_BYTEA: Final = 17
+_FAILED: Final = psycopg.pq.ExecStatus.FATAL_ERROR
+_LENGTH: Final = struct.Struct("!i").pack
+
+
+class Session(psycopg.Connection[tuple[Any, ...]]):
+    """A connection of a store."""
+
+    _callable: frozenset[bytes] = frozenset()
+
+    def call(
+        self, schema: str, function: str, writer: int, transaction: int, told: str, blobs: Sequence[bytes]
+    ) -> bytes:
+        """
+        Call a function that writes.
+
+        Args:
+            schema: always the same on one connection.
+            function: its name; prepared the first time.
+            writer, transaction, told, blobs: its parameters.
+
+        Returns:
+            The JSON text that it returns.
+
+        Raises:
+            psycopg.Error: as a cursor raises it.
+            UnicodeEncodeError: the text cannot be said in the encoding of the connection.
+        """
+        values = (b"%d" % writer, b"%d" % transaction, told.encode(self.info.encoding), _array(blobs))
+        name = function.encode()
+        if name not in self._callable:
+            self.pgconn.send_prepare(name, f'SELECT "{schema}".{function}($1, $2, $3, $4)'.encode())
+            self._answered()
+            self._callable |= {name}
+        self.pgconn.send_query_prepared(name, values, (_TEXT, _TEXT, _TEXT, _BINARY))
+        answer = self._answered().get_value(0, 0)
+        assert answer is not None
+        return answer
+
+    def _answered(self) -> psycopg.pq.abc.PGresult:
+        result: psycopg.pq.abc.PGresult = self.wait(psycopg.generators.execute(self.pgconn))[-1]
+        if result.status == _FAILED:
+            raise psycopg.errors.error_from_result(result, self.info.encoding)
+        return result
+
+
+def _array(blobs: Sequence[bytes]) -> bytes:
+    """Return a ``bytea[]`` as the protocol has it: dimensions, whether there are NULLs, the type; size, first index; elements."""
+    if not blobs:
+        return struct.pack("!iiI", 0, 0, _BYTEA)
+    parts = [struct.pack("!iiIii", 1, 0, _BYTEA, len(blobs), 1)]
+    for each in blobs:
+        parts += _LENGTH(len(each)), each
+    return b"".join(parts)
