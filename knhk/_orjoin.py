@@ -88,6 +88,7 @@ from knhk._orjoin_search import (
     DROP,
     EXHAUSTED,
     ZERO,
+    Decide,
     Forward,
     Monotone,
     Rule,
@@ -126,16 +127,32 @@ class OrJoinAnalysis:
         tables: the net.
         budget: units of work for one decision.  Work is counted, not timed: the answer depends on the arguments only.
         searching: makes the search in a monotone system (step 4): the reference, or what does the same.
+        deciding: makes what does steps 1 to 4 for a join, where no partial join remembers (`knhk._hot.orjoin`).
     """
 
-    __slots__ = ("_budget", "_condition_bits", "_producers", "_searching", "_tables", "_task_bits", "_views")
+    __slots__ = (
+        "_budget",
+        "_condition_bits",
+        "_deciding",
+        "_producers",
+        "_searching",
+        "_tables",
+        "_task_bits",
+        "_views",
+    )
 
     def __init__(
-        self, tables: Tables, *, budget: int = DEFAULT_BUDGET, searching: Callable[[Monotone], Search] = backward
+        self,
+        tables: Tables,
+        *,
+        budget: int = DEFAULT_BUDGET,
+        searching: Callable[[Monotone], Search] = backward,
+        deciding: Callable[..., Decide | None] | None = None,
     ) -> None:
         self._tables = tables
         self._budget = budget
         self._searching = searching
+        self._deciding = deciding
         self._condition_bits = [1 << bit for bit in range(len(tables.conditions))]
         self._task_bits = [1 << len(tables.conditions) + bit for bit in range(len(tables.table))]
         self._producers: list[list[tuple[int, int]]] = [[] for _ in tables.conditions]
@@ -158,6 +175,8 @@ class OrJoinAnalysis:
             `ENABLED`, `WAITING`, or `UNDECIDED` when the budget was not enough.
         """
         view = self._view(join)
+        if view.decide is not None:
+            return view.decide(marking, status)
         marked = [arc for arc in view.inputs if marking[arc[0]] >= arc[1]]
         if not marked or len(marked) == len(view.inputs):
             return ENABLED if marked else WAITING
@@ -170,7 +189,7 @@ class OrJoinAnalysis:
                 suspects.append(arc)
         if not suspects:
             return ENABLED
-        region = view.region or view.explore(self._tables, self._producers, self._searching)
+        region = self._region(view)
         key = region.key(marking, status, seen)
         answer = region.answers.get(key)
         if answer is None:
@@ -188,14 +207,29 @@ class OrJoinAnalysis:
     def relevant(self, join: int) -> int:
         """Return the bits, as in `tiers`, on which the answer depends for a net in which no partial join swallows."""
         view = self._view(join)
-        region = view.region or view.explore(self._tables, self._producers, self._searching)
-        return region.relevant
+        return self._region(view).relevant
 
     def _view(self, join: int) -> _View:
         view = self._views.get(join)
         if view is None:
             view = self._views[join] = _View(self._tables, self._producers, join)
         return view
+
+    def _region(self, view: _View) -> _Region:
+        if view.region is None:
+            region = view.explore(self._tables, self._producers, self._searching)
+            if self._deciding is not None and not region.partials:
+                view.decide = self._deciding(
+                    region.search,
+                    upstream=view.upstream,
+                    escorts=view.escorts,
+                    size=(len(self._tables.conditions), len(self._tables.table)),
+                    budget=self._budget,
+                    remembered=_REMEMBERED,
+                    **region.translation.plain(view.inputs),
+                )
+            return region
+        return view.region
 
     def _held(self, marking: Sequence[int], status: Sequence[int]) -> int:
         """Return the bits of the marked conditions, and above them those of the running tasks."""
@@ -238,9 +272,10 @@ class _View:
         upstream: by input position, the bits of what it can be reached from (step 1).
         escorts: by input position, the bits of that from where a single token suffices (step 2).
         region: what steps 3 to 5 need; made when first needed.
+        decide: what decides by itself, if there is such a thing; made with the region.
     """
 
-    __slots__ = ("escorts", "inputs", "join", "region", "upstream")
+    __slots__ = ("decide", "escorts", "inputs", "join", "region", "upstream")
 
     def __init__(self, tables: Tables, producers: _Producers, join: int) -> None:
         if tables.table[join].join != OR:
@@ -250,6 +285,7 @@ class _View:
         self.upstream = [_upstream(tables, producers, join, condition) for condition, _ in self.inputs]
         self.escorts = [_escorts(tables, producers, join, arc) for arc in self.inputs]
         self.region: _Region | None = None
+        self.decide: Decide | None = None
 
     def explore(
         self, tables: Tables, producers: _Producers, searching: Callable[[Monotone], Search] = backward
@@ -268,10 +304,11 @@ class _Region:
         search: the search in it.
         forward: the search for where the system is not exact.
         answers: what was found, by what matters of the state.
+        partials: the partial joins that remember.
         relevant: the bits of the conditions and tasks that matter.
     """
 
-    __slots__ = ("_partials", "_status", "_tokens", "answers", "forward", "relevant", "search", "translation")
+    __slots__ = ("_status", "_tokens", "answers", "forward", "partials", "relevant", "search", "translation")
 
     def __init__(
         self, tables: Tables, producers: _Producers, join: int, searching: Callable[[Monotone], Search]
@@ -284,13 +321,13 @@ class _Region:
         self.forward = Forward(tables, join, conditions, tasks)
         self._tokens = itemgetter(*sorted(conditions))
         self._status = itemgetter(*sorted(tasks | {join}))
-        self._partials = [t for t in sorted(tasks) if swallows(tables.table[t])]
+        self.partials = [t for t in sorted(tasks) if swallows(tables.table[t])]
         self.relevant = _bits(conditions, tasks | {join}, len(tables.conditions))
         self.answers: dict[_Key, int] = {}
 
     def key(self, marking: Sequence[int], status: Sequence[int], seen: Mapping[int, int]) -> _Key:
         """Return what matters of the state."""
-        return self._tokens(marking), self._status(status), tuple([seen.get(t, 0) for t in self._partials])
+        return self._tokens(marking), self._status(status), tuple([seen.get(t, 0) for t in self.partials])
 
 
 def _bits(conditions: set[int], tasks: set[int], shift: int) -> int:
@@ -627,6 +664,14 @@ class _Translation:
             else:
                 have.append(int((seen.get(number, 0) != 0) == (kind == _FIRED)))
         return have
+
+    def plain(self, inputs: Sequence[Arc]) -> dict[str, Sequence[object]]:
+        """Return what the atoms stand for: those of the join's inputs, and those of a net in which no partial join remembers."""
+        return {
+            "inputs": [(c, weight, self._number[_TOKENS, c]) for c, weight in inputs],
+            "conditions": self._conditions,
+            "controls": [(number, kind == _BUSY) for kind, number in self._control_atoms],
+        }
 
     def common(self, marked: Sequence[Arc]) -> list[Arc]:
         """List what every target asks for: all that is marked, where no flags matter."""

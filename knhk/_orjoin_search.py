@@ -167,6 +167,9 @@ It is given how often each atom holds, the targets, each without what all of the
 how many units of work may be done.
 """
 
+Decide = Callable[[Sequence[int], Sequence[int]], int]
+"""Decides one OR-join for a marking and the status of the tasks, as `OrJoinAnalysis.decide` does."""
+
 
 def backward(system: Monotone) -> Search:
     """Return the search in this system, the reference."""
