@@ -219,15 +219,9 @@ class OrJoinAnalysis:
         if view.region is None:
             region = view.explore(self._tables, self._producers, self._searching)
             if self._deciding is not None and not region.partials:
-                view.decide = self._deciding(
-                    region.search,
-                    upstream=view.upstream,
-                    escorts=view.escorts,
-                    size=(len(self._tables.conditions), len(self._tables.table)),
-                    budget=self._budget,
-                    remembered=_REMEMBERED,
-                    **region.translation.plain(view.inputs),
-                )
+                size, atoms = (len(self._tables.conditions), len(self._tables.table)), region.translation.atoms()
+                tiers = self.tiers(view.join)
+                view.decide = self._deciding(region.search, tiers, atoms, size, self._budget, _REMEMBERED)
             return region
         return view.region
 
@@ -665,13 +659,9 @@ class _Translation:
                 have.append(int((seen.get(number, 0) != 0) == (kind == _FIRED)))
         return have
 
-    def plain(self, inputs: Sequence[Arc]) -> dict[str, Sequence[object]]:
-        """Return what the atoms stand for: those of the join's inputs, and those of a net in which no partial join remembers."""
-        return {
-            "inputs": [(c, weight, self._number[_TOKENS, c]) for c, weight in inputs],
-            "conditions": self._conditions,
-            "controls": [(number, kind == _BUSY) for kind, number in self._control_atoms],
-        }
+    def atoms(self) -> list[tuple[int, int]]:
+        """List the atoms: of which kind each is, and the number of the condition or task that it is about."""
+        return list(self._number)
 
     def common(self, marked: Sequence[Arc]) -> list[Arc]:
         """List what every target asks for: all that is marked, where no flags matter."""

@@ -11,12 +11,8 @@ class Backward:
 
 def decision(
     search: Search,
-    *,
-    inputs: Sequence[tuple[int, int, int]],
-    upstream: Sequence[int],
-    escorts: Sequence[int],
-    conditions: Sequence[int],
-    controls: Sequence[tuple[int, bool]],
+    tiers: Sequence[tuple[Arc, int, int]],
+    atoms: Sequence[tuple[int, int]],
     size: tuple[int, int],
     budget: int,
     remembered: int,

@@ -32,10 +32,19 @@ MOST = 2**28  # in one arc: sums of a few fit a word
 MOST_ATOMS = 2**24
 
 
-cdef struct Asked:
+cdef enum:  # kinds of atoms, as in `knhk._orjoin`
+    TOKENS = 0
+    RUNS = 1
+    IDLE = 2
+
+cdef struct Input:
     uint32_t condition
     uint32_t weight
     uint32_t atom
+
+cdef struct Atom:
+    uint32_t place  # the condition, or behind them the task
+    uint32_t idle  # whether it holds when the task does not run
 
 
 cdef inline bint meet(const uint64_t* one, const uint64_t* other, size_t words) noexcept nogil:
@@ -232,23 +241,19 @@ cdef class Decision:
 
     Args:
         search: the search in the join's system.
-        inputs: for each input of the join, its condition, its weight and its atom.
-        upstream, escorts: for each input, the bits of the conditions, and above them of the running tasks (steps 1 and 2).
-        conditions: by atom of tokens, its condition.
-        controls: by other atom, its task, and whether the task runs when the atom holds.
+        tiers: for each input of the join, its arc and the bits of steps 1 and 2, as `OrJoinAnalysis.tiers` says.
+        atoms: for each atom of the system, its kind, and the condition or task that it is about.
         size: how many conditions and tasks the net has.
         budget: units of work.
         remembered: how many answers are kept (step 3).
     """
 
     cdef Backward search
-    cdef Asked* inputs
-    cdef uint64_t* upstream
+    cdef Input* inputs
+    cdef uint64_t* upstream  # by input, a bit a condition, and above them one a running task
     cdef uint64_t* escorts
-    cdef uint32_t* conditions
-    cdef Arc* controls
+    cdef Atom* atoms
     cdef size_t input_count
-    cdef size_t condition_count
     cdef size_t places  # conditions of the net
     cdef size_t tasks
     cdef size_t words
@@ -256,7 +261,7 @@ cdef class Decision:
     cdef int64_t budget
     cdef dict answers
 
-    def __init__(self, Backward search not None, inputs, upstream, escorts, conditions, controls, size, budget, remembered):
+    def __init__(self, Backward search not None, tiers, atoms, size, budget, remembered):
         cdef size_t at
         if self.search is not None:
             raise RuntimeError("a decision is made once for an OR-join")
@@ -266,22 +271,18 @@ cdef class Decision:
         self.budget = min(budget, 2**62)
         self.remembered = remembered
         self.answers = {}
-        self.input_count = len(inputs)
-        self.inputs = <Asked*>room_for(self.input_count, sizeof(Asked))
-        for at, (condition, weight, atom) in enumerate(inputs):
+        self.input_count = len(tiers)
+        self.inputs = <Input*>room_for(self.input_count, sizeof(Input))
+        for at, ((condition, weight), _, _) in enumerate(tiers):
             self.inputs[at].condition = condition
             self.inputs[at].weight = weight
-            self.inputs[at].atom = atom
-        self.upstream = self._words_of(upstream)
-        self.escorts = self._words_of(escorts)
-        self.condition_count = len(conditions)
-        self.conditions = <uint32_t*>room_for(self.condition_count, sizeof(uint32_t))
-        for at, condition in enumerate(conditions):
-            self.conditions[at] = condition
-        self.controls = <Arc*>room_for(len(controls), sizeof(Arc))
-        for at, (task, runs) in enumerate(controls):
-            self.controls[at].place = task
-            self.controls[at].weight = runs
+            self.inputs[at].atom = atoms.index((TOKENS, condition))
+        self.upstream = self._words_of([upstream for _, upstream, _ in tiers])
+        self.escorts = self._words_of([escorts for _, _, escorts in tiers])
+        self.atoms = <Atom*>room_for(len(atoms), sizeof(Atom))
+        for at, (kind, number) in enumerate(atoms):
+            self.atoms[at].place = number if kind == TOKENS else self.places + number
+            self.atoms[at].idle = kind == IDLE
 
     cdef uint64_t* _words_of(self, object masks) except NULL:
         cdef uint64_t* block = <uint64_t*>room_for(len(masks) * self.words, sizeof(uint64_t))
@@ -296,8 +297,7 @@ cdef class Decision:
         free(self.inputs)
         free(self.upstream)
         free(self.escorts)
-        free(self.conditions)
-        free(self.controls)
+        free(self.atoms)
 
     def __call__(self, marking, status):
         """Answer as `OrJoinAnalysis.decide` does."""
@@ -320,7 +320,7 @@ cdef class Decision:
         cdef Span* spans
         cdef size_t at, targets = 0
         cdef uint32_t marked = 0
-        cdef const Asked* each
+        cdef const Input* each
         cdef void* block = room_for(self.words * 8 + self.input_count * (sizeof(Arc) + sizeof(Span)) + sizeof(Span), 1)
         held = <uint64_t*>block
         arcs = <Arc*>(held + self.words)
@@ -355,12 +355,8 @@ cdef class Decision:
         cdef size_t at, atoms = self.search.c.atoms
         cdef bytes key = PyBytes_FromStringAndSize(NULL, atoms * sizeof(uint32_t))
         cdef uint32_t* have = <uint32_t*>PyBytes_AS_STRING(key)
-        cdef const Arc* control
-        for at in range(self.condition_count):
-            have[at] = counts[self.conditions[at]]
-        for at in range(self.condition_count, atoms):
-            control = &self.controls[at - self.condition_count]
-            have[at] = counts[self.places + control.place] == control.weight
+        for at in range(atoms):
+            have[at] = counts[self.atoms[at].place] ^ self.atoms[at].idle
         found = self.answers.get(key)
         if found is None:
             code = self.search._search(&s, have, arcs, spans, targets, self.budget)
@@ -384,6 +380,6 @@ cdef class Decision:
         return self.search.reference(state, asked[1:], asked[0], self.budget)[0]
 
 
-def decision(search, **how):
+def decision(search, tiers, atoms, size, budget, remembered):
     """Return a `Decision`, or None where counts are too large for it."""
-    return Decision(search, **how) if (<Backward?>search).fits else None
+    return Decision(search, tiers, atoms, size, budget, remembered) if (<Backward?>search).fits else None
