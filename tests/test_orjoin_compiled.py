@@ -267,7 +267,7 @@ def test_what_a_word_cannot_hold_is_decided_by_the_reference() -> None:
     """Prices beyond a word, and weights beyond one, change no decision."""
     pairs = {f"P{n}": f"a{n} -> b{n} c{n}" for n in range(70)}
     joins = {f"Q{n}": f"b{n} c{n} -> a{n + 1}" for n in range(70)}
-    dear = net(**pairs, **joins, Q=f"a70 -> q", J={"flow": "m q -> o", "join": "or"})
+    dear = net(**pairs, **joins, Q="a70 k -> q", J={"flow": "m q -> o", "join": "or"})
     heavy = net(A=f"x y*{2**40} -> q", J={"flow": "m q -> o", "join": "or"})
 
     for of, states in ((dear, ("m a0", "m a0 k")), (heavy, ("m x y", f"m x y*{2**40}"))):
