@@ -35,17 +35,11 @@ MOST_ATOMS = 2**24
 cdef enum:  # kinds of atoms, as in `knhk._orjoin`
     TOKENS = 0
     RUNS = 1
-    IDLE = 2
 
 cdef struct Input:
     uint32_t condition
     uint32_t weight
     uint32_t atom
-
-cdef struct Atom:
-    uint32_t place  # the condition, or behind them the task
-    uint32_t idle  # whether it holds when the task does not run
-
 
 cdef inline bint meet(const uint64_t* one, const uint64_t* other, size_t words) noexcept nogil:
     cdef size_t at
@@ -252,14 +246,14 @@ cdef class Decision:
     cdef Input* inputs
     cdef uint64_t* upstream  # by input, a bit a condition, and above them one a running task
     cdef uint64_t* escorts
-    cdef Atom* atoms
+    cdef uint32_t* atoms  # by atom, its condition, or behind those of the net its running task
     cdef size_t input_count
     cdef size_t places  # conditions of the net
     cdef size_t tasks
     cdef size_t words
     cdef size_t remembered
     cdef int64_t budget
-    cdef dict answers
+    cdef readonly dict answers
 
     def __init__(self, Backward search not None, tiers, atoms, size, budget, remembered):
         cdef size_t at
@@ -279,10 +273,12 @@ cdef class Decision:
             self.inputs[at].atom = atoms.index((TOKENS, condition))
         self.upstream = self._words_of([upstream for _, upstream, _ in tiers])
         self.escorts = self._words_of([escorts for _, _, escorts in tiers])
-        self.atoms = <Atom*>room_for(len(atoms), sizeof(Atom))
+        self.atoms = <uint32_t*>room_for(len(atoms), sizeof(uint32_t))
         for at, (kind, number) in enumerate(atoms):
-            self.atoms[at].place = number if kind == TOKENS else self.places + number
-            self.atoms[at].idle = kind == IDLE
+            # That a task does not run is asked for only where a partial join remembers.
+            if kind not in (TOKENS, RUNS):
+                raise ValueError(f"atom {at} is of kind {kind}, which only a net with partial joins that remember has")
+            self.atoms[at] = number if kind == TOKENS else self.places + number
 
     cdef uint64_t* _words_of(self, object masks) except NULL:
         cdef uint64_t* block = <uint64_t*>room_for(len(masks) * self.words, sizeof(uint64_t))
@@ -356,7 +352,7 @@ cdef class Decision:
         cdef bytes key = PyBytes_FromStringAndSize(NULL, atoms * sizeof(uint32_t))
         cdef uint32_t* have = <uint32_t*>PyBytes_AS_STRING(key)
         for at in range(atoms):
-            have[at] = counts[self.atoms[at].place] ^ self.atoms[at].idle
+            have[at] = counts[self.atoms[at]]
         found = self.answers.get(key)
         if found is None:
             code = self.search._search(&s, have, arcs, spans, targets, self.budget)
