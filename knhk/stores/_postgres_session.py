@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from knhk.stores._postgres_url import psycopg
@@ -17,6 +18,7 @@ from knhk.stores._postgres_url import psycopg
 _TEXT: Final = 0
 _BINARY: Final = 1
 _BYTEA: Final = 17
+_IDLE: Final = psycopg.pq.TransactionStatus.IDLE
 _FAILED: Final = psycopg.pq.ExecStatus.FATAL_ERROR
 _LENGTH: Final = struct.Struct("!i").pack
 
@@ -25,6 +27,11 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
     """A connection of a store."""
 
     _callable: frozenset[bytes] = frozenset()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is open, and in the middle of nothing."""
+        return self.pgconn.transaction_status == _IDLE
 
     def call(
         self, schema: str, function: str, writer: int, transaction: int, told: str, blobs: Sequence[bytes]
@@ -44,7 +51,7 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
             psycopg.Error: as a cursor raises it.
             UnicodeEncodeError: the text cannot be said in the encoding of the connection.
         """
-        values = (b"%d" % writer, b"%d" % transaction, told.encode(self.info.encoding), _array(blobs))
+        values = (b"%d" % writer, b"%d" % transaction, told.encode(self._encoding), _array(blobs))
         name = function.encode()
         if name not in self._callable:
             self.pgconn.send_prepare(name, f'SELECT "{schema}".{function}($1, $2, $3, $4)'.encode())
@@ -55,10 +62,14 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
         assert answer is not None
         return answer
 
+    @cached_property
+    def _encoding(self) -> str:
+        return self.info.encoding
+
     def _answered(self) -> psycopg.pq.abc.PGresult:
         result: psycopg.pq.abc.PGresult = self.wait(psycopg.generators.execute(self.pgconn))[-1]
         if result.status == _FAILED:
-            raise psycopg.errors.error_from_result(result, self.info.encoding)
+            raise psycopg.errors.error_from_result(result, self._encoding)
         return result
 
 
