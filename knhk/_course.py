@@ -250,6 +250,12 @@ class Course:
         elif plan.worklets:
             self._call_worklets(net, task)
 
+    def _start_offered(self, net: NetInstance, task: int, by: str) -> None:
+        """Start offered work, and let happen what follows from that; of most work nothing does."""
+        self._begin(net, task, by)
+        if task not in net.plan.alone or self.state.phase is not _RUNNING:
+            self._drive()
+
     def _share_out(self, net: NetInstance, task: int) -> None:
         """Say of the instances that have just come up whom each is offered to."""
         for number in net.activities[task].open.values():

@@ -88,9 +88,9 @@ class ItemLife(Raising):
             net = self.state.nets[item.net]
             if given_back(self.state, net, item.task, item.instance) is item:
                 self._start_again(item, by or item.by)
+                self._drive()
             else:
-                self._begin(net, item.task, by or item.by)
-            self._drive()
+                self._start_offered(net, item.task, by or item.by)
 
     def complete_item(self, number: int, output: Mapping[str, Any] | None = None, *, at: int, by: str = "") -> None:
         """Complete a work item, by its number; an offered one is started first."""
@@ -116,9 +116,7 @@ class ItemLife(Raising):
                 return
             if plan.separate:
                 check_separate(self.state, offered, by or offered.by, "complete")
-            self._begin(net, task, by or offered.by)
-            if task not in net.plan.alone or self.state.phase is not _RUNNING:
-                self._drive()
+            self._start_offered(net, task, by or offered.by)
         # What followed from its start may have ended the case, and with it the item.
         activity = net.activities.get(task)
         number = -1 if activity is None or plan.kind is _SUBNET else activity.open.get(k, -1)

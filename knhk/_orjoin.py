@@ -75,7 +75,7 @@ Every task has an input, no task has two arcs from one condition, a cancelling p
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, product
 from operator import itemgetter
 from typing import Final
@@ -88,11 +88,12 @@ from knhk._orjoin_search import (
     DROP,
     EXHAUSTED,
     ZERO,
-    Backward,
     Forward,
     Monotone,
     Rule,
+    Search,
     Use,
+    backward,
     swallows,
 )
 from knhk._tables import AND, OR, PARTIAL, XOR, Arc, Tables, TaskTable
@@ -124,13 +125,17 @@ class OrJoinAnalysis:
     Args:
         tables: the net.
         budget: units of work for one decision.  Work is counted, not timed: the answer depends on the arguments only.
+        searching: makes the search in a monotone system (step 4): the reference, or what does the same.
     """
 
-    __slots__ = ("_budget", "_condition_bits", "_producers", "_tables", "_task_bits", "_views")
+    __slots__ = ("_budget", "_condition_bits", "_producers", "_searching", "_tables", "_task_bits", "_views")
 
-    def __init__(self, tables: Tables, *, budget: int = DEFAULT_BUDGET) -> None:
+    def __init__(
+        self, tables: Tables, *, budget: int = DEFAULT_BUDGET, searching: Callable[[Monotone], Search] = backward
+    ) -> None:
         self._tables = tables
         self._budget = budget
+        self._searching = searching
         self._condition_bits = [1 << bit for bit in range(len(tables.conditions))]
         self._task_bits = [1 << len(tables.conditions) + bit for bit in range(len(tables.table))]
         self._producers: list[list[tuple[int, int]]] = [[] for _ in tables.conditions]
@@ -165,7 +170,7 @@ class OrJoinAnalysis:
                 suspects.append(arc)
         if not suspects:
             return ENABLED
-        region = view.region or view.explore(self._tables, self._producers)
+        region = view.region or view.explore(self._tables, self._producers, self._searching)
         key = region.key(marking, status, seen)
         answer = region.answers.get(key)
         if answer is None:
@@ -183,7 +188,7 @@ class OrJoinAnalysis:
     def relevant(self, join: int) -> int:
         """Return the bits, as in `tiers`, on which the answer depends for a net in which no partial join swallows."""
         view = self._view(join)
-        region = view.region or view.explore(self._tables, self._producers)
+        region = view.region or view.explore(self._tables, self._producers, self._searching)
         return region.relevant
 
     def _view(self, join: int) -> _View:
@@ -207,10 +212,9 @@ class OrJoinAnalysis:
         seen: Mapping[int, int],
     ) -> int:
         translation = region.translation
-        common = translation.common(marked)
-        targets = translation.targets(common, marked, suspects)
         have = translation.state(marking, status, seen)
-        outcome = Backward(translation.system, have, self._budget).run(targets, common)
+        targets, common = translation.targets(marked, suspects), translation.common(marked)
+        outcome, _ = region.search(have, targets, common, self._budget)
         if outcome != EXHAUSTED and not translation.exact:
             goals = [[*marked, suspect] for suspect in suspects]
             outcome = region.forward.run(goals, self._budget, marking, status, seen)
@@ -247,9 +251,11 @@ class _View:
         self.escorts = [_escorts(tables, producers, join, arc) for arc in self.inputs]
         self.region: _Region | None = None
 
-    def explore(self, tables: Tables, producers: _Producers) -> _Region:
+    def explore(
+        self, tables: Tables, producers: _Producers, searching: Callable[[Monotone], Search] = backward
+    ) -> _Region:
         """Make the region."""
-        self.region = _Region(tables, producers, self.join)
+        self.region = _Region(tables, producers, self.join, searching)
         return self.region
 
 
@@ -259,16 +265,20 @@ class _Region:
 
     Attributes:
         translation: the monotone system.
+        search: the search in it.
         forward: the search for where the system is not exact.
         answers: what was found, by what matters of the state.
         relevant: the bits of the conditions and tasks that matter.
     """
 
-    __slots__ = ("_partials", "_status", "_tokens", "answers", "forward", "relevant", "translation")
+    __slots__ = ("_partials", "_status", "_tokens", "answers", "forward", "relevant", "search", "translation")
 
-    def __init__(self, tables: Tables, producers: _Producers, join: int) -> None:
+    def __init__(
+        self, tables: Tables, producers: _Producers, join: int, searching: Callable[[Monotone], Search]
+    ) -> None:
         conditions, tasks = _relevant(tables, producers, join)
         self.translation = _Translation(tables, join, conditions, tasks)
+        self.search = searching(self.translation.system)
         if not self.translation.exact:
             conditions, tasks = _influenced(tables, join, conditions, tasks)
         self.forward = Forward(tables, join, conditions, tasks)
@@ -618,27 +628,25 @@ class _Translation:
                 have.append(int((seen.get(number, 0) != 0) == (kind == _FIRED)))
         return have
 
-    def common(self, marked: Sequence[Arc]) -> int:
-        """Return an element that asks for what every target asks for: all that is marked, where no flags matter."""
-        return 0 if self._memory else self.system.pack((self._number[_TOKENS, c], weight) for c, weight in marked)
+    def common(self, marked: Sequence[Arc]) -> list[Arc]:
+        """List what every target asks for: all that is marked, where no flags matter."""
+        return [] if self._memory else [(self._number[_TOKENS, c], weight) for c, weight in marked]
 
-    def targets(self, common: int, marked: Sequence[Arc], suspects: Sequence[Arc]) -> Iterator[int]:
-        """Yield the elements that ask for all that is marked and one of the suspects, by their weights."""
-        if self._memory:
-            for suspect in suspects:
+    def targets(self, marked: Sequence[Arc], suspects: Sequence[Arc]) -> Iterator[list[Arc]]:
+        """Yield what asks, besides what is common, for all that is marked and one of the suspects, by their weights."""
+        for suspect in suspects:
+            if self._memory:
                 yield from self._targets_by_flags((*marked, suspect))
-            return
-        # No two arcs lead from one condition: what they ask for adds up.
-        for c, weight in suspects:
-            yield common + (weight << self._number[_TOKENS, c] * self.system.width)
+            else:
+                yield [(self._number[_TOKENS, suspect[0]], suspect[1])]
 
-    def _targets_by_flags(self, conditions: Sequence[Arc]) -> Iterator[int]:
+    def _targets_by_flags(self, conditions: Sequence[Arc]) -> Iterator[list[Arc]]:
         met = sorted(self._met((condition for condition, _ in conditions), ()))
         for values in product((False, True), repeat=len(met)):
             fired = dict(zip(met, values, strict=True))
             asked = [(self._number[_TOKENS, c], self._need(c, weight, fired)) for c, weight in conditions]
             asked += [(self._number[_FIRED if value else _UNFIRED, t], 1) for t, value in fired.items()]
-            yield self.system.pack(asked)
+            yield asked
 
 
 def _emptied(task: TaskTable) -> tuple[int, ...]:

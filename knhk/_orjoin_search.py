@@ -8,7 +8,7 @@ every machine and whatever was asked before.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Final
 
@@ -159,6 +159,32 @@ class Monotone:
         return sum(count << atom * self.width for atom, count in asked)
 
 
+Search = Callable[[Sequence[int], Iterable[Sequence[Arc]], Sequence[Arc], int], tuple[int, int]]
+"""
+Asks whether a state covers, now or later, one of some targets; returns the outcome, and the units of work that it took.
+
+It is given how often each atom holds, the targets, each without what all of them ask for, what all of them ask for, and
+how many units of work may be done.
+"""
+
+
+def backward(system: Monotone) -> Search:
+    """Return the search in this system, the reference."""
+
+    def search(
+        have: Sequence[int], targets: Iterable[Sequence[Arc]], common: Sequence[Arc], budget: int
+    ) -> tuple[int, int]:
+        begun = Backward(system, have, budget)
+        return begun.run(targets, common), begun.work
+
+    return search
+
+
+def patience(atoms: int) -> int:
+    """Return after how many units of work the exclusions are computed."""
+    return max(_EXCLUDE_AFTER, _EXCLUDE_AFTER_PER_ATOM * atoms)
+
+
 _Entry = tuple[int, int, int, int, int, Iterator[int]]
 """An element's cost and age, the element, its size, the bits of its atoms, and its predecessors not yet looked at."""
 
@@ -192,23 +218,29 @@ class Backward:
         self._known: set[int] = set()
         self._sizes: dict[int, list[int]] = {}
         self._heap: list[_Entry] = []
-        self._patience = max(_EXCLUDE_AFTER, _EXCLUDE_AFTER_PER_ATOM * system.atoms)
+        self._patience = patience(system.atoms)
         self._guard = system.guard
         self._field = (1 << system.width) - 1
 
-    def run(self, targets: Iterable[int], common: int = 0) -> int:
+    @property
+    def work(self) -> int:
+        """The units of work that were done so far."""
+        return self._work
+
+    def run(self, targets: Iterable[Sequence[Arc]], common: Sequence[Arc] = ()) -> int:
         """
         Return `COVERED`, `EXHAUSTED` or `OUT_OF_BUDGET`.
 
         Args:
-            targets: the elements.
-            common: an element that asks for what all of them ask for; saves looking at that in each.
+            targets: what each of the elements asks for besides what is common.
+            common: what all of them ask for; saves looking at that in each.
         """
         self._close()
         nothing: _Entry = (0, 0, 0, 0, 0, iter(()))
-        measured = self._measure(common, nothing)
-        near = nothing if measured is None else (measured[0], 0, common, measured[1], measured[2], iter(()))
-        if any(self._offer(target, near) == 0 for target in targets):
+        shared = self._system.pack(common)
+        measured = self._measure(shared, nothing)
+        near = nothing if measured is None else (measured[0], 0, shared, measured[1], measured[2], iter(()))
+        if any(self._offer(shared + self._system.pack(target), near) == 0 for target in targets):
             return COVERED
         while self._heap and self._work <= self._budget:
             if self._work <= self._patience or self._rows:

@@ -168,11 +168,11 @@ class Case(Calling):
                 self._check_offered(net, task, k, "start")
                 offered = self.state.items[net.offers[task]]
                 check_separate(self.state, offered, by or offered.by, "start")
-                self._begin(net, task, by or offered.by)
+                self._start_offered(net, task, by or offered.by)
             else:
                 check_separate(self.state, again, by or again.by, "start")
                 self._start_again(again, by or again.by)
-            self._drive()
+                self._drive()
 
     def complete_task(self, path: str, output: Mapping[str, Any] | None = None, *, at: int, by: str = "") -> None:
         """Complete a started task or instance; an offered one is started first. `output` joins the case's data."""

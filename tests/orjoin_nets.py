@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-from knhk._orjoin import UNDECIDED, OrJoinAnalysis
+from knhk._orjoin import DEFAULT_BUDGET, UNDECIDED, OrJoinAnalysis
 from knhk._tables import AND, OR, PARTIAL, XOR, Tables, TaskTable, build_tables
-from tests.orjoin_oracle import BUSY, DRAINING, Game, oracle
+from tests.orjoin_oracle import BUSY, DRAINING, SEARCHES, Game, oracle
 
 JOINS = {"and": AND, "xor": XOR, "or": OR}
 
@@ -74,12 +74,17 @@ def net(**tasks: dict[str, object] | str) -> Net:
     return Net(build_tables(conditions=conditions, tasks=numbers, table=tuple(table)), conditions, numbers)
 
 
-def verdict(of: Net, tokens: str, *, join: str = "J", budget: int | None = None, **state: object) -> int:
-    """Decide in a new analysis; whatever is decided, brute force must agree."""
+def verdict(of: Net, tokens: str, *, join: str = "J", budget: int = DEFAULT_BUDGET, **state: object) -> int:
+    """Decide in a new analysis; whatever is decided, all searches and brute force must agree."""
     game = of.state(tokens, **state)
     number = of.tasks.index(join)
-    analysis = OrJoinAnalysis(of.tables) if budget is None else OrJoinAnalysis(of.tables, budget=budget)
-    answer = analysis.decide(number, game.tokens, game.status, dict(enumerate(game.seen)))
+    answer, *others = [
+        OrJoinAnalysis(of.tables, budget=budget, searching=each).decide(
+            number, game.tokens, game.status, dict(enumerate(game.seen))
+        )
+        for each in SEARCHES
+    ]
+    assert {answer, *others} == {answer}
     if answer != UNDECIDED:
         assert oracle(game, number) in (answer, None)
     return answer

@@ -17,10 +17,18 @@ from itertools import chain, combinations
 
 import attrs
 
+from knhk import _hot, _orjoin_search
 from knhk._orjoin import ENABLED, UNDECIDED, WAITING, OrJoinAnalysis
 from knhk._tables import AND, OR, PARTIAL, XOR, Tables, TaskTable, build_tables
 
 IDLE, BUSY, DRAINING = 0, 1, 2
+
+SEARCHES = [_orjoin_search.backward]
+"""The reference search, and the compiled one where it is built: whatever is asked is asked of both."""
+if _hot.COMPILED:
+    from knhk._hot.orjoin import Backward
+
+    SEARCHES.append(Backward)
 
 
 @attrs.define
@@ -242,11 +250,13 @@ def compare(pairs: int, seed: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     while counts["pairs"] < pairs:
         tables, join = random_tables(rng, features=rng.choice((0.0, 0.15, 0.3)), partial=rng.choice((0.0, 0.1, 0.4)))
-        analysis = OrJoinAnalysis(tables)
+        analyses = [OrJoinAnalysis(tables, searching=each) for each in SEARCHES]
         for _ in range(4):
             game = random_game(rng, tables, join)
-            answer = analysis.decide(join, game.tokens, game.status, dict(enumerate(game.seen)))
-            expected = oracle(game, join)
+            answers = [each.decide(join, game.tokens, game.status, dict(enumerate(game.seen))) for each in analyses]
+            answer, expected = answers[0], oracle(game, join)
+            if len({*answers}) > 1:
+                raise AssertionError(f"the searches answer {answers}: join {join} of {game!r}")
             counts["pairs"] += 1
             counts[f"answer {answer}"] += 1
             counts["oracle capped"] += expected is None

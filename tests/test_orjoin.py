@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -16,7 +17,7 @@ from knhk._orjoin import ENABLED, UNDECIDED, WAITING, OrJoinAnalysis
 from knhk._tables import AND, OR, PARTIAL, XOR, Tables, TaskTable, build_tables
 from knhk.errors import InternalError
 from tests.orjoin_nets import Net, net, verdict
-from tests.orjoin_oracle import BUSY, DRAINING, Game, compare, oracle, random_game, random_tables
+from tests.orjoin_oracle import BUSY, DRAINING, SEARCHES, Game, compare, oracle, random_game, random_tables
 
 DECISIONS = Path(__file__).parent / "data" / "orjoin_decisions.json"
 
@@ -533,7 +534,7 @@ def test_counts_beyond_the_fields() -> None:
     system = _orjoin_search.Monotone(2, rules, 1)
 
     def run(wanted: int) -> int:
-        return _orjoin_search.Backward(system, [1500, 0], 100).run([system.pack([(1, wanted)])])
+        return _orjoin_search.Backward(system, [1500, 0], 100).run([[(1, wanted)]])
 
     assert run(1) == _orjoin_search.COVERED
     assert run(2) == _orjoin_search.OUT_OF_BUDGET
@@ -551,7 +552,7 @@ def test_target_covered_at_once() -> None:
     """A search whose target is there already says so."""
     search = _orjoin_search.Backward(_orjoin_search.Monotone(2, [], 1), [1, 2], 10)
 
-    assert search.run([0b1, 0b10]) == _orjoin_search.COVERED
+    assert search.run([[(0, 1)], [(0, 2)]]) == _orjoin_search.COVERED
 
 
 def test_memory_across_markings() -> None:
@@ -776,15 +777,15 @@ def decided(game: Game, join: int) -> int:
     return OrJoinAnalysis(game.tables).decide(join, game.tokens, game.status, dict(enumerate(game.seen)))
 
 
-def searched(game: Game, join: int) -> int:
+def searched(game: Game, join: int, searching: Any = _orjoin_search.backward) -> int:
     """Decide by the searches alone, without the structural steps."""
-    analysis = OrJoinAnalysis(game.tables)
+    analysis = OrJoinAnalysis(game.tables, searching=searching)
     view = _orjoin._View(game.tables, analysis._producers, join)
     marked = [(c, weight) for c, weight in view.inputs if game.tokens[c] >= weight]
     suspects = [(c, weight) for c, weight in view.inputs if game.tokens[c] < weight]
     if not marked or not suspects:
         return ENABLED if marked else WAITING
-    region = view.explore(game.tables, analysis._producers)
+    region = view.explore(game.tables, analysis._producers, searching)
     return analysis._search(region, marked, suspects, game.tokens, game.status, dict(enumerate(game.seen)))
 
 
@@ -837,6 +838,7 @@ def test_decisions_that_were_once_wrong(by: str, monkeypatch: pytest.MonkeyPatch
 
     for game, join, expected in decisions():
         assert expected == decide(game, join)
+        assert expected == searched(game, join, SEARCHES[-1])
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -854,4 +856,5 @@ def test_searches_alone(change: str, seed: int, monkeypatch: pytest.MonkeyPatch)
         game = random_game(rng, tables, join)
         expected = oracle(game, join)
         answer = searched(game, join)
+        assert answer == searched(game, join, SEARCHES[-1])
         assert answer == UNDECIDED or expected in (answer, None)

@@ -10,7 +10,8 @@ from knhk._hot.layout cimport (
     CANCELS, CANCELS_ITSELF, DETACHED, JOIN_CANCELS, MOST, NEVER, ONE, PARTIAL, READS, UNORDERED, XOR,
     Arc, InputView, NetData, OrView, Piece, PlaceLine, Region, Slot, Span, TaskLine, WordLine, WordRegion,
 )
-from knhk._orjoin import OrJoinAnalysis
+from knhk._hot.orjoin import Backward
+from knhk._orjoin import DEFAULT_BUDGET, OrJoinAnalysis
 from knhk.errors import InternalError
 
 
@@ -68,7 +69,8 @@ cdef class Lines:
         if self._lines != NULL:
             raise InternalError("a net is made once")
         self._compile(tables)
-        self.analysis = OrJoinAnalysis(tables) if or_join_budget is None else OrJoinAnalysis(tables, budget=or_join_budget)
+        budget = DEFAULT_BUDGET if or_join_budget is None else or_join_budget
+        self.analysis = OrJoinAnalysis(tables, budget=budget, searching=Backward)
         self.tables = tables
 
     def __dealloc__(self):
