@@ -40,7 +40,9 @@ def step_cost(scale: Scale) -> Iterator[Figure]:
                 position = (position + 1) % size
             costs[size].append((time.perf_counter() - begun) / 100)
             positions[size] = position
+            # What whoever commits takes from a case; else each command has more to keep for its undoing.
             case.take_records()
+            case.state.moved.clear()
             case.snapshot()
     for size, each in costs.items():
         name = f"one manual step through Case, net of {size:,} tasks"

@@ -576,3 +576,44 @@ def test_several_lead_at_the_same_time() -> None:
     assert [1, 1] == sizes[:2]
     assert 5 == sum(sizes)
     assert 2 == groups._free
+
+
+def test_further_group_begins_when_it_is_as_large() -> None:
+    """Beside a group of three a further one begins with its third caller, and fewer begin when nothing is written any more."""
+    sizes: list[int] = []
+    gates = [threading.Event() for _ in range(5)]
+
+    def write(group: Sequence[Caller]) -> None:
+        sizes.append(len(group))
+        gates[len(sizes) - 1].wait()
+
+    groups = GroupCommit(write, leaders=2)
+    threads: list[threading.Thread] = []
+
+    def come(happened: Callable[[], bool]) -> None:
+        threads.append(threading.Thread(target=groups.commit, args=((),), daemon=True))
+        threads[-1].start()
+        until(happened)
+
+    come(lambda: len(sizes) == 1)
+    come(lambda: len(sizes) == 2)
+    for queued in (1, 2, 3):
+        come(lambda queued=queued: len(groups._queue) == queued)  # type: ignore[misc]
+    gates[0].set()
+    until(lambda: len(sizes) == 3)
+    gates[1].set()
+    until(lambda: groups._free == 1)
+    come(lambda: len(groups._queue) == 1)
+    come(lambda: len(groups._queue) == 2)
+    come(lambda: len(sizes) == 4)
+    come(lambda: len(groups._queue) == 1)
+    gates[2].set()
+    until(lambda: groups._free == 1)
+    assert [1, 1, 3, 3] == sizes
+    for each in gates[3:]:
+        each.set()
+    for each in threads:
+        each.join(30)
+
+    assert [1, 1, 3, 3, 1] == sizes
+    assert 2 == groups._free

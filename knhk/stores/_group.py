@@ -4,7 +4,9 @@ Group commit: callers that wait at the same time share one write.
 Whoever comes while nobody writes, writes at once: a lone caller waits for nothing but its own sync, in its own thread.
 Whoever comes meanwhile queues; when the write is done the first in the queue leads the next one, and takes along who queued
 behind it.
-So a group is whoever came while the previous write ran; no time is waited, and nobody is overtaken.
+So a group is whoever came while the previous write ran; no time is waited, and no group is overtaken.
+Where several groups may be written at the same time, a further one begins beside others as soon as it is as large as the one that
+began last: else there would be many small ones, each of which costs nearly as much.
 Each waiter sleeps on a lock of its own, so that exactly those are woken whose outcome is known.
 The leader wakes one of its group and each wakes the next: all at once they would only queue for the interpreter.
 """
@@ -82,7 +84,8 @@ class GroupCommit:
         write: stores a group and returns when it is durable; whom it refuses it gives an `error`.
             When it raises, nothing of the group is stored, unless it has settled it before.
         max_callers, max_bytes: where a group ends although more are waiting.
-        leaders: how many groups may be written at the same time; with several, `write` is called by several threads.
+        leaders: how many groups may be written at the same time; with several, `write` is called by several threads, and whoever
+            makes a further group large enough to begin leads it.
     """
 
     def __init__(
@@ -98,13 +101,14 @@ class GroupCommit:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._queue: deque[Caller] = deque()
-        self._free = leaders
+        self._leaders = self._free = leaders
+        self._begun = 0
 
     def commit(self, commits: Sequence[Commit], prepared: Any = None) -> None:
         """Return when the steps are durable; raises what `write` refused them with, or what it raised."""
         caller = Caller(commits, prepared)
         with self._lock:
-            leads = self._free > 0
+            leads = self._may_begin(len(self._queue) + 1)
             if leads:
                 self._free -= 1
             else:
@@ -143,6 +147,7 @@ class GroupCommit:
         try:
             with self._lock:
                 self._gather(group)
+                self._begun = len(group)
             self._write(group)
             settle(group)
         except BaseException as error:
@@ -165,12 +170,20 @@ class GroupCommit:
             size += group[-1].size
 
     def _hand_on(self) -> None:
-        """Let the first in the queue lead, or nobody where nobody waits."""
+        """Let the first in the queue lead, or nobody where nobody waits or too few do beside another group."""
         with self._lock:
-            heir = self._queue.popleft() if self._queue else None
-            self._free += heir is None
+            self._free += 1
+            heir = None
+            if self._queue and self._may_begin(len(self._queue)):
+                self._free -= 1
+                self._begun = len(self._queue)
+                heir = self._queue.popleft()
         if heir is not None:
             heir.call()
+
+    def _may_begin(self, size: int) -> bool:
+        """Whether a group that is as large now may begin."""
+        return self._free == self._leaders or (self._free > 0 and size >= self._begun)
 
 
 def another(error: BaseException) -> BaseException:

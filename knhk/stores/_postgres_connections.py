@@ -54,11 +54,10 @@ class Connections:
     @contextmanager
     def use(self) -> Iterator[Session]:
         """Give a connection to one thread; errors of psycopg leave as ours, and a connection that broke is not used again."""
-        named = self.address.named
         self.check_open()
         if not self._free.acquire(timeout=self.address.timeout):
             raise StoreUnavailable(
-                f"{named}: all {self.address.connections} connections are in use for {self.address.timeout:g} s; "
+                f"{self.address.named}: all {self.address.connections} connections are in use for {self.address.timeout:g} s; "
                 "nothing was written, try again later or raise connections= in the URL"
             )
         connection: Session | None = None
@@ -66,7 +65,7 @@ class Connections:
             connection = self._take()
             yield connection
         except psycopg.Error as error:
-            raise translated(error, named) from error
+            raise translated(error, self.address.named) from error
         except (UnicodeEncodeError, OverflowError) as error:
             raise StoreError(f"a value cannot be stored: {error}") from error
         finally:
@@ -105,7 +104,7 @@ class Connections:
 
     def _give_back(self, connection: Session) -> None:
         # Anything but idle: broken, or interrupted in the middle of something.
-        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+        if connection.idle:
             with self._lock:
                 if not self._closed:
                     self._idle.append(connection)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from knhk._lower import ANYONE
 from knhk.errors import KnhkError, QuarantinedCase, UnknownCase
 from knhk.ports import ItemRow
 from knhk.stores._changes import Changes, DocumentChange, key_used, outrun
@@ -18,6 +19,8 @@ dump: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_
 """Say a value as a JSON text."""
 
 _COLUMNS: Final = ("number", "path", "state", "by", "roles", "topic", "audience", "details")
+_ANYONE: Final = (ANYONE,)
+_COMMON: Final = json.dumps(_ANYONE)
 _Sections = dict[str, list[dict[str, Any]]]
 
 
@@ -146,7 +149,7 @@ def item_row(item: ItemRow) -> list[Any]:
         inward(item.by),
         json.dumps(item.roles) if item.roles else "",
         inward(item.topic),
-        json.dumps(item.audience) if item.audience else "",
+        _COMMON if item.audience == _ANYONE else json.dumps(item.audience) if item.audience else "",
         json.dumps(dict(item.details), separators=(",", ":")) if item.details else "",
         [inward(each) for each in dict.fromkeys(item.audience)],
     ]

@@ -26,6 +26,7 @@ from knhk.stores._postgres_steps import Step
 _ATTEMPTS: Final = 5
 _AGAIN: Final = frozenset({RACED, UNKNOWN_WRITER, "40001", "40P01"})
 _LOCKED: Final = "55P03"
+_NOBODY: Final = b"[]"
 
 
 class Writer:
@@ -143,7 +144,8 @@ class Writer:
             if registration:
                 answer = _first(connection.execute(self._queries.put_specification, (*values, *registration)))
             else:
-                answer = json.loads(connection.call(self._connections.address.schema, function, *values))
+                said = connection.call(self._connections.address.schema, function, *values)
+                answer = () if said == _NOBODY else json.loads(said)
             self._in_doubt = False
             return answer
 
@@ -179,6 +181,9 @@ class Writer:
 
 def _apart(group: Sequence[Caller]) -> Iterator[list[Caller]]:
     """Share a group out into transactions in which nobody changes what another changes or holds; each caller in its order."""
+    if len(group) == 1:
+        yield list(group)
+        return
     waiting = list(group)
     while waiting:
         now: list[Caller] = []
