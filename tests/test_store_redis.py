@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -177,6 +178,24 @@ def test_step_with_thousands_of_items(store: RedisStore) -> None:
 
     assert (item("a", 0), item("a", 1, by="ann")) == store.items(case_id="a")
     assert (item("a", 0),) == store.items(by="")
+
+
+def test_two_groups_are_on_their_way(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group does not wait for the answer to the one before it, and each has a writer of its own."""
+    tell, both, writers = store._link.tell_script, threading.Barrier(2, timeout=30), set()
+
+    def meeting(script: scripts.Script, *words: object) -> object:
+        writers.add(words[0])
+        both.wait()
+        return tell(script, *words)
+
+    monkeypatch.setattr(store._link, "tell_script", meeting)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(store.commit, [each]) for each in (step("a", 1), step("b"))]:
+            done.result()
+
+    assert 2 == len(writers)
+    assert (2, 1) == (store.header("a").version, store.header("b").version)
 
 
 def test_interrupt_while_waiting_for_the_answer(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
