@@ -607,8 +607,8 @@ def test_several_lead_at_the_same_time() -> None:
     assert 2 == groups._free
 
 
-def test_further_group_begins_when_it_is_as_large() -> None:
-    """Beside a group of three a further one begins with its third caller, and fewer begin when nothing is written any more."""
+def test_further_group_begins_when_it_has_half_of_the_callers() -> None:
+    """Of four callers the second pair begins a further group, and fewer begin when nothing is written any more."""
     sizes: list[int] = []
     gates = [threading.Event() for _ in range(5)]
 
@@ -633,16 +633,16 @@ def test_further_group_begins_when_it_is_as_large() -> None:
     gates[1].set()
     until(lambda: groups._free == 1)
     come(lambda: len(groups._queue) == 1)
-    come(lambda: len(groups._queue) == 2)
     come(lambda: len(sizes) == 4)
     come(lambda: len(groups._queue) == 1)
     gates[2].set()
     until(lambda: groups._free == 1)
-    assert [1, 1, 3, 3] == sizes
+    assert [1, 1, 3, 2] == sizes
     for each in gates[3:]:
         each.set()
     for each in threads:
         each.join(30)
 
-    assert [1, 1, 3, 3, 1] == sizes
+    assert [1, 1, 3, 2, 1] == sizes
+    assert 0 == groups._under_way
     assert 2 == groups._free

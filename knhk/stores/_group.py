@@ -5,8 +5,8 @@ Whoever comes while nobody writes, writes at once: a lone caller waits for nothi
 Whoever comes meanwhile queues; when the write is done the first in the queue leads the next one, and takes along who queued
 behind it.
 So a group is whoever came while the previous write ran; no time is waited, and no group is overtaken.
-Where several groups may be written at the same time, a further one begins beside others as soon as it is as large as the one that
-began last: else there would be many small ones, each of which costs nearly as much.
+Where several groups may be written at the same time, a further one begins beside others as soon as it has half of the callers
+that there were lately: else there would be many small ones, each of which costs nearly as much.
 Each waiter sleeps on a lock of its own, so that exactly those are woken whose outcome is known.
 The leader wakes one of its group and each wakes the next: all at once they would only queue for the interpreter.
 """
@@ -102,7 +102,8 @@ class GroupCommit:
         self._lock = threading.Lock()
         self._queue: deque[Caller] = deque()
         self._leaders = self._free = leaders
-        self._begun = 0
+        self._under_way = 0
+        self._crowd = 0
 
     def commit(self, commits: Sequence[Commit], prepared: Any = None) -> None:
         """Return when the steps are durable; raises what `write` refused them with, or what it raised."""
@@ -144,10 +145,13 @@ class GroupCommit:
 
     def _lead(self, caller: Caller) -> None:
         group = [caller]
+        written = 0
         try:
             with self._lock:
                 self._gather(group)
-                self._begun = len(group)
+                written = len(group)
+                self._under_way += written
+                self._crowd = max(self._under_way + len(self._queue), self._crowd * 7 // 8)
             self._write(group)
             settle(group)
         except BaseException as error:
@@ -157,7 +161,7 @@ class GroupCommit:
                     each.settled = True
             raise
         finally:
-            self._hand_on()
+            self._hand_on(written)
             caller.pass_on()
 
     def _gather(self, group: list[Caller]) -> None:
@@ -169,21 +173,21 @@ class GroupCommit:
             group.append(group[-1].next)
             size += group[-1].size
 
-    def _hand_on(self) -> None:
+    def _hand_on(self, written: int = 0) -> None:
         """Let the first in the queue lead, or nobody where nobody waits or too few do beside another group."""
         with self._lock:
+            self._under_way -= written
             self._free += 1
             heir = None
             if self._queue and self._may_begin(len(self._queue)):
                 self._free -= 1
-                self._begun = len(self._queue)
                 heir = self._queue.popleft()
         if heir is not None:
             heir.call()
 
     def _may_begin(self, size: int) -> bool:
         """Whether a group that is as large now may begin."""
-        return self._free == self._leaders or (self._free > 0 and size >= self._begun)
+        return self._free == self._leaders or (self._free > 0 and 2 * size >= self._crowd)
 
 
 def another(error: BaseException) -> BaseException:
