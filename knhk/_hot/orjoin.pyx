@@ -30,6 +30,7 @@ cdef enum:
 
 MOST = 2**28  # in one arc: sums of a few fit a word
 MOST_ATOMS = 2**24
+cdef object NOTHING = 0
 
 
 cdef enum:  # kinds of atoms, as in `knhk._orjoin`
@@ -60,7 +61,8 @@ cdef int read_counts(uint32_t* to, size_t size, object counts, str of) except -1
     cdef size_t at = 0
     for each in counts:
         if at < size:
-            to[at] = count_of(each)
+            # Nearly all are this very object: it need not be read.
+            to[at] = 0 if each is NOTHING else count_of(each)
         at += 1
     if at != size:
         raise ValueError(f"the state has {at} {of}: {size} are expected")
