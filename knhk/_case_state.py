@@ -312,8 +312,10 @@ class CaseState(PeopleRecords, UndoingRecords, DeputyRecords):
     def _aborted(self, net: int, task: int) -> None:
         instance = self._touch(net)
         self._drop_activity(instance, task)
-        if instance.marking.status[task] != IDLE:
-            instance.marking.release(task)
+        marking = instance.marking
+        # Whose instances run on by themselves is idle meanwhile, and may be a partial join in the middle of a round.
+        if marking.status[task] != IDLE or marking.seen.get(task):
+            marking.release(task)
 
     def _withdrawn(self, net: int, task: int) -> None:
         instance = self._touch(net)

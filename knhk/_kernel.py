@@ -178,8 +178,8 @@ class Marking:
         self._pass_control(task, arcs, IDLE)
 
     def release(self, task: int) -> None:
-        """Make a busy or draining task idle without output: its thread of control is gone; a partial join resets."""
-        if self.status[task] == IDLE:
+        """Make a busy or draining task idle without output: its thread of control is gone; a partial join resets, idle or not."""
+        if self.status[task] == IDLE and not self.seen.get(task):
             raise InternalError(f"task {task} cannot be released: it is idle")
         self._set_status(task, IDLE)
         self.seen.pop(task, None)

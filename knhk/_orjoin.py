@@ -82,12 +82,14 @@ from typing import Final
 
 import attrs
 
+from knhk._orjoin_paths import Producers, aborted, bits_of, emptied, escorts, influenced, relevant, upstream
 from knhk._orjoin_search import (
     CAP,
     COVERED,
     DROP,
     EXHAUSTED,
     ZERO,
+    Decide,
     Forward,
     Monotone,
     Rule,
@@ -126,16 +128,32 @@ class OrJoinAnalysis:
         tables: the net.
         budget: units of work for one decision.  Work is counted, not timed: the answer depends on the arguments only.
         searching: makes the search in a monotone system (step 4): the reference, or what does the same.
+        deciding: makes what does steps 1 to 4 for a join, where no partial join remembers (`knhk._hot.orjoin`).
     """
 
-    __slots__ = ("_budget", "_condition_bits", "_producers", "_searching", "_tables", "_task_bits", "_views")
+    __slots__ = (
+        "_budget",
+        "_condition_bits",
+        "_deciding",
+        "_producers",
+        "_searching",
+        "_tables",
+        "_task_bits",
+        "_views",
+    )
 
     def __init__(
-        self, tables: Tables, *, budget: int = DEFAULT_BUDGET, searching: Callable[[Monotone], Search] = backward
+        self,
+        tables: Tables,
+        *,
+        budget: int = DEFAULT_BUDGET,
+        searching: Callable[[Monotone], Search] = backward,
+        deciding: Callable[..., Decide | None] | None = None,
     ) -> None:
         self._tables = tables
         self._budget = budget
         self._searching = searching
+        self._deciding = deciding
         self._condition_bits = [1 << bit for bit in range(len(tables.conditions))]
         self._task_bits = [1 << len(tables.conditions) + bit for bit in range(len(tables.table))]
         self._producers: list[list[tuple[int, int]]] = [[] for _ in tables.conditions]
@@ -158,6 +176,8 @@ class OrJoinAnalysis:
             `ENABLED`, `WAITING`, or `UNDECIDED` when the budget was not enough.
         """
         view = self._view(join)
+        if view.decide is not None:
+            return view.decide(marking, status)
         marked = [arc for arc in view.inputs if marking[arc[0]] >= arc[1]]
         if not marked or len(marked) == len(view.inputs):
             return ENABLED if marked else WAITING
@@ -170,7 +190,7 @@ class OrJoinAnalysis:
                 suspects.append(arc)
         if not suspects:
             return ENABLED
-        region = view.region or view.explore(self._tables, self._producers, self._searching)
+        region = self._region(view)
         key = region.key(marking, status, seen)
         answer = region.answers.get(key)
         if answer is None:
@@ -188,14 +208,23 @@ class OrJoinAnalysis:
     def relevant(self, join: int) -> int:
         """Return the bits, as in `tiers`, on which the answer depends for a net in which no partial join swallows."""
         view = self._view(join)
-        region = view.region or view.explore(self._tables, self._producers, self._searching)
-        return region.relevant
+        return self._region(view).relevant
 
     def _view(self, join: int) -> _View:
         view = self._views.get(join)
         if view is None:
             view = self._views[join] = _View(self._tables, self._producers, join)
         return view
+
+    def _region(self, view: _View) -> _Region:
+        if view.region is None:
+            region = view.explore(self._tables, self._producers, self._searching)
+            if self._deciding is not None and not region.partials:
+                size, atoms = (len(self._tables.conditions), len(self._tables.table)), region.translation.atoms()
+                tiers = self.tiers(view.join)
+                view.decide = self._deciding(region.search, tiers, atoms, size, self._budget, _REMEMBERED)
+            return region
+        return view.region
 
     def _held(self, marking: Sequence[int], status: Sequence[int]) -> int:
         """Return the bits of the marked conditions, and above them those of the running tasks."""
@@ -223,9 +252,6 @@ class OrJoinAnalysis:
         return WAITING if outcome == COVERED else UNDECIDED
 
 
-_Producers = Sequence[Sequence[tuple[int, int]]]
-"""By condition, the tasks that put tokens there, and how many."""
-
 _Key = tuple[object, object, tuple[int, ...]]
 
 
@@ -238,21 +264,23 @@ class _View:
         upstream: by input position, the bits of what it can be reached from (step 1).
         escorts: by input position, the bits of that from where a single token suffices (step 2).
         region: what steps 3 to 5 need; made when first needed.
+        decide: what decides by itself, if there is such a thing; made with the region.
     """
 
-    __slots__ = ("escorts", "inputs", "join", "region", "upstream")
+    __slots__ = ("decide", "escorts", "inputs", "join", "region", "upstream")
 
-    def __init__(self, tables: Tables, producers: _Producers, join: int) -> None:
+    def __init__(self, tables: Tables, producers: Producers, join: int) -> None:
         if tables.table[join].join != OR:
             raise InternalError(f"task {join} has no OR-join: only OR-joins are analysed")
         self.join = join
         self.inputs = tables.table[join].inputs
-        self.upstream = [_upstream(tables, producers, join, condition) for condition, _ in self.inputs]
-        self.escorts = [_escorts(tables, producers, join, arc) for arc in self.inputs]
+        self.upstream = [upstream(tables, producers, join, condition) for condition, _ in self.inputs]
+        self.escorts = [escorts(tables, producers, join, arc) for arc in self.inputs]
         self.region: _Region | None = None
+        self.decide: Decide | None = None
 
     def explore(
-        self, tables: Tables, producers: _Producers, searching: Callable[[Monotone], Search] = backward
+        self, tables: Tables, producers: Producers, searching: Callable[[Monotone], Search] = backward
     ) -> _Region:
         """Make the region."""
         self.region = _Region(tables, producers, self.join, searching)
@@ -268,126 +296,30 @@ class _Region:
         search: the search in it.
         forward: the search for where the system is not exact.
         answers: what was found, by what matters of the state.
+        partials: the partial joins that remember.
         relevant: the bits of the conditions and tasks that matter.
     """
 
-    __slots__ = ("_partials", "_status", "_tokens", "answers", "forward", "relevant", "search", "translation")
+    __slots__ = ("_status", "_tokens", "answers", "forward", "partials", "relevant", "search", "translation")
 
     def __init__(
-        self, tables: Tables, producers: _Producers, join: int, searching: Callable[[Monotone], Search]
+        self, tables: Tables, producers: Producers, join: int, searching: Callable[[Monotone], Search]
     ) -> None:
-        conditions, tasks = _relevant(tables, producers, join)
+        conditions, tasks = relevant(tables, producers, join)
         self.translation = _Translation(tables, join, conditions, tasks)
         self.search = searching(self.translation.system)
         if not self.translation.exact:
-            conditions, tasks = _influenced(tables, join, conditions, tasks)
+            conditions, tasks = influenced(tables, join, conditions, tasks)
         self.forward = Forward(tables, join, conditions, tasks)
         self._tokens = itemgetter(*sorted(conditions))
         self._status = itemgetter(*sorted(tasks | {join}))
-        self._partials = [t for t in sorted(tasks) if swallows(tables.table[t])]
-        self.relevant = _bits(conditions, tasks | {join}, len(tables.conditions))
+        self.partials = [t for t in sorted(tasks) if swallows(tables.table[t])]
+        self.relevant = bits_of(conditions, tasks | {join}, len(tables.conditions))
         self.answers: dict[_Key, int] = {}
 
     def key(self, marking: Sequence[int], status: Sequence[int], seen: Mapping[int, int]) -> _Key:
         """Return what matters of the state."""
-        return self._tokens(marking), self._status(status), tuple([seen.get(t, 0) for t in self._partials])
-
-
-def _bits(conditions: set[int], tasks: set[int], shift: int) -> int:
-    return sum(1 << c for c in conditions) | sum(1 << shift + t for t in tasks)
-
-
-def _upstream(tables: Tables, producers: _Producers, join: int, condition: int) -> int:
-    conditions: set[int] = set()
-    tasks: set[int] = set()
-    todo = [condition]
-    while todo:
-        for t, _ in producers[todo.pop()]:
-            if t in tasks:
-                continue
-            tasks.add(t)
-            if t != join:
-                todo += [c for c, _ in tables.table[t].inputs if c not in conditions]
-                conditions.update(c for c, _ in tables.table[t].inputs)
-    return _bits(conditions, tasks, len(tables.conditions))
-
-
-def _escorts(tables: Tables, producers: _Producers, join: int, arc: Arc) -> int:
-    inputs = {condition for condition, _ in tables.table[join].inputs}
-    conditions: set[int] = set()
-    tasks: set[int] = set()
-    todo = [] if any(tables.swallowers[condition] for condition in inputs) else [arc]
-    while todo:
-        condition, needed = todo.pop()
-        for t, given in producers[condition]:
-            task = tables.table[t]
-            if given < needed or not inputs.isdisjoint(task.cancels_conditions):
-                continue
-            tasks.add(t)
-            if t == join or not inputs.isdisjoint(task.join_cancels_conditions):
-                continue
-            for c in _single_tokens(task):
-                if c not in conditions and c not in inputs and not tables.swallowers[c]:
-                    conditions.add(c)
-                    todo.append((c, 1))
-    return _bits(conditions, tasks, len(tables.conditions))
-
-
-def _single_tokens(task: TaskTable) -> Iterator[int]:
-    """Yield the conditions one token of which is all that the task needs to start."""
-    alone = (
-        len(task.inputs) == 1
-        if task.join == AND
-        else task.join != PARTIAL or (task.join_cancels and task.required == 1)
-    )
-    if alone and not task.reads:
-        for condition, weight in task.inputs:
-            if weight == 1:
-                yield condition
-
-
-def _relevant(tables: Tables, producers: _Producers, join: int) -> tuple[set[int], set[int]]:
-    """Close the inputs of the join under all that can help to mark them (R)."""
-    conditions = {condition for condition, _ in tables.table[join].inputs}
-    tasks: set[int] = set()
-    todo = list(conditions)
-    while todo:
-        condition = todo.pop()
-        fresh = [t for t, _ in (*producers[condition], *tables.swallowers[condition]) if t not in tasks]
-        while fresh:
-            number = fresh.pop()
-            task = tables.table[number]
-            if number in tasks:
-                continue
-            tasks.add(number)
-            if number == join:
-                continue
-            near = {*(c for c, _ in task.inputs), *task.reads} - conditions
-            conditions |= near
-            todo += sorted(near)
-            if swallows(task) or task.join_cancels_tasks:
-                fresh += [
-                    t
-                    for t, other in enumerate(tables.table)
-                    if number in other.cancels_tasks + other.join_cancels_tasks
-                ]
-    return conditions, tasks
-
-
-def _influenced(tables: Tables, join: int, conditions: set[int], tasks: set[int]) -> tuple[set[int], set[int]]:
-    """Close what is relevant under all that changes it: what is left out neither changes what is in nor is asked for."""
-    conditions, tasks = set(conditions), set(tasks)
-    grown = True
-    while grown:
-        grown = False
-        for number, task in enumerate(tables.table):
-            needed = set() if number == join else {*(c for c, _ in task.inputs), *task.reads}
-            changed = {*(c for c, _ in task.inputs + task.outputs), *_emptied(task)}
-            if number not in tasks and not (changed.isdisjoint(conditions) and tasks.isdisjoint(_aborted(task))):
-                tasks.add(number)
-                conditions |= needed
-                grown = True
-    return conditions, tasks
+        return self._tokens(marking), self._status(status), tuple([seen.get(t, 0) for t in self.partials])
 
 
 class _Translation:
@@ -435,14 +367,14 @@ class _Translation:
         crowded: set[int] = set()
         for number in self._tasks | {self._join}:
             task = self._table[number]
-            near = {*(condition for condition, _ in task.inputs), *task.reads, *_emptied(task)}
-            met = {t for condition in near for t, _ in tables.swallowers[condition]}.union(_aborted(task)) & flagged
+            near = {*(condition for condition, _ in task.inputs), *task.reads, *emptied(task)}
+            met = {t for condition in near for t, _ in tables.swallowers[condition]}.union(aborted(task)) & flagged
             if len(met) > _FLAGS_MET:
                 crowded |= met
         return flagged - crowded
 
     def _can_be_flagged(self, tables: Tables, number: int) -> bool:
-        cancelled = any(number in _aborted(self._table[t]) for t in self._tasks)
+        cancelled = any(number in aborted(self._table[t]) for t in self._tasks)
         for condition, weight in self._table[number].inputs:
             observers = [t for t in tables.consumers[condition] if t != number and t in self._tasks | {self._join}]
             if len(tables.swallowers[condition]) > 1 or (weight > 1 and (cancelled or observers)):
@@ -454,8 +386,8 @@ class _Translation:
     def _find_emptiers(self) -> dict[int, set[int]]:
         emptiers: dict[int, set[int]] = {}
         for t in self._tasks:
-            forgotten = [self._table[other].inputs for other in self._flagged.intersection(_aborted(self._table[t]))]
-            for condition in (*_emptied(self._table[t]), *(c for arcs in forgotten for c, _ in arcs)):
+            forgotten = [self._table[other].inputs for other in self._flagged.intersection(aborted(self._table[t]))]
+            for condition in (*emptied(self._table[t]), *(c for arcs in forgotten for c, _ in arcs)):
                 emptiers.setdefault(condition, set()).add(t)
         return emptiers
 
@@ -628,6 +560,10 @@ class _Translation:
                 have.append(int((seen.get(number, 0) != 0) == (kind == _FIRED)))
         return have
 
+    def atoms(self) -> list[tuple[int, int]]:
+        """List the atoms: of which kind each is, and the number of the condition or task that it is about."""
+        return list(self._number)
+
     def common(self, marked: Sequence[Arc]) -> list[Arc]:
         """List what every target asks for: all that is marked, where no flags matter."""
         return [] if self._memory else [(self._number[_TOKENS, c], weight) for c, weight in marked]
@@ -647,14 +583,6 @@ class _Translation:
             asked = [(self._number[_TOKENS, c], self._need(c, weight, fired)) for c, weight in conditions]
             asked += [(self._number[_FIRED if value else _UNFIRED, t], 1) for t, value in fired.items()]
             yield asked
-
-
-def _emptied(task: TaskTable) -> tuple[int, ...]:
-    return task.cancels_conditions + task.join_cancels_conditions
-
-
-def _aborted(task: TaskTable) -> tuple[int, ...]:
-    return task.cancels_tasks + task.join_cancels_tasks
 
 
 def _merge(uses: Iterable[Use], reads: Mapping[int, int]) -> tuple[Use, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import combinations
 from typing import Final
 
@@ -123,8 +124,6 @@ class Monotone:
 
     Attributes:
         width: the bits of one count in a packed element; the topmost of them stays 0.
-        packed: the rules, packed.
-        guard: the topmost bit of each count of a packed element.
         achieved, needed: by rule, what `Rule.achieved` and `Rule.needed` list.
         premises, least: by rule, how many atoms it needs, and how many of those of which it needs some.
         achievers: by atom, the rules that achieve it.
@@ -137,8 +136,6 @@ class Monotone:
         self.rules = rules
         # A step asks for a few times the heaviest more of an atom: that never runs over into the next one.
         self.width = heaviest.bit_length() + 10
-        self.packed = [PackedRule.pack(rule, self.width) for rule in rules]
-        self.guard = self.pack((atom, 1 << self.width - 1) for atom in range(atoms))
         self.achieved = [rule.achieved() for rule in rules]
         self.needed = [rule.needed() for rule in rules]
         self.premises = [len(each) for each in self.needed]
@@ -154,6 +151,16 @@ class Monotone:
             for atom, _, _ in rule.among:
                 self.helped[atom].append(number)
 
+    @cached_property
+    def packed(self) -> list[PackedRule]:
+        """The rules, packed."""
+        return [PackedRule.pack(rule, self.width) for rule in self.rules]
+
+    @cached_property
+    def guard(self) -> int:
+        """The topmost bit of each count of a packed element."""
+        return self.pack((atom, 1 << self.width - 1) for atom in range(self.atoms))
+
     def pack(self, asked: Iterable[Arc]) -> int:
         """Return the element that asks for these atoms, so many times each."""
         return sum(count << atom * self.width for atom, count in asked)
@@ -166,6 +173,9 @@ Asks whether a state covers, now or later, one of some targets; returns the outc
 It is given how often each atom holds, the targets, each without what all of them ask for, what all of them ask for, and
 how many units of work may be done.
 """
+
+Decide = Callable[[Sequence[int], Sequence[int]], int]
+"""Decides one OR-join for a marking and the status of the tasks, as `OrJoinAnalysis.decide` does."""
 
 
 def backward(system: Monotone) -> Search:

@@ -745,7 +745,7 @@ class Game:
             if attributes.get("trigger", {}).get("mode") == "transient" and instance.held.get(task):
                 instance.held[task] = min(instance.held[task], instance.threads(task))
             if "timer" in attributes:
-                if instance.waits(task) and not ("busy" in CHOICES and task in instance.running):
+                if instance.waits(task):
                     instance.due.setdefault(task, self.now + attributes["timer"])
                 else:
                     instance.due.pop(task, None)

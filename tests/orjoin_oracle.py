@@ -25,10 +25,13 @@ IDLE, BUSY, DRAINING = 0, 1, 2
 
 SEARCHES = [_orjoin_search.backward]
 """The reference search, and the compiled one where it is built: whatever is asked is asked of both."""
+WAYS = [{}]
+"""The options of an analysis that decides by the reference, and of one that decides by what is compiled."""
 if _hot.COMPILED:
-    from knhk._hot.orjoin import Backward
+    from knhk._hot.orjoin import Backward, decision
 
     SEARCHES.append(Backward)
+    WAYS.append({"searching": Backward, "deciding": decision})
 
 
 @attrs.define
@@ -250,7 +253,7 @@ def compare(pairs: int, seed: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     while counts["pairs"] < pairs:
         tables, join = random_tables(rng, features=rng.choice((0.0, 0.15, 0.3)), partial=rng.choice((0.0, 0.1, 0.4)))
-        analyses = [OrJoinAnalysis(tables, searching=each) for each in SEARCHES]
+        analyses = [OrJoinAnalysis(tables, **way) for way in WAYS]
         for _ in range(4):
             game = random_game(rng, tables, join)
             answers = [each.decide(join, game.tokens, game.status, dict(enumerate(game.seen))) for each in analyses]

@@ -326,7 +326,7 @@ def test_readiness_is_kept_as_if_looked_at_anew(data: st.DataObject, of: Net) ->
         for t, status in enumerate(m.status):
             if status == BUSY:
                 moves += [("complete", t), ("pass_on", t), ("release", t)]
-            elif status == DRAINING:
+            elif status == DRAINING or m.seen.get(t):
                 moves.append(("release", t))
         if not moves:
             break

@@ -13,7 +13,7 @@ LAYERS = {
     "expr": 1, "_expr_cel": 1, "_expr_compile": 1, "_expr_syntax": 1, "_expr_values": 1, "_schema": 1, "spec": 1,
     "_tables": 1,
     "_lower": 2,
-    "_orjoin": 3, "_orjoin_search": 3,
+    "_orjoin": 3, "_orjoin_paths": 3, "_orjoin_search": 3,
     "_kernel": 4,
     "_hot": 5,
     "_plain": 6, "events": 6, "workitem": 6,

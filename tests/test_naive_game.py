@@ -19,12 +19,13 @@ from knhk.limits import Limits
 from knhk.engine import Engine
 from knhk.errors import CommandError, DataError, InternalError, LimitExceeded, SpecificationError
 from knhk.testing.clock import ManualClock
-from knhk.testing.scenarios import _outcome, specification_of
+from knhk.stores import MemoryStore
+from knhk.testing.scenarios import Player, _outcome, specification_of
 from tests import naive_game
 from tests.naive_game import Game, Refused, Unknown, play
 
 CASES = json.loads((Path(__file__).parent / "data" / "patterns" / "cases_public.json").read_text(encoding="utf-8"))
-naive_game.CHOICES |= {"reads", "busy"}
+naive_game.CHOICES |= {"reads"}
 naive_game.STOPS |= {"order", "trigger-cancel", "deadlock-command", "timer-cancel", "self-cancel"}
 LIMITS = Limits(steps=60, instances=50, depth=8)
 NETS = 400
@@ -575,6 +576,25 @@ def test_knhk_plays_random_nets_as_the_naive_game_does(part):
             net, steps, difference = shrink(*result)
             pytest.fail(f"{difference}\n{json.dumps({'net': net, 'script': steps})}")
     assert tally["steps"] > NETS // 2
+
+
+def test_cancelling_a_partial_join_whose_instances_run_on_resets_it():
+    """Cancelling a partial join resets it although it is idle, because its instances are independent (rules 5 and 6)."""
+    net = {
+        "tasks": {
+            "S": {"split": "and"},
+            "X": {},
+            "H": {"join": {"partial": 1}, "mi": {"count": 1, "sync": False}},
+            "Z": {},
+        },
+        "flows": [["i", "S"], ["S", "X"], ["S", "H"], ["X", "H"], ["H", "Z"], ["Z", "o"]],
+    }
+    steps = [("complete", "S"), ("start", "H"), ("cancel", "H"), ("complete", "X")]
+    script = [{"do": do, "task": task} for do, task in steps]
+    scenario = {"id": "reset", "net": net, "script": [*script, {"expect_enabled": ["H", "Z"]}]}
+
+    assert play(scenario) == []
+    Player(scenario, store=MemoryStore(), evict=True, trace=False).play()
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from knhk import _hot, _orjoin_search
-from knhk._orjoin import OrJoinAnalysis
+from knhk import _hot, _orjoin, _orjoin_search
+from knhk._orjoin import ENABLED, UNDECIDED, WAITING, OrJoinAnalysis
 from knhk._orjoin_search import COVERED, EXHAUSTED, OUT_OF_BUDGET, Monotone, Rule, backward
-from tests.orjoin_oracle import SEARCHES, random_game, random_tables
+from tests.orjoin_nets import net
+from tests.orjoin_oracle import SEARCHES, WAYS, random_game, random_tables
 from tests.test_orjoin import and_fed
 
 pytestmark = pytest.mark.skipif(not _hot.COMPILED, reason="the compiled search is not built")
@@ -214,3 +215,69 @@ def test_a_question_that_does_not_fit_is_refused(have: Any, targets: Any, common
     """A state of another size, and targets that ask for what does not exist, are a ValueError."""
     with pytest.raises(ValueError, match="atom"):
         compiled(Monotone(2, [], 1))(have, targets, common, 10)
+
+
+# --- the decision -----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On random nets the compiled decision is the reference's for state after state, with any budget and little memory."""
+    monkeypatch.setattr(_orjoin, "_REMEMBERED", 3)
+    rng, counts = random.Random(5), Counter[int]()
+    for _ in range(300):
+        tables, join = random_tables(rng, features=rng.choice((0.0, 0.3)), partial=rng.choice((0.0, 0.0, 0.3)))
+        budget = rng.choice((1, 2, 3, 4, 6, 8_000))
+        reference, analysis = (OrJoinAnalysis(tables, budget=budget, **way) for way in WAYS)
+        analysis.relevant(join)
+        for game in [random_game(rng, tables, join) for _ in range(6)] * 2:
+            state = game.tokens, game.status, dict(enumerate(game.seen))
+            expected = reference.decide(join, *state)
+
+            assert expected == analysis.decide(join, *state)
+            decide = analysis._view(join).decide
+            counts[expected] += decide is not None
+            assert decide is None or len(decide.answers) <= 3
+    assert min(counts[each] for each in (ENABLED, WAITING, UNDECIDED)) > 50
+
+
+def test_states_may_be_any_numbers_in_any_iterable() -> None:
+    """A state is read from whatever holds it, and more tokens than any element asks for are enough."""
+    merge = net(A="x y -> q", J={"flow": "m q -> o", "join": "or"})
+    reference, analysis = (OrJoinAnalysis(merge.tables, **way) for way in WAYS)
+    analysis.relevant(1)
+
+    for tokens in ("m x", "m x y"):
+        state = merge.state(tokens)
+        huge = [count * 2**80 for count in state.tokens]
+        expected = reference.decide(1, state.tokens, state.status, {})
+        for marking in (tuple(state.tokens), iter(state.tokens), huge):
+            assert expected == analysis.decide(1, marking, (0, 2), {})
+
+
+def test_a_state_of_another_net_is_refused() -> None:
+    """A state with too few or too many conditions or tasks is a ValueError."""
+    merge = net(A="x y -> q", J={"flow": "m q -> o", "join": "or"})
+    analysis, state = OrJoinAnalysis(merge.tables, **WAYS[-1]), merge.state("m x")
+    analysis.relevant(1)
+
+    for marking, status in ((state.tokens[1:], state.status), (state.tokens, [0]), ([0, *state.tokens], state.status)):
+        with pytest.raises(ValueError, match="are expected"):
+            analysis.decide(1, marking, status, {})
+
+
+def test_what_a_word_cannot_hold_is_decided_by_the_reference() -> None:
+    """Prices beyond a word, and weights beyond one, change no decision."""
+    pairs = {f"P{n}": f"a{n} -> b{n} c{n}" for n in range(70)}
+    joins = {f"Q{n}": f"b{n} c{n} -> a{n + 1}" for n in range(70)}
+    dear = net(**pairs, **joins, Q="a70 k -> q", J={"flow": "m q -> o", "join": "or"})
+    heavy = net(A=f"x y*{2**40} -> q", J={"flow": "m q -> o", "join": "or"})
+
+    for of, states in ((dear, ("m a0", "m a0 k")), (heavy, ("m x y", f"m x y*{2**40}"))):
+        join = of.tasks.index("J")
+        reference, analysis = (OrJoinAnalysis(of.tables, **way) for way in WAYS)
+        analysis.relevant(join)
+        for tokens in states:
+            state = of.state(tokens)
+            assert reference.decide(join, state.tokens, state.status, {}) == analysis.decide(
+                join, state.tokens, state.status, {}
+            )

@@ -23,7 +23,7 @@ from knhk.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from knhk.ports import Commit
+from knhk.ports import Commit, ItemRow
 from knhk.stores import SqliteStore
 from knhk.stores._group import Caller, GroupCommit
 from knhk.testing.store_conformance import ORDER, item, step
@@ -283,11 +283,11 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 
 @contextlib.contextmanager
-def gathered(store: SqliteStore) -> Iterator[Waiting]:
-    """Callers inside the block are one group, behind a first commit, of several statements, that creates the case `first`."""
+def gathered(store: SqliteStore, first: str = "first") -> Iterator[Waiting]:
+    """Callers inside the block are one group, behind a first commit, of several statements, that creates a case."""
     waiting = Waiting(store._groups, store.commit)
     with store._writer._lock:
-        waiting.call(step("first", snapshot=b"s"))
+        waiting.call(step(first, snapshot=b"s"))
         yield waiting
     waiting.end()
 
@@ -349,6 +349,33 @@ def test_group_is_one_transaction(store: SqliteStore, snapshot: bytes | None) ->
     beside = ["SAVEPOINT caller", *first[1:3], "RELEASE caller"]
     assert [*first, *(["INSERT INTO steps"] if snapshot is None else [*first[:2], *beside, "COMMIT"])] == told
     assert {"first": 1, **dict.fromkeys("abcde", 2)} == versions(store)
+
+
+def test_group_of_moves_and_other_steps(store: SqliteStore) -> None:
+    """Steps from one offer to the next share a statement of their own; one whose offer is elsewhere, or that is refused, spoils none."""
+
+    def offers(case_id: str, *numbers: int) -> list[ItemRow]:
+        return [attrs.evolve(item(case_id, number), audience=("anyone",)) for number in numbers]
+
+    store.commit([step(each, 1, items=offers(each, 1, 2)) for each in "abcd"])
+    statements: list[str] = []
+    with gathered(store) as waiting:
+        waiting.call(step("a", 2, items=offers("a", 3), closed=[1]))
+        waiting.call(step("b", 2, items=offers("b", 3), closed=[2]))
+        waiting.call(step("c", 2, closed=[1]))
+        assert store._writer._connection is not None
+        store._writer._connection.set_trace_callback(statements.append)
+    told = [kind for kind, _ in itertools.groupby(each.split(" (")[0] for each in statements)]
+    with gathered(store, "second") as more:
+        more.call(step("a", 3, items=offers("a", 4), closed=[2]))
+        more.call(step("d", 7, items=offers("d", 3), closed=[1]))
+
+    assert ["BEGIN IMMEDIATE", "INSERT INTO moves", "INSERT INTO steps", "COMMIT"] == told[-4:]
+    assert dict.fromkeys(["first", *"abc"]) == waiting.outcomes
+    assert (None, ConcurrentUpdate) == (more.outcomes["a"], type(more.outcomes["d"]))
+    found = {each: [row.number for row in store.items(case_id=each, audience=["anyone"])] for each in "abcd"}
+    assert {"a": [3, 4], "b": [1, 3], "c": [2], "d": [1, 2]} == found
+    assert {"first": 1, "second": 1, "a": 4, "b": 3, "c": 3, "d": 2, "e": 1} == versions(store)
 
 
 def test_group_of_more_rows_than_a_statement_has(store: SqliteStore) -> None:
@@ -456,7 +483,7 @@ def test_error_of_the_transaction_is_everybodys(
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("statement", "snapshot"), [("COMMIT", b"s"), ("INSERT INTO steps", None)])
+@pytest.mark.parametrize(("statement", "snapshot"), [("COMMIT", b"s"), ("INSERT INTO moves", None)])
 def test_interrupt_at_the_commit(store: SqliteStore, after: bool, statement: str, snapshot: bytes | None) -> None:
     """An interrupt before COMMIT, or before the statement that is all of it, stores nobody; one right after it leaves everybody stored and the others told so."""
 
@@ -465,14 +492,16 @@ def test_interrupt_at_the_commit(store: SqliteStore, after: bool, statement: str
             execute()
         raise KeyboardInterrupt
 
+    offers = [[attrs.evolve(item(each, number), audience=("anyone",)) for number in (1, 2)] for each in "ab"]
+    store.commit([step(each, 1, items=rows[:1]) for each, rows in zip("ab", offers, strict=True)])
     failing(store, statement, happens)
     with gathered(store) as waiting:
-        waiting.call(step("a", 1, snapshot=snapshot))
-        waiting.call(step("b", 1))
+        waiting.call(step("a", 2, items=offers[0][1:], closed=[1], snapshot=snapshot))
+        waiting.call(step("b", 2, items=offers[1][1:], closed=[1]))
 
     assert isinstance(waiting.outcomes["a"], KeyboardInterrupt)
     assert waiting.outcomes["b"] is None if after else isinstance(waiting.outcomes["b"], StoreUnavailable)
-    assert (2 if after else 1) == store.header("a").version == store.header("b").version
+    assert (3 if after else 2) == store.header("a").version == store.header("b").version
 
 
 def test_close_while_callers_wait(store: SqliteStore, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -27,6 +28,7 @@ from knhk.server import serving
 from knhk.server.configuration import load
 from knhk.ports import Document, Durability, Store
 from knhk.stores import open_store, without_password
+from knhk.stores import _redis_link
 from knhk.stores import _redis_scripts as scripts
 from knhk.stores._group import Caller
 from knhk.stores._redis_commit import COMMIT
@@ -179,6 +181,24 @@ def test_step_with_thousands_of_items(store: RedisStore) -> None:
     assert (item("a", 0),) == store.items(by="")
 
 
+def test_two_groups_are_on_their_way(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group does not wait for the answer to the one before it, and each has a writer of its own."""
+    tell, both, writers = store._link.tell_script, threading.Barrier(2, timeout=30), set()
+
+    def meeting(script: scripts.Script, *words: object) -> object:
+        writers.add(words[0])
+        both.wait()
+        return tell(script, *words)
+
+    monkeypatch.setattr(store._link, "tell_script", meeting)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(store.commit, [each]) for each in (step("a", 1), step("b"))]:
+            done.result()
+
+    assert 2 == len(writers)
+    assert (2, 1) == (store.header("a").version, store.header("b").version)
+
+
 def test_interrupt_while_waiting_for_the_answer(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is interrupted when the server has the step already, leaves it stored once, and the store usable."""
     tell, calls = store._link.tell_script, []
@@ -252,17 +272,23 @@ def test_reading_again(lossy: Relay) -> None:
     store.close()
 
 
-def test_connections_are_bounded(url: str) -> None:
-    """Where every connection is in use for the whole time that a call waits, it is refused, and nothing was sent."""
+def test_connections_are_bounded(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every connection is in use for as long as a call waits, it is refused; given back, the next call has it."""
+    monkeypatch.setattr(_redis_link, "_CONNECTIONS", 1)
     store = RedisStore(url)
-    store._link._timeout = 0.001
-    store._link._places = threading.BoundedSemaphore(1)
-    store._link._places.acquire()
+    link = store._link
+    taken, link._timeout = link._take(), 0.001
     with pytest.raises(StoreUnavailable, match="busy"):
         store.cases()
-    store._link._places.release()
+    link._timeout = 30
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(link.ask, "LRANGE", b"none", 0, 1)
+        while not link._waiting:
+            pass
+        link._give_back(taken, good=True)
 
-    assert not store._link.ask("LRANGE", b"none", 0, 1)
+    assert [] == asked.result()
+    assert [taken] == link._idle
     store.close()
 
 

@@ -90,39 +90,48 @@ cdef inline bint meet(Search* s, int64_t* left, uint32_t number, int64_t price, 
     return True
 
 
+cdef inline bint settle(Search* s, uint32_t atom, int64_t price) noexcept nogil:
+    """Let an atom hold, at its price; False if that of a rule goes beyond bounds."""
+    cdef const System* system = s.system
+    cdef Span span = system.helped[atom]
+    cdef uint32_t at, number, level = 1 + s.level[atom]
+    set_bit(s.ever, atom)
+    # What an atom helps is settled before it is met as a premise: then each rule is met once.
+    for at in range(span.begin, span.end):
+        number = system.numbers[at]
+        s.done[number] = s.lacking[number] != 0
+    span = system.needers[atom]
+    for at in range(span.begin, span.end):
+        if not meet(s, s.missing, system.numbers[at], price, level):
+            return False
+    span = system.helped[atom]
+    for at in range(span.begin, span.end):
+        number = system.numbers[at]
+        if s.done[number] and not meet(s, s.lacking, number, price, level):
+            return False
+    return True
+
+
 cdef inline bint close(Search* s) noexcept nogil:
     """Find what can ever hold and which rules can ever fire when nothing is lost; False if a price goes beyond bounds."""
     cdef const System* system = s.system
-    cdef Span span
     cdef Due due
     cdef int64_t dearest = 0
-    cdef uint32_t at, atom, number, level
+    cdef uint32_t atom, number
     for number in range(system.rule_count):
         s.missing[number] = system.rules[number].needed.end - system.rules[number].needed.begin
         s.lacking[number] = system.rules[number].least
         s.rule_price[number] = s.rule_level[number] = 1
     for atom in range(system.atoms):
-        if s.have[atom]:
-            s.met[atom] = True
-            push_due(s, 0, atom)
+        s.met[atom] = s.have[atom] > 0
+    for atom in range(system.atoms):
+        # What is there costs nothing, and all else something: these are the first, in their order.
+        if s.have[atom] and not settle(s, atom, 0):
+            return False
     while s.due_count:
         due = pop_due(s)
-        set_bit(s.ever, due.atom)
-        level = 1 + s.level[due.atom]
-        span = system.helped[due.atom]
-        # What an atom helps is settled before it is met as a premise: then each rule is met once.
-        for at in range(span.begin, span.end):
-            number = system.numbers[at]
-            s.done[number] = s.lacking[number] != 0
-        span = system.needers[due.atom]
-        for at in range(span.begin, span.end):
-            if not meet(s, s.missing, system.numbers[at], due.price, level):
-                return False
-        span = system.helped[due.atom]
-        for at in range(span.begin, span.end):
-            number = system.numbers[at]
-            if s.done[number] and not meet(s, s.lacking, number, due.price, level):
-                return False
+        if not settle(s, due.atom, due.price):
+            return False
     for number in range(system.rule_count):
         s.done[number] = 0
     for atom in range(system.atoms):

@@ -28,7 +28,8 @@ from libc.string cimport memset
 from operator import index
 
 from knhk._hot.counts cimport (
-    cancel, forget, is_ready, look, look_at, may_take, pass_control, put_on, reads_marked, set_ready, set_status, take,
+    cancel, forget, in_round, is_ready, look, look_at, may_take, pass_control, put_on, reads_marked, set_ready, set_status,
+    take,
 )
 from knhk._hot.layout cimport (
     AND, BUSY, CANCELS, DETACHED, DRAINING, ENABLED, IDLE, JOIN_CANCELS, MOST, ONE, OPEN, UNDECIDED, WAITING, XOR,
@@ -341,7 +342,7 @@ cdef class Marking:
         self._pass_control(number, count, IDLE)
 
     def release(self, task):
-        """Make a busy or draining task idle without output: its thread of control is gone; a partial join resets."""
+        """Make a busy or draining task idle without output: its thread of control is gone; a partial join resets, idle or not."""
         cdef uint32_t number = self._number(task)
         cdef const WordLine* line
         if not self.counted:
@@ -352,7 +353,7 @@ cdef class Marking:
             self.sight.touched |= ONE << number
             self.sight.dirty = True
             return
-        if self.c.status[number] == IDLE:
+        if self.c.status[number] == IDLE and not in_round(self.of, &self.c, self.of.lines[number].slot):
             raise InternalError(f"task {task} cannot be released: it is idle")
         set_status(self.of, &self.c, number, IDLE)
         self._end_round(number)

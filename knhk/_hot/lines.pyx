@@ -10,7 +10,7 @@ from knhk._hot.layout cimport (
     CANCELS, CANCELS_ITSELF, DETACHED, JOIN_CANCELS, MOST, NEVER, ONE, PARTIAL, READS, UNORDERED, XOR,
     Arc, InputView, NetData, OrView, Piece, PlaceLine, Region, Slot, Span, TaskLine, WordLine, WordRegion,
 )
-from knhk._hot.orjoin import Backward
+from knhk._hot.orjoin import Backward, decision
 from knhk._orjoin import DEFAULT_BUDGET, OrJoinAnalysis
 from knhk.errors import InternalError
 
@@ -70,7 +70,7 @@ cdef class Lines:
             raise InternalError("a net is made once")
         self._compile(tables)
         budget = DEFAULT_BUDGET if or_join_budget is None else or_join_budget
-        self.analysis = OrJoinAnalysis(tables, budget=budget, searching=Backward)
+        self.analysis = OrJoinAnalysis(tables, budget=budget, searching=Backward, deciding=decision)
         self.tables = tables
 
     def __dealloc__(self):

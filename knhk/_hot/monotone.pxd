@@ -9,7 +9,7 @@ One element at a time is *at hand*: its counts lie open, by atom, and are change
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 
 from knhk._hot.layout cimport Arc, Span
 
@@ -174,18 +174,20 @@ cdef struct Search:
     uint64_t* done  # by rule, the list of steps in which it is
     uint64_t listed
     void* block
+    void* rough
 
 
 cdef inline bint ample(void** block, size_t* room, size_t wanted, size_t size) noexcept nogil:
     """Make room for so many; False, and nothing has changed, when memory is out."""
     cdef void* larger
+    cdef size_t many = max(2 * wanted, <size_t>64)
     if wanted <= room[0]:
         return True
-    larger = realloc(block[0], 2 * wanted * size)
+    larger = realloc(block[0], many * size)
     if larger == NULL:
         return False
     block[0] = larger
-    room[0] = 2 * wanted
+    room[0] = many
     return True
 
 
@@ -196,32 +198,34 @@ cdef inline void* part(char** at, size_t count, size_t size) noexcept nogil:
 
 
 cdef inline bint prepare(Search* s) noexcept nogil:
-    """Make the room that every search of the system needs, in one block; False when memory is out."""
+    """Make the room that every search of the system needs, cleared where it has to be; False when memory is out."""
     cdef size_t atoms = s.system.atoms, rules = s.system.rule_count, words = s.system.words
     cdef char* at
-    s.block = calloc(atoms * (8 + 16 + 8 + 8 + 8 + 4 + 4 + 1) + rules * (8 + 8 + 8 + 8 + 4 + 4 + 1) + words * 16 + 128, 1)
+    s.block = calloc(atoms * (8 + 8 + 4 + 4 + 1) + rules * (8 + 1) + words * 16 + 64, 1)
+    s.rough = malloc(atoms * (16 + 8 + 8) + rules * (8 + 8 + 8 + 4 + 4) + 64)
     s.table = <uint64_t*>calloc(256, sizeof(uint64_t))
     s.table_mask = 255
-    if s.block == NULL or s.table == NULL:
+    if s.block == NULL or s.rough == NULL or s.table == NULL:
         return False
     at = <char*>s.block
-    s.due = <Due*>part(&at, atoms, sizeof(Due))
-    s.changed = <Arc*>part(&at, atoms, sizeof(Arc))
     s.price = <int64_t*>part(&at, atoms, 8)
     s.marks = <uint64_t*>part(&at, atoms, 8)
-    s.keys = <uint64_t*>part(&at, atoms, 8)
-    s.rule_price = <int64_t*>part(&at, rules, 8)
-    s.missing = <int64_t*>part(&at, rules, 8)
-    s.lacking = <int64_t*>part(&at, rules, 8)
     s.done = <uint64_t*>part(&at, rules, 8)
     s.ever = <uint64_t*>part(&at, words, 8)
     s.held = <uint64_t*>part(&at, words, 8)
     s.level = <uint32_t*>part(&at, atoms, 4)
     s.counts = <uint32_t*>part(&at, atoms, 4)
-    s.rule_level = <uint32_t*>part(&at, rules, 4)
-    s.order = <uint32_t*>part(&at, rules, 4)
     s.met = <uint8_t*>part(&at, atoms, 1)
     s.possible = <uint8_t*>part(&at, rules, 1)
+    at = <char*>s.rough
+    s.due = <Due*>part(&at, atoms, sizeof(Due))
+    s.changed = <Arc*>part(&at, atoms, sizeof(Arc))
+    s.keys = <uint64_t*>part(&at, atoms, 8)
+    s.rule_price = <int64_t*>part(&at, rules, 8)
+    s.missing = <int64_t*>part(&at, rules, 8)
+    s.lacking = <int64_t*>part(&at, rules, 8)
+    s.rule_level = <uint32_t*>part(&at, rules, 4)
+    s.order = <uint32_t*>part(&at, rules, 4)
     return True
 
 
@@ -231,6 +235,7 @@ cdef inline void release(Search* s) noexcept nogil:
         free(s.shelves[each].sketches)
     free(s.shelves)
     free(s.block)
+    free(s.rough)
     free(s.rows)
     free(s.elements)
     free(s.pool)

@@ -1,6 +1,6 @@
 from collections.abc import Iterable, Sequence
 
-from knhk._orjoin_search import Monotone
+from knhk._orjoin_search import Decide, Monotone, Search
 from knhk._tables import Arc
 
 class Backward:
@@ -8,3 +8,12 @@ class Backward:
     def __call__(
         self, have: Sequence[int], targets: Iterable[Sequence[Arc]], common: Sequence[Arc], budget: int
     ) -> tuple[int, int]: ...
+
+def decision(
+    search: Search,
+    tiers: Sequence[tuple[Arc, int, int]],
+    atoms: Sequence[tuple[int, int]],
+    size: tuple[int, int],
+    budget: int,
+    remembered: int,
+) -> Decide | None: ...

@@ -2,13 +2,14 @@
 A connection to PostgreSQL, with a way to call a function that is called for every step.
 
 What a cursor of psycopg does for each call (queries, adapters, rows) costs three times what libpq needs for it.
-So such a call gives libpq its parameters as bytes, and is otherwise what a cursor does: it waits in psycopg, can be
-interrupted there, and raises psycopg's errors.
+So such a call gives libpq its parameters as bytes, and waits in libpq too; it raises psycopg's errors as a cursor does, and in
+the main thread can be interrupted as a cursor can.
 """
 
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
@@ -20,6 +21,7 @@ _BINARY: Final = 1
 _BYTEA: Final = 17
 _IDLE: Final = psycopg.pq.TransactionStatus.IDLE
 _FAILED: Final = psycopg.pq.ExecStatus.FATAL_ERROR
+_FORMATS: Final = (_TEXT, _TEXT, _TEXT, _BINARY)
 _LENGTH: Final = struct.Struct("!i").pack
 
 
@@ -57,8 +59,13 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
             self.pgconn.send_prepare(name, f'SELECT "{schema}".{function}($1, $2, $3, $4)'.encode())
             self._answered()
             self._callable |= {name}
-        self.pgconn.send_query_prepared(name, values, (_TEXT, _TEXT, _TEXT, _BINARY))
-        answer = self._answered().get_value(0, 0)
+        if threading.current_thread() is threading.main_thread():
+            # The one thread that signals interrupt; libpq would not hear of them.
+            self.pgconn.send_query_prepared(name, values, _FORMATS)
+            result = self._answered()
+        else:
+            result = self._judged(self.pgconn.exec_prepared(name, values, _FORMATS))
+        answer = result.get_value(0, 0)
         assert answer is not None
         return answer
 
@@ -67,10 +74,14 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
         return self.info.encoding
 
     def _answered(self) -> psycopg.pq.abc.PGresult:
-        result: psycopg.pq.abc.PGresult = self.wait(psycopg.generators.execute(self.pgconn))[-1]
-        if result.status == _FAILED:
-            raise psycopg.errors.error_from_result(result, self._encoding)
-        return result
+        return self._judged(self.wait(psycopg.generators.execute(self.pgconn))[-1])
+
+    def _judged(self, result: psycopg.pq.abc.PGresult) -> psycopg.pq.abc.PGresult:
+        if result.status != _FAILED:
+            return result
+        error = psycopg.errors.error_from_result(result, self._encoding)
+        # Without a state the server has not said it: the connection broke.
+        raise error if error.sqlstate else psycopg.OperationalError(str(error))
 
 
 def _array(blobs: Sequence[bytes]) -> bytes:

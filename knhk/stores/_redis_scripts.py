@@ -5,7 +5,7 @@ All keys of a store begin with the root, ``{namespace}:``, so that a cluster kee
 
 ==========================  ==========  ===============================================================================
 ``format``                  string      the number of this layout
-``w:`` writer               string      the last group of this process, and what its callers were told; forgotten after a day
+``w:`` writer               string      its last group and, where somebody was refused, what the callers were told; for a day
 ``c:`` case                 hash        v version, p specification, w its version, s state, d due, r runnable, q quarantined
 ``j:`` case                 list        the batches
 ``x:`` case                 string      the version of the snapshot (8 bytes), the snapshot

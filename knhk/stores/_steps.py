@@ -8,11 +8,14 @@ The first row of a step is the case and what most steps need besides (a work ite
 further rows hold more of them.
 An item that is offered to anyone, with nothing else to tell, stands beside its case where there is room, see
 `knhk.stores.migrations`; then most steps change one page of the cases and one of the journal.
+These have a view of their own, `moves`, with only the values that they need: to bind the others, and to carry them through the
+triggers, is a sixth of what such a step costs in SQLite.
 A statement is done whole or not at all: where one of its steps finds another version, or the case set aside, it is refused.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -23,8 +26,9 @@ from knhk.ports import Commit, ItemRow
 from knhk.stores._group import Caller
 from knhk.stores._worklist import OFFERED, OPEN_TO_ANYONE
 
-Batch = tuple[Sequence[Caller], tuple[Any, ...]]
-"""Callers, and the values of their rows."""
+Row = tuple[Any, ...]
+Batch = tuple[Sequence[Caller], Sequence[Row]]
+"""Callers, and their rows."""
 
 # How many rows there are is rounded up to a power of two, so that few statements are kept prepared.
 _MOST_ROWS: Final = 64
@@ -33,8 +37,8 @@ _ANYONE: Final = (ANYONE,)
 _STEP: Final = ("expected", "spec", "state", "version", "due", "runnable", "quarantined", "batch")
 _ITEM: Final = ("number", "offer", "path", "item_state", "by", "roles", "topic", "audience", "details", "word")
 _COLUMNS: Final = ("case_id", *_STEP, *_ITEM, "closed")
-_WIDTH: Final = len(_COLUMNS)
-_MOST_VALUES: Final = _MOST_ROWS * _WIDTH
+_MOVE: Final = ("case_id", *_STEP[:6], "batch", "number", "offer", "closed")
+_MOVE_WIDTH: Final = len(_MOVE)
 _NO_STEP: Final = (None,) * len(_STEP)
 _NO_ITEM: Final = (None,) * len(_ITEM)
 _OFFER_ALONE: Final = _NO_ITEM[2:]
@@ -87,30 +91,37 @@ _PROGRAMS: Final = (
         {_ITEMS}
     END""",  # noqa: S608 - constants
     f"""CREATE TEMP TRIGGER advance_case INSTEAD OF INSERT ON steps WHEN NEW.expected > 0 BEGIN
-        -- Most steps, first: one offer follows another.
-        UPDATE cases SET {_HEADER}, offer_number = NEW.number, offer_path = NEW.offer
-            WHERE NEW.offer IS NOT NULL AND {_THIS} AND version = NEW.expected AND quarantined IS NULL
-            AND offering AND offer_number = NEW.closed;
-        {_JOURNAL} WHERE NEW.offer IS NOT NULL AND {_THIS} AND changes() = 1;
-        SELECT RAISE (IGNORE) WHERE NEW.offer IS NOT NULL AND changes() = 1;
-
         UPDATE cases SET {_HEADER} WHERE {_THIS} AND version = NEW.expected AND quarantined IS NULL;
         SELECT RAISE (ABORT, 'the case is not at this version') WHERE changes() <> 1;
         {_JOURNAL} WHERE {_THIS};
         {_ITEMS}
+    END""",  # noqa: S608 - constants
+    f"CREATE TEMP VIEW moves AS SELECT {', '.join(f'NULL AS {each}' for each in _MOVE)}",
+    f"""CREATE TEMP TRIGGER move_case INSTEAD OF INSERT ON moves WHEN NEW.case_id IS NOT NULL BEGIN
+        UPDATE cases SET spec = NEW.spec, state = NEW.state, version = NEW.version, due = NEW.due, runnable = NEW.runnable,
+                offer_number = NEW.number, offer_path = NEW.offer
+            WHERE {_THIS} AND version = NEW.expected AND quarantined IS NULL AND offering AND offer_number = NEW.closed;
+        {_JOURNAL} WHERE {_THIS} AND changes() = 1;
+        SELECT RAISE (IGNORE) WHERE changes() = 1;
+        -- What is closed does not stand beside the case, or the step is refused.
+        INSERT INTO steps ({", ".join(_MOVE)}) VALUES ({", ".join(f"NEW.{each}" for each in _MOVE)});
     END""",  # noqa: S608 - constants
     f"""CREATE TEMP TRIGGER more_items INSTEAD OF INSERT ON steps WHEN NEW.expected IS NULL AND NEW.case_id IS NOT NULL
         BEGIN {_ITEMS} END""",
     f"""CREATE TEMP TRIGGER closed AFTER DELETE ON worklist WHEN OLD.audience <> '' BEGIN {_DISMISS} END""",
     f"""CREATE TEMP TRIGGER changed AFTER UPDATE ON worklist WHEN OLD.audience NOT IN ('', NEW.audience) BEGIN {_DISMISS} END""",
 )
-_NO_ROW: Final = (None,) * _WIDTH
-_ROW: Final = f"({', '.join('?' * _WIDTH)})"
-_INSERTS: Final = {
-    size: f"INSERT INTO steps ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * size)}"  # noqa: S608 - constants
-    for size in (1 << power for power in range(_MOST_ROWS.bit_length()))
-}
-"""By the number of rows."""
+
+
+def _inserts(view: str, columns: Sequence[str]) -> dict[int, str]:
+    """Return the statements that insert rows, by how many."""
+    row = f"({', '.join('?' * len(columns))})"
+    start = f"INSERT INTO {view} ({', '.join(columns)}) VALUES "  # noqa: S608 - constants
+    return {size: start + ", ".join([row] * size) for size in (1 << each for each in range(_MOST_ROWS.bit_length()))}
+
+
+_STEPS: Final = _inserts("steps", _COLUMNS)
+_MOVES: Final = _inserts("moves", _MOVE)
 
 
 def enable_steps(connection: sqlite3.Connection) -> None:
@@ -120,9 +131,9 @@ def enable_steps(connection: sqlite3.Connection) -> None:
         connection.execute(each)
 
 
-def rows_of(commit: Commit, spec: int) -> tuple[Any, ...]:
+def rows_of(commit: Commit, spec: int) -> list[Row]:
     """
-    Return the values of a step's rows, one row behind the other.
+    Return a step as rows: of `moves` where it is one, else of `steps`.
 
     Args:
         commit: the step; its key, snapshot and documents are not in the rows.
@@ -130,61 +141,66 @@ def rows_of(commit: Commit, spec: int) -> tuple[Any, ...]:
     """
     header, items, closed = commit.header, commit.items, commit.closed_items
     case_id = header.case_id
-    step = (
-        *(case_id, commit.expected, spec, header.state, header.version, header.due, int(header.runnable)),
-        *(header.quarantined or None, commit.batch),
-    )
-    if len(items) < 2 and len(closed) < 2:
-        number = closed[0] if closed else None
-        if not items:
-            return (*step, *_NO_ITEM, number)
-        if len(items[0].audience) < 2 and items[0].number != number:
-            return (*step, *_item(items[0]), number)
-    rows = [*step, *_NO_ITEM, None]
+    begin = (case_id, commit.expected, spec, header.state, header.version, header.due, int(header.runnable))
+    aside = header.quarantined or None
+    item = items[0] if items else None
+    number = closed[0] if closed else None
+    one = len(items) < 2 and len(closed) < 2 and (item is None or (len(item.audience) < 2 and item.number != number))
+    if one and item is not None and number is not None and commit.expected and aside is None and _is_offer(item):
+        return [(*begin, commit.batch, item.number, item.path, number)]
+    step = (*begin, aside, commit.batch)
+    if one:
+        return [(*step, *(_NO_ITEM if item is None else _item(item)), number)]
+    rows: list[Row] = [(*step, *_NO_ITEM, None)]
     for item in items:
-        rows += (case_id, *_NO_STEP, *_item(item), None)
-        for word in item.audience[1:]:
-            rows += (case_id, *_NO_STEP, item.number, *_NO_ITEM[2:], word, None)
-    for number in closed:
-        rows += (case_id, *_NO_STEP, *_NO_ITEM, number)
-    return tuple(rows)
+        rows.append((case_id, *_NO_STEP, *_item(item), None))
+        rows += ((case_id, *_NO_STEP, item.number, *_NO_ITEM[2:], word, None) for word in item.audience[1:])
+    rows += ((case_id, *_NO_STEP, *_NO_ITEM, number) for number in closed)
+    return rows
 
 
-def fit(values: Sequence[Any]) -> bool:
-    """Say whether these are the values of rows, and of not more than a statement has."""
-    return 0 < len(values) <= _MOST_VALUES
+def fit(rows: Sequence[Row]) -> bool:
+    """Say whether these are rows of one view, and not more than a statement has."""
+    return 0 < len(rows) <= _MOST_ROWS and all(len(each) == len(rows[0]) for each in rows)
 
 
 def batches(group: Sequence[Caller]) -> list[Batch]:
-    """Divide the callers of a group that bring rows alone into such as share a statement, each with the values of its rows."""
+    """Divide the callers of a group that bring rows alone into such as share a statement, each with their rows."""
     if len(group) == 1:
         return [] if group[0].prepared is None else [(group, group[0].prepared)]
-    divided: list[tuple[list[Caller], list[Any]]] = []
+    divided: list[tuple[list[Caller], list[Row]]] = []
+    last: dict[int, tuple[list[Caller], list[Row]]] = {}
     for caller in group:
-        if caller.prepared is not None:
-            if not divided or len(divided[-1][1]) + len(caller.prepared) > _MOST_VALUES:
-                divided.append(([], []))
-            divided[-1][0].append(caller)
-            divided[-1][1].extend(caller.prepared)
-    return [(callers, tuple(values)) for callers, values in divided]
+        if caller.prepared is None:
+            continue
+        width = len(caller.prepared[0])
+        if width not in last or len(last[width][1]) + len(caller.prepared) > _MOST_ROWS:
+            last[width] = ([], [])
+            divided.append(last[width])
+        last[width][0].append(caller)
+        last[width][1].extend(caller.prepared)
+    return list(divided)
 
 
-def statement_of(values: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+def statement_of(rows: Sequence[Row]) -> tuple[str, Sequence[Any]]:
     """
-    Return the statement that does what rows say, and its values.
+    Return the statement that does what rows of one view say, and its values.
 
     It raises `sqlite3.IntegrityError`, see `is_refusal`, where a case is not as its step expects it; then nothing of it is done.
     """
-    count = len(values) // _WIDTH
+    count, width = len(rows), len(rows[0])
+    inserts = _MOVES if width == _MOVE_WIDTH else _STEPS
+    if count == 1:
+        return inserts[1], rows[0]
     size = 1 << (count - 1).bit_length()
-    return _INSERTS[size], values if size == count else (*values, *_NO_ROW * (size - count))
+    return inserts[size], [*itertools.chain.from_iterable(rows), *(None,) * (width * (size - count))]
 
 
 def store_rows(connection: sqlite3.Connection, commit: Commit, spec: int) -> None:
     """Do what a step's rows say, in several statements where they are many; it raises as `statement_of` says."""
-    values = rows_of(commit, spec)
-    for begin in range(0, len(values), _MOST_VALUES):
-        connection.execute(*statement_of(values[begin : begin + _MOST_VALUES]))
+    rows = rows_of(commit, spec)
+    for begin in range(0, len(rows), _MOST_ROWS):
+        connection.execute(*statement_of(rows[begin : begin + _MOST_ROWS]))
 
 
 def is_refusal(error: sqlite3.Error) -> bool:
@@ -192,9 +208,16 @@ def is_refusal(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_TRIGGER
 
 
+def _is_offer(item: ItemRow) -> bool:
+    """Say whether an item is open to anyone, and nothing else is to be told of it."""
+    return (
+        item.audience == _ANYONE and item.state == OFFERED and not (item.by or item.roles or item.topic or item.details)
+    )
+
+
 def _item(item: ItemRow) -> tuple[Any, ...]:
     audience = item.audience
-    if audience == _ANYONE and item.state == OFFERED and not (item.by or item.roles or item.topic or item.details):
+    if _is_offer(item):
         return (item.number, item.path, *_OFFER_ALONE)
     details = json.dumps(dict(item.details), separators=(",", ":")) if item.details else ""
     return (

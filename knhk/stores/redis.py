@@ -6,9 +6,10 @@ share one (`knhk.stores._group`).
 The keys and scripts: `knhk.stores._redis_scripts`.
 
 A reply may be lost after the script has run.
-So each group of callers has a number, the script keeps the last number of this process with what its callers were told, and
-who got no answer sends the same group again: it is stored once, and its callers are told what became of it.
-A group with a lower number is refused from then on, whatever still travels to the server.
+So each group of callers has a writer, which sends one after the other, and a number.
+The script keeps the last number of each writer with what its callers were told, and who got no answer sends the same group
+again: it is stored once, and its callers are told what became of it.
+A group of the writer with a lower number is refused from then on, whatever still travels to the server.
 
 Outcomes of every call: its result, a CommandError of the port, StoreFull (maxmemory, disk), StoreUnavailable (out of reach, a
 replica, loading, busy, closed), QuarantinedCase, or StoreError (settings weaker than asked for, refused login, not a store of
@@ -21,6 +22,8 @@ import json
 import secrets
 from collections.abc import Sequence
 from typing import Any, Final
+
+import attrs
 
 from knhk.errors import (
     ConcurrentUpdate,
@@ -51,6 +54,8 @@ from knhk.stores._rows import decode_row
 from knhk.stores.memory import overtaken, refuse_malformed, refuse_other_content, taken_over
 
 _MOST: Final = 2**31
+# While the server syncs one group, another is on its way; with more, groups are smaller and cost more than the wait.
+_WRITERS: Final = 2
 _VALUE_AT: Final = VERSION_LENGTH + len(UNSET)
 
 
@@ -72,9 +77,8 @@ class RedisStore:
     def __init__(self, url: str, *, durability: Durability = Durability.FULL, timeout_ms: int = 5000) -> None:
         self._durability = durability
         self._link = Link(read_address(url), durability, timeout_ms / 1000)
-        self._writer = secrets.token_hex(8)
-        self._number = 0
-        self._groups = GroupCommit(self._write)
+        self._writers = [_Writer() for _ in range(_WRITERS)]
+        self._groups = GroupCommit(self._write, leaders=_WRITERS)
         self._link.ask("PING")
 
     @property
@@ -86,7 +90,8 @@ class RedisStore:
         """Store all steps in one transaction, or none and raise."""
         for commit in commits:
             refuse_malformed(commit)
-            _refuse_versions(commit.documents, commit.removed, commit.held)
+            if commit.documents or commit.removed or commit.held:
+                _refuse_versions(commit.documents, commit.removed, commit.held)
         words: list[bytes] = []
         with storable():
             for commit in commits:
@@ -291,9 +296,16 @@ class RedisStore:
 
     def _write(self, group: Sequence[Caller]) -> None:
         """Store a group by one script, and learn what became of it even where its leader is interrupted meanwhile."""
-        # One group at a time: its leader alone is here.
-        self._number += 1
-        words: list[object] = [self._writer, self._number, len(group)]
+        # As many leaders are here at most as there are writers.
+        writer = self._writers.pop()
+        try:
+            self._write_as(writer, group)
+        finally:
+            self._writers.append(writer)
+
+    def _write_as(self, writer: _Writer, group: Sequence[Caller]) -> None:
+        writer.number += 1
+        words: list[object] = [writer.name, writer.number, len(group)]
         for caller in group:
             words += (len(caller.prepared), *caller.prepared)
 
@@ -315,6 +327,20 @@ class RedisStore:
                 if outcome:
                     caller.error = _refusal([each.decode() for each in outcome[:3]], outcome)
         settle(group)
+
+
+@attrs.define
+class _Writer:
+    """
+    What sends one group after the other.
+
+    Args:
+        name: by which the script knows it.
+        number: that of its last group.
+    """
+
+    name: str = attrs.field(factory=lambda: secrets.token_hex(8))
+    number: int = 0
 
 
 class _Registered(StoreError):

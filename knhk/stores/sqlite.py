@@ -43,7 +43,7 @@ from knhk.stores._documents import (
 )
 from knhk.stores._group import Caller, GroupCommit
 from knhk.stores._line import Line, code_of, explained, is_refused
-from knhk.stores._steps import Batch, batches, enable_steps, fit, is_refusal, rows_of, statement_of, store_rows
+from knhk.stores._steps import Batch, Row, batches, enable_steps, fit, is_refusal, rows_of, statement_of, store_rows
 from knhk.stores._worklist import OF_CASE, find_items, read_item
 from knhk.stores.memory import refuse_malformed, refuse_other_content
 from knhk.stores.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
@@ -301,9 +301,9 @@ class SqliteStore:
     ) -> None:
         """Store the callers that share statements, and then each of the others, and of those that were refused, by itself."""
         stored: set[Caller] = set()
-        for callers, values in shared:
+        for callers, rows in shared:
             try:
-                connection.execute(*statement_of(values))
+                connection.execute(*statement_of(rows))
             except (UnicodeEncodeError, OverflowError, sqlite3.Error) as error:
                 if not (is_refused(error) and connection.in_transaction):
                     raise
@@ -330,17 +330,17 @@ class SqliteStore:
             caller.error.__cause__ = None if caller.error is error else error
         connection.execute("RELEASE caller")
 
-    def _plain_rows(self, commits: Sequence[Commit]) -> tuple[Any, ...] | None:
+    def _plain_rows(self, commits: Sequence[Commit]) -> list[Row] | None:
         """Return the rows of a caller whose steps are rows alone; None where a key, a snapshot or a document goes with them."""
-        values: tuple[Any, ...] = ()
+        rows: list[Row] = []
         for commit in commits:
             spec = self._spec_rows.get((commit.header.spec_id, commit.header.spec_version))
             if spec is None or commit.idempotency or commit.snapshot is not None:
                 return None
             if commit.documents or commit.removed or commit.held:
                 return None
-            values += rows_of(commit, spec)
-        return values if fit(values) else None
+            rows += rows_of(commit, spec)
+        return rows if fit(rows) else None
 
     def _store_step(self, connection: sqlite3.Connection, commit: Commit) -> None:
         header = commit.header
