@@ -545,6 +545,22 @@ def test_quota_is_used_up() -> None:
         store.close()
 
 
+def test_step_with_which_the_quota_is_used_up(store: EtcdStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that etcd makes, and says all the same that it has no space for, is stored once and acknowledged."""
+    tell = store._link.tell
+
+    def full(method: Method[Any], sent: Any) -> Any:
+        answer = tell(method, sent)
+        if method is TRANSACTION and sent.success and sent.success[0].HasField("request_put"):
+            raise StoreFull("no space")
+        return answer
+
+    monkeypatch.setattr(store._link, "tell", full)
+    store.commit([step("a", 1)])
+
+    assert [b"a/1", b"a/2"] == list(store.history("a"))
+
+
 def test_cluster_that_does_not_sync() -> None:
     """A cluster that is seen not to sync is refused for full, and taken for less."""
     with running(EtcdServer("--unsafe-no-fsync")) as server:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from knhk.errors import KnhkError, StoreError
+from knhk.errors import KnhkError, StoreError, StoreFull
 from knhk.stores import _etcd_messages as messages
 from knhk.stores._etcd_layout import Keys, behind
 from knhk.stores._etcd_link import LeaseForgotten, Link
@@ -119,22 +119,36 @@ class Writer:
             except LeaseForgotten:
                 self._lease = 0
                 continue
+            except StoreFull:
+                # The request with which etcd becomes full is made, and refused in words only.
+                marks = messages.read(self._key, behind(self._key))
+                seen = self._link.ask(TRANSACTION, messages.transaction((), [marks]))
+                made = self._made(plans, seen.responses[0].response_range.kvs)
+                if made is None:
+                    raise
+                return made
             if answer.succeeded:
                 self._revision = answer.header.revision
                 if len(plans) == 1:
                     return [True]
                 return [each.response_txn.succeeded for each in answer.responses[1:]]
-            marks = answer.responses[0].response_range.kvs
-            revisions = {pair.key: pair.mod_revision for pair in marks if pair.value == self._mark}
-            actual = next((pair.mod_revision for pair in marks if pair.key == self._key), 0)
-            if self._key in revisions:
-                # It was made before, and the answer was lost.
-                self._revision = actual
-                return [len(plans) == 1 or self._place(number) in revisions for number in range(len(plans))]
+            found = answer.responses[0].response_range.kvs
+            made = self._made(plans, found)
+            if made is not None:
+                return made
+            actual = next((pair.mod_revision for pair in found if pair.key == self._key), 0)
             if actual == self._revision:
                 return [False] * len(plans)
             # One before this was made after all, or the key is gone with its lease.
             self._revision = actual
+
+    def _made(self, plans: Sequence[Plan], marks: Iterable[api.KeyValue]) -> list[bool] | None:
+        """Return of each plan whether it was made, where this request was and its answer did not say so; None: it was not."""
+        revisions = {pair.key: pair.mod_revision for pair in marks if pair.value == self._mark}
+        if self._key not in revisions:
+            return None
+        self._revision = revisions[self._key]
+        return [len(plans) == 1 or self._place(number) in revisions for number in range(len(plans))]
 
     @property
     def _mark(self) -> bytes:
