@@ -12,7 +12,7 @@ help:
 	@echo "make run    the main job: a thousand orders on an SQLite file, killed halfway and resumed"
 	@echo "make test   linters, type checker, all tests, coverage gate"
 	@echo "make lint   linters and type checker alone"
-	@echo "make proto  the code of knhk/rpc, from its description"
+	@echo "make proto  the code that is made from descriptions of gRPC, of knhk/rpc and of the store on etcd"
 	@echo "make browser  the console in a headless Chromium, which has to be installed"
 	@echo "make bench  what KNHK costs, beside what is promised; two minutes"
 	@echo "make peers  other engines doing the same work, each installed in .peers; half an hour"
@@ -47,6 +47,7 @@ lint: .venv/.test
 
 proto: .venv/.test
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. knhk/rpc/workflow_engine.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. knhk/stores/_etcd_api.proto
 
 test: lint
 	@tools/install_servers

@@ -36,9 +36,9 @@ from knhk.stores import _etcd_layout as layout
 from knhk.stores import _etcd_messages as messages
 from knhk.stores import open_store
 from knhk.stores._etcd_layout import behind
-from knhk.stores._etcd_channel import Answer
+from knhk.stores._etcd_channel import Refused
 from knhk.stores._etcd_link import Compacted, Link, read_address
-from knhk.stores._etcd_messages import LOGIN, RANGE, TRANSACTION, Method, Pair
+from knhk.stores._etcd_messages import LOGIN, RANGE, TRANSACTION, Method, api
 from knhk.stores._etcd_plan import Plan
 from knhk.stores._etcd_writer import Overtaken
 from knhk.stores._group import Caller
@@ -49,8 +49,8 @@ from knhk.testing.store_conformance import ORDER, StoreConformance, item, step
 
 SCENARIOS = Path(__file__).parent / "data" / "patterns" / "cases_public.json"
 NAMESPACES = itertools.count()
-# A message with a number in its first field, as a question for a lease is.
-REVOKE, COMPACT = Method("Lease/LeaseRevoke", bytes), Method("KV/Compact", bytes)
+# Questions with a number in their first field, as that for a lease is, whose answers nobody looks at.
+REVOKE, COMPACT = (Method(name, api.StatusResponse) for name in ("Lease/LeaseRevoke", "KV/Compact"))
 LARGE = "x" * 1_200_000
 """A value that is in three pieces."""
 
@@ -262,13 +262,13 @@ def test_piece_that_is_missing(store: EtcdStore) -> None:
         store.document("box", "k")
 
 
-def pieces(store: EtcdStore) -> list[Pair]:
+def pieces(store: EtcdStore) -> list[api.KeyValue]:
     """The pieces that are stored."""
     first = store._keys.key("y")
-    return store._link.ask(RANGE, messages.keys_from(first, behind(first))).pairs
+    return store._link.ask(RANGE, messages.keys_from(first, behind(first))).kvs
 
 
-def kept(store: EtcdStore) -> list[Pair]:
+def kept(store: EtcdStore) -> list[api.KeyValue]:
     """The pieces that stay: those that no lease ends."""
     return [each for each in pieces(store) if not each.lease]
 
@@ -357,7 +357,7 @@ def test_interrupt_while_waiting_for_the_answer(store: EtcdStore, monkeypatch: p
     """Whoever is interrupted when the cluster has the step already, leaves it stored once, and the store usable."""
     tell, calls = store._link.tell, []
 
-    def interrupted(method: Method[Any], sent: bytes) -> Any:
+    def interrupted(method: Method[Any], sent: Any) -> Any:
         calls.append(tell(method, sent))
         if len(calls) == 1:
             raise KeyboardInterrupt
@@ -375,7 +375,7 @@ def test_leader_is_interrupted(store: EtcdStore, monkeypatch: pytest.MonkeyPatch
     """Whoever is interrupted when the cluster has the group already, sees to it that the others are told, refusals included."""
     tell, calls = store._link.tell, []
 
-    def interrupted(method: Method[Any], sent: bytes) -> Any:
+    def interrupted(method: Method[Any], sent: Any) -> Any:
         calls.append(tell(method, sent))
         if len(calls) == 1:
             raise KeyboardInterrupt
@@ -423,7 +423,7 @@ def test_answer_that_never_comes(lossy: Relay) -> None:
 
 def test_what_a_writer_leaves_behind_is_gone(store: EtcdStore) -> None:
     """A store whose lease has ended, and whose mark with it, takes another, and goes on."""
-    store._link.ask(REVOKE, messages.lease_for(store._writer._lease))
+    store._link.ask(REVOKE, api.LeaseGrantRequest(ttl=store._writer._lease))
     store.commit([step("a", 1)])
     store._link.ask(TRANSACTION, messages.transaction((), [messages.delete(store._writer._key)]))
     store.commit([step("a", 2)])
@@ -437,18 +437,18 @@ def test_revision_that_was_compacted_away(store: EtcdStore, monkeypatch: pytest.
         store.commit([step("a", expected)])
     ask, forgotten = store._link.ask, []
 
-    def compacting(method: Method[Any], sent: bytes) -> Any:
+    def compacting(method: Method[Any], sent: Any) -> Any:
         answer = ask(method, sent)
         if method is TRANSACTION and not forgotten:
             forgotten.append(method)
             store.write([document()])
-            ask(COMPACT, messages.lease_for(answer.revision + 1))
+            ask(COMPACT, api.LeaseGrantRequest(ttl=answer.header.revision + 1))
         return answer
 
     monkeypatch.setattr(store._link, "ask", compacting)
     assert 120 == len(store.load("a").batches)
 
-    def always(method: Method[Any], sent: bytes) -> Any:
+    def always(method: Method[Any], sent: Any) -> Any:
         raise Compacted("compacted")
 
     monkeypatch.setattr(store._link, "ask", always)
@@ -545,6 +545,22 @@ def test_quota_is_used_up() -> None:
         store.close()
 
 
+def test_step_with_which_the_quota_is_used_up(store: EtcdStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that etcd makes, and says all the same that it has no space for, is stored once and acknowledged."""
+    tell = store._link.tell
+
+    def full(method: Method[Any], sent: Any) -> Any:
+        answer = tell(method, sent)
+        if method is TRANSACTION and sent.success and sent.success[0].HasField("request_put"):
+            raise StoreFull("no space")
+        return answer
+
+    monkeypatch.setattr(store._link, "tell", full)
+    store.commit([step("a", 1)])
+
+    assert [b"a/1", b"a/2"] == list(store.history("a"))
+
+
 def test_cluster_that_does_not_sync() -> None:
     """A cluster that is seen not to sync is refused for full, and taken for less."""
     with running(EtcdServer("--unsafe-no-fsync")) as server:
@@ -558,7 +574,7 @@ def test_what_cannot_be_seen_of_a_server(store: EtcdStore, monkeypatch: pytest.M
     calls = []
     monkeypatch.setattr(store._link, "_syncs", lambda: None)
     store._link.check(Durability.FULL, lambda: calls.append(1))
-    monkeypatch.setattr(store._link, "ask", lambda method, sent: "3.3.27")
+    monkeypatch.setattr(store._link, "ask", lambda method, sent: api.StatusResponse(version="3.3.27"))
     with pytest.raises(StoreError, match=r"etcd 3\.3: 3\.4 or newer"):
         store._link.check(Durability.OFF, lambda: calls.append(2))
 
@@ -600,19 +616,17 @@ def test_login_that_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose login has ended again when he has just logged in, is refused."""
     link, calls = Link(read_address("etcd://eve:p@host"), 1), []
 
-    def call(method: str, message: bytes) -> Answer:
+    def call(method: Method[Any], message: Any) -> Any:
         calls.append(method)
-        return (
-            Answer(0, "", b"\x12\x05token")
-            if method == LOGIN.name
-            else Answer(16, "etcdserver: invalid auth token", b"")
-        )
+        if method is LOGIN:
+            return api.AuthenticateResponse(token="token")
+        raise Refused("etcdserver: invalid auth token", judged=True)
 
     monkeypatch.setattr(link._servers[0], "call", call)
     with pytest.raises(StoreError, match="refuses this user"):
-        link.ask(RANGE, b"")
+        link.ask(RANGE, messages.keys_from(b"k"))
 
-    assert [LOGIN.name, RANGE.name] * 2 == calls
+    assert [LOGIN, RANGE] * 2 == calls
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -662,12 +676,12 @@ def test_files_that_are_no_certificates(files: str) -> None:
 )
 def test_errors_are_translated(store: EtcdStore, said: str, kind: type[KnhkError]) -> None:
     """Each kind of refusal becomes its kind of StoreError."""
-    assert kind is type(store._link._translated(9, said))
+    assert kind is type(store._link._translated(said, judged=True))
 
 
 def test_request_that_timed_out_in_the_cluster(store: EtcdStore) -> None:
     """Of a request that the cluster gave up on nobody knows whether it was made."""
-    assert Lost is type(store._link._translated(14, "etcdserver: request timed out"))
+    assert Lost is type(store._link._translated("etcdserver: request timed out", judged=False))
 
 
 def test_layout_of_a_newer_version(store: EtcdStore, url: str) -> None:
@@ -730,7 +744,7 @@ def test_half_characters(store: EtcdStore) -> None:
 
 def test_library_is_not_installed() -> None:
     """Without the extra the store says how to install it."""
-    code = "import sys; sys.modules['hpack'] = None\nfrom knhk.stores import open_store\nopen_store('etcd://host')"
+    code = "import sys; sys.modules['grpc'] = None\nfrom knhk.stores import open_store\nopen_store('etcd://host')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert "pip install 'knhk[etcd]'" in done.stderr

@@ -28,6 +28,7 @@ from knhk.server import serving
 from knhk.server.configuration import load
 from knhk.ports import Document, Durability, Store
 from knhk.stores import open_store, without_password
+from knhk.stores import _redis_link
 from knhk.stores import _redis_scripts as scripts
 from knhk.stores._group import Caller
 from knhk.stores._redis_commit import COMMIT
@@ -271,17 +272,23 @@ def test_reading_again(lossy: Relay) -> None:
     store.close()
 
 
-def test_connections_are_bounded(url: str) -> None:
-    """Where every connection is in use for the whole time that a call waits, it is refused, and nothing was sent."""
+def test_connections_are_bounded(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every connection is in use for as long as a call waits, it is refused; given back, the next call has it."""
+    monkeypatch.setattr(_redis_link, "_CONNECTIONS", 1)
     store = RedisStore(url)
-    store._link._timeout = 0.001
-    store._link._places = threading.BoundedSemaphore(1)
-    store._link._places.acquire()
+    link = store._link
+    taken, link._timeout = link._take(), 0.001
     with pytest.raises(StoreUnavailable, match="busy"):
         store.cases()
-    store._link._places.release()
+    link._timeout = 30
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(link.ask, "LRANGE", b"none", 0, 1)
+        while not link._waiting:
+            pass
+        link._give_back(taken, good=True)
 
-    assert not store._link.ask("LRANGE", b"none", 0, 1)
+    assert [] == asked.result()
+    assert [taken] == link._idle
     store.close()
 
 

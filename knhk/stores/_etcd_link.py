@@ -6,7 +6,7 @@ import re
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -14,12 +14,11 @@ import attrs
 
 from knhk.errors import StoreError, StoreFull, StoreUnavailable
 from knhk.ports import Durability
-from knhk.stores import _etcd_channel as channel
-from knhk.stores._etcd_channel import Broken, Server, Unsent
-from knhk.stores._etcd_messages import LOGIN, VERSION, Method, login
+from knhk.stores._etcd_channel import Refused, Security, Server, Unsent
+from knhk.stores._etcd_messages import LOGIN, STATUS, Message, Method, api, grpc
 from knhk.stores._lost import Lost
 
-_Answer = TypeVar("_Answer")
+_Answer = TypeVar("_Answer", bound=Message)
 
 NAMESPACE: Final = "knhk"
 """The namespace of a URL that names none."""
@@ -45,8 +44,6 @@ _EXPIRED: Final = ("invalid auth token", "revision of auth store is old")
 _FORGOTTEN: Final = "requested lease not found"
 # These mean that it was never proposed; "request timed out" and "leader changed" mean that nobody knows.
 _NOT_DONE: Final = ("no leader", "too many requests", "learner", "corrupt", "server stopped")
-# A server, or what is in front of it, gave up on a call that it may have passed on.
-_UNANSWERED: Final = (channel.CANCELLED, channel.DEADLINE_EXCEEDED, channel.UNAVAILABLE)
 _COMPACTED: Final = "required revision has been compacted"
 
 
@@ -138,8 +135,8 @@ class Link:
     def __init__(self, address: Address, timeout: float) -> None:
         self.address = address
         self.timeout = timeout
-        tls = partial(_trust, address.files) if address.secure else None
-        self._servers = [Server(host, port, timeout, tls) for host, port in address.servers]
+        security = _security(address.files) if address.secure else None
+        self._servers = [Server(host, port, timeout, security) for host, port in address.servers]
         self._current = 0
         self._lock = threading.Lock()
         self._closed = False
@@ -173,14 +170,14 @@ class Link:
                 f"{self.address.shown} writes without syncing, as with --unsafe-no-fsync: durability full needs it without"
             )
 
-    def ask(self, method: Method[_Answer], message: bytes) -> _Answer:
+    def ask(self, method: Method[_Answer], message: Message) -> _Answer:
         """Return the answer to a call that may be repeated: after a lost answer it is made again, once."""
         try:
             return self.tell(method, message)
         except Lost:
             return self.tell(method, message)
 
-    def tell(self, method: Method[_Answer], message: bytes) -> _Answer:
+    def tell(self, method: Method[_Answer], message: Message) -> _Answer:
         """Make a call once; raises `Lost` where it is not known whether it was done."""
         self.refuse_closed()
         tried = 0
@@ -213,21 +210,19 @@ class Link:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _answer(self, server: Server, method: Method[_Answer], message: bytes) -> _Answer:
+    def _answer(self, server: Server, method: Method[_Answer], message: Message) -> _Answer:
         """Return the answer of one server."""
-        where = self.address.shown
         try:
-            answer = server.call(method.name, message)
-            if answer.status == channel.OK:
-                return method.decode(answer.message)
+            return server.call(method, message)
         except Unsent as error:
+            where = self.address.shown
             raise _Unreached(f"{where} cannot be reached: {error}; {_WRITTEN}, try again later") from error
-        except (Broken, ValueError, LookupError) as error:
-            raise Lost(f"{where} did not answer: {error}") from error
-        raise self._translated(answer.status, answer.said)
+        except Refused as error:
+            raise self._translated(error.said, judged=error.judged) from error
 
     def _log_in(self, server: Server) -> None:
-        server.token = self._answer(server, LOGIN, login(self.address.user, self.address.password))
+        asked = api.AuthenticateRequest(name=self.address.user, password=self.address.password)
+        server.token = self._answer(server, LOGIN, asked).token
 
     def _turn_from(self, number: int) -> None:
         with self._lock:
@@ -235,14 +230,14 @@ class Link:
                 self._current = (number + 1) % len(self._servers)
 
     def _version(self) -> tuple[int, ...]:
-        return tuple(int(each) for each in re.findall(r"\d+", self.ask(VERSION, b""))[:2])
+        return tuple(int(each) for each in re.findall(r"\d+", self.ask(STATUS, api.StatusRequest()).version)[:2])
 
     def _syncs(self) -> float | None:
         """Return how often the server has synced its log; None where it does not say."""
         found = _SYNCS.search(self._servers[self._current].metrics() or b"")
         return None if found is None else float(found[1])
 
-    def _translated(self, status: int, said: str) -> StoreError:
+    def _translated(self, said: str, *, judged: bool) -> StoreError:
         where = self.address.shown
         if any(each in said for each in _FULL):
             return StoreFull(f"no space is left at {where}: {said}; {_WRITTEN}, reading goes on")
@@ -255,7 +250,7 @@ class Link:
             return LeaseForgotten(f"{where}: {said}")
         if any(each in said for each in _NOT_DONE):
             return StoreUnavailable(f"{where} is not available: {said}; {_WRITTEN}, try again later")
-        if status in _UNANSWERED:
+        if not judged:
             return Lost(f"{where} did not answer: {said}")
         if "too many operations" in said:
             said += f"; give the server a higher --max-txn-ops, or the URL ?max_txn_ops= what it has, not {self.address.operations}"
@@ -270,14 +265,25 @@ class _Expired(StoreError):
     """The login has ended; nothing was done."""
 
 
-def _trust(files: Mapping[str, str], protocol: str) -> ssl.SSLContext:
-    """Return whom TLS trusts, and the certificate it shows, to talk this protocol; raises StoreError."""
+def _security(files: Mapping[str, str]) -> Security:
+    """Return whom TLS trusts, and the certificate it shows; raises StoreError."""
+    authorities, certificate = files.get("ssl_ca_certs"), files.get("ssl_certfile")
+    key = files.get("ssl_keyfile", certificate)
     try:
-        made = ssl.create_default_context(cafile=files.get("ssl_ca_certs"))
-        if "ssl_certfile" in files:
+        # It says what is wrong with the files, which gRPC does not.
+        context = ssl.create_default_context(cafile=authorities)
+        if certificate is not None:
             # With a password, so that nobody is asked for one.
-            made.load_cert_chain(files["ssl_certfile"], files.get("ssl_keyfile"), password="")
+            context.load_cert_chain(certificate, key, password="")
+        trusted = _system_authorities(context) if authorities is None else Path(authorities).read_bytes()
+        shown = None if certificate is None else Path(certificate).read_bytes()
+        secret = None if certificate is None or key is None else Path(key).read_bytes()
     except (OSError, ValueError) as error:
         raise StoreError(f"{', '.join(files)} cannot be used: {error}") from error
-    made.set_alpn_protocols([protocol])
-    return made
+    return Security(grpc.ssl_channel_credentials(trusted, secret, shown), context)
+
+
+def _system_authorities(context: ssl.SSLContext) -> bytes | None:
+    """Return the authorities that the system trusts; None where they are not in one file: then gRPC has its own."""
+    found = context.get_ca_certs(binary_form=True)
+    return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode() or None

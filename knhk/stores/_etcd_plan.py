@@ -18,6 +18,7 @@ from knhk.ports import CaseHeader, Commit, Document
 from knhk.stores import _etcd_layout as layout
 from knhk.stores import _etcd_messages as messages
 from knhk.stores._etcd_layout import Kept, Keys
+from knhk.stores._etcd_messages import api
 from knhk.stores._ordered import number_key
 from knhk.stores._rows import encode_row
 from knhk.stores.memory import overtaken, taken_over
@@ -93,19 +94,19 @@ class Plan:
     revision: int | None = None
 
     @property
-    def conditions(self) -> list[bytes]:
+    def conditions(self) -> list[api.Compare]:
         """What has to hold for the changes to be made."""
         return [messages.unchanged(key, revision) for key, revision in (*self.loose.items(), *self.guards.items())]
 
     @property
-    def operations(self) -> list[bytes]:
+    def operations(self) -> list[api.RequestOp]:
         """What makes the changes."""
         changed = self.changes.items()
         changes = [messages.delete(key) if value is None else messages.put(key, value) for key, value in changed]
         return [*changes, *map(messages.keep, self.loose)]
 
     @cached_property
-    def body(self) -> bytes:
+    def body(self) -> api.TxnRequest:
         """The transaction that makes the changes if the conditions hold; once it was asked for nothing changes any more."""
         return messages.transaction(self.conditions, self.operations)
 

@@ -14,7 +14,7 @@ from knhk.stores import _etcd_layout as layout
 from knhk.stores import _etcd_messages as messages
 from knhk.stores._etcd_layout import Kept, Keys, behind
 from knhk.stores._etcd_link import Compacted, Link
-from knhk.stores._etcd_messages import RANGE, TRANSACTION, Pair
+from knhk.stores._etcd_messages import RANGE, TRANSACTION, api
 from knhk.stores._etcd_plan import unknown
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, text_key
 from knhk.stores._rows import decode_row
@@ -49,30 +49,29 @@ class Reader:
                 continue
         raise too_busy()
 
-    def fetch(self, names: Sequence[bytes], revision: int = 0) -> tuple[dict[bytes, Pair], int]:
+    def fetch(self, names: Sequence[bytes], revision: int = 0) -> tuple[dict[bytes, api.KeyValue], int]:
         """Return what is under these keys at one revision, and that."""
-        found: dict[bytes, Pair] = {}
+        found: dict[bytes, api.KeyValue] = {}
         most = self._link.address.operations
         for at in range(0, len(names), most):
             reads = [messages.read(each, revision=revision) for each in names[at : at + most]]
             answer = self._link.ask(TRANSACTION, messages.transaction((), reads))
-            revision = revision or answer.revision
-            for number in range(len(reads)):
-                found |= {pair.key: pair for pair in answer.found(number).pairs}
+            revision = revision or answer.header.revision
+            found |= {pair.key: pair for each in answer.responses for pair in each.response_range.kvs}
         return found, revision
 
-    def scan(self, first: bytes, end: bytes, revision: int = 0, *, page: int = _PAGE) -> Iterator[Pair]:
+    def scan(self, first: bytes, end: bytes, revision: int = 0, *, page: int = _PAGE) -> Iterator[api.KeyValue]:
         """Return the keys from here up to but not `end`, at one revision, page by page."""
         more = first < end
         while more:
             asked = messages.keys_from(first, end, limit=min(page, _PAGE), revision=revision)
             found = self._link.ask(RANGE, asked)
-            revision = revision or found.revision
-            yield from found.pairs
-            more = found.more and bool(found.pairs)
-            first = found.pairs[-1].key + b"\0" if found.pairs else first
+            revision = revision or found.header.revision
+            yield from found.kvs
+            more = found.more and bool(found.kvs)
+            first = found.kvs[-1].key + b"\0" if found.kvs else first
 
-    def pairs(self, first: bytes, end: bytes, most: int, revision: int = 0) -> tuple[Pair, ...]:
+    def pairs(self, first: bytes, end: bytes, most: int, revision: int = 0) -> tuple[api.KeyValue, ...]:
         """Return so many of them."""
         self._link.refuse_closed()
         return tuple(islice(self.scan(first, end, revision, page=most), most)) if most else ()
@@ -116,14 +115,15 @@ class Reader:
         # Most cases are short and have no snapshot: then one request is enough.
         reads = [messages.read(name), messages.read(first, behind(first), limit=_ROWS)]
         answer = self._link.ask(TRANSACTION, messages.transaction((), reads))
-        found, batches, revision = answer.found(0).pairs, answer.found(1), answer.revision
+        found, batches = answer.responses[0].response_range.kvs, answer.responses[1].response_range
+        revision = answer.header.revision
         if not found:
             raise unknown(case_id)
         kept = Kept.decode(case_id, found[0].value)
         if kept.header.quarantined:
             raise QuarantinedCase(f"case {case_id!r} is set aside: {kept.header.quarantined}")
         if not kept.snapshot_at and not batches.more:
-            own = tuple(self._gathered(each.value, revision) for each in batches.pairs)
+            own = tuple(self._gathered(each.value, revision) for each in batches.kvs)
             return StoredCase(header=kept.header, snapshot=None, batches=own)
         snapshot = self._read_at(self._keys.key("x", case_id), revision) if kept.snapshot_at else None
         return StoredCase(

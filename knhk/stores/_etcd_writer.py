@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from knhk.errors import KnhkError, StoreError
+from knhk.errors import KnhkError, StoreError, StoreFull
 from knhk.stores import _etcd_messages as messages
 from knhk.stores._etcd_layout import Keys, behind
 from knhk.stores._etcd_link import LeaseForgotten, Link
-from knhk.stores._etcd_messages import GRANT, TRANSACTION
+from knhk.stores._etcd_messages import GRANT, TRANSACTION, api
 from knhk.stores._etcd_plan import Plan
 from knhk.stores._group import Caller, settle
 from knhk.stores._lost import until_answered
@@ -78,13 +78,13 @@ class Writer:
             apart = (
                 changed.isdisjoint(plan.guards) and changed.isdisjoint(plan.changes) and seen.isdisjoint(plan.changes)
             )
-            fits = small and apart and len(taken) < self._together and size + len(plan.body) < _SHARED_BYTES
+            fits = small and apart and len(taken) < self._together and size + plan.body.ByteSize() < _SHARED_BYTES
             if fits or not taken:
                 taken.append(caller)
                 seen |= plan.guards.keys()
                 changed |= plan.changes.keys()
                 # Whoever is too large for company is alone.
-                size += len(plan.body) if small else _SHARED_BYTES
+                size += plan.body.ByteSize() if small else _SHARED_BYTES
             else:
                 left.append(caller)
         return taken, left
@@ -119,22 +119,36 @@ class Writer:
             except LeaseForgotten:
                 self._lease = 0
                 continue
+            except StoreFull:
+                # The request with which etcd becomes full is made, and refused in words only.
+                marks = messages.read(self._key, behind(self._key))
+                seen = self._link.ask(TRANSACTION, messages.transaction((), [marks]))
+                made = self._made(plans, seen.responses[0].response_range.kvs)
+                if made is None:
+                    raise
+                return made
             if answer.succeeded:
-                self._revision = answer.revision
+                self._revision = answer.header.revision
                 if len(plans) == 1:
                     return [True]
-                return [answer.nested(1 + number).succeeded for number in range(len(plans))]
-            marks = answer.found(0).pairs
-            revisions = {pair.key: pair.revision for pair in marks if pair.value == self._mark}
-            actual = next((pair.revision for pair in marks if pair.key == self._key), 0)
-            if self._key in revisions:
-                # It was made before, and the answer was lost.
-                self._revision = actual
-                return [len(plans) == 1 or self._place(number) in revisions for number in range(len(plans))]
+                return [each.response_txn.succeeded for each in answer.responses[1:]]
+            found = answer.responses[0].response_range.kvs
+            made = self._made(plans, found)
+            if made is not None:
+                return made
+            actual = next((pair.mod_revision for pair in found if pair.key == self._key), 0)
             if actual == self._revision:
                 return [False] * len(plans)
             # One before this was made after all, or the key is gone with its lease.
             self._revision = actual
+
+    def _made(self, plans: Sequence[Plan], marks: Iterable[api.KeyValue]) -> list[bool] | None:
+        """Return of each plan whether it was made, where this request was and its answer did not say so; None: it was not."""
+        revisions = {pair.key: pair.mod_revision for pair in marks if pair.value == self._mark}
+        if self._key not in revisions:
+            return None
+        self._revision = revisions[self._key]
+        return [len(plans) == 1 or self._place(number) in revisions for number in range(len(plans))]
 
     @property
     def _mark(self) -> bytes:
@@ -143,11 +157,12 @@ class Writer:
     def _place(self, number: int) -> bytes:
         return self._keys.key("w", self._name, str(number))
 
-    def _alone(self, plan: Plan) -> bytes:
+    def _alone(self, plan: Plan) -> api.TxnRequest:
         """Return the request of one plan, however many operations it has."""
-        if len(plan.body) > MOST_BYTES:
+        size = plan.body.ByteSize()
+        if size > MOST_BYTES:
             raise StoreError(
-                f"a step of {len(plan.body):,} bytes beside its large values is too large for "
+                f"a step of {size:,} bytes beside its large values is too large for "
                 f"{self._link.address.shown}, which takes {MOST_BYTES:,} at a time: commit fewer cases together"
             )
         most = self._link.address.operations
@@ -155,7 +170,9 @@ class Writer:
         marks = messages.read(self._key)
         changes, guards = len(plan.changes) + len(plan.loose), len(plan.guards) + len(plan.loose)
         if changes < most and guards < most:
-            return messages.transaction([own], [mark], [marks]) + plan.body
+            made = messages.transaction([own], [mark], [marks])
+            made.MergeFrom(plan.body)
+            return made
         flat = changes < most
         conditions = [own, *self._conditions(plan, most - 1 if flat else most // 2 - 1)]
         if flat:
@@ -164,7 +181,7 @@ class Writer:
         operations = [mark, *messages.folded(plan.operations, wide - 1, most - wide)]
         return messages.transaction(conditions, operations, [marks])
 
-    def _conditions(self, plan: Plan, most: int) -> list[bytes]:
+    def _conditions(self, plan: Plan, most: int) -> list[api.Compare]:
         """Return the conditions of a plan; where there are more than fit, each stands for a range of keys."""
         keys = sorted(plan.guards)
         most -= len(plan.loose)
@@ -175,11 +192,12 @@ class Writer:
         loose = (messages.unchanged(key, revision) for key, revision in plan.loose.items())
         return [*loose, *(messages.unchanged_since(run[0], run[-1] + b"\0", plan.revision) for run in runs)]
 
-    def _shared(self, plans: Sequence[Plan]) -> bytes:
+    def _shared(self, plans: Sequence[Plan]) -> api.TxnRequest:
         operations = [messages.put(self._key, self._mark, self._lease)]
         for number, plan in enumerate(plans):
-            made = messages.put(self._place(number), self._mark, self._lease)
-            operations.append(messages.nested(plan.body + messages.transaction((), [made])))
+            made = messages.nested(plan.body)
+            made.request_txn.success.append(messages.put(self._place(number), self._mark, self._lease))
+            operations.append(made)
         marks = messages.read(self._key, behind(self._key))
         return messages.transaction([messages.unchanged(self._key, self._revision)], operations, [marks])
 
@@ -187,5 +205,5 @@ class Writer:
         """Have a lease that lasts, so that what this process leaves behind goes when it is gone for long."""
         now = time.monotonic()
         if not self._lease or now - self._leased > KEPT / 2:
-            self._lease = self._link.ask(GRANT, messages.lease_for(KEPT))
+            self._lease = self._link.ask(GRANT, api.LeaseGrantRequest(ttl=KEPT)).id
             self._leased = now

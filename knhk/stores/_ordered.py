@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from knhk.errors import StoreError
@@ -39,10 +37,15 @@ def read_text(key: bytes) -> tuple[str, bytes]:
     return key[:end].replace(b"\0\xff", b"\0").decode(), key[end + 2 :]
 
 
-@contextmanager
-def storable() -> Iterator[None]:
-    """Raise StoreError for a text or a number that has no place in a store."""
-    try:
-        yield
-    except (UnicodeEncodeError, OverflowError) as error:
-        raise StoreError(f"a value cannot be stored: {error}") from error
+class storable:  # noqa: N801 - a context, as of contextlib
+    """Raises StoreError for a text or a number that has no place in a store; a class, as every step goes through it."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Say of an error of encoding that it is the store's."""
+        if isinstance(error, UnicodeEncodeError | OverflowError):
+            raise StoreError(f"a value cannot be stored: {error}") from error

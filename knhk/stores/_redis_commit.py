@@ -173,7 +173,7 @@ local function move(list, before, after)
   end
 end
 
-local function within(id, case, command, ...)
+local function within(case, command, ...)
   local state, specification = case[STATE], case[SPECIFICATION]
   redis.call(command, root .. 'ids:p:' .. specification, ...)
   redis.call(command, root .. 'ids:s:' .. state, ...)
@@ -191,8 +191,8 @@ end
 local function listed(id, old, new)
   if not old[VERSION] then redis.call('ZADD', root .. 'ids', '0', id) end
   if old[STATE] ~= new[STATE] or old[SPECIFICATION] ~= new[SPECIFICATION] then
-    if old[VERSION] then within(id, old, 'ZREM', id) end
-    within(id, new, 'ZADD', '0', id)
+    if old[VERSION] then within(old, 'ZREM', id) end
+    within(new, 'ZADD', '0', id)
   end
   move('due', due(id, old), due(id, new))
   -- The empty id is an id as well.

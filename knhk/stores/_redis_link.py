@@ -168,8 +168,10 @@ class Link:
         self._durability = durability
         self._timeout = timeout
         self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
         self._idle: list[Any] = []
-        self._places = threading.BoundedSemaphore(_CONNECTIONS)
+        self._busy = 0
+        self._waiting = 0
         self._closed = False
 
     @property
@@ -203,31 +205,24 @@ class Link:
 
     def tell(self, *command: object) -> Any:
         """Send a command once; raises `Lost` where it is not known whether it was done."""
-        if not self._places.acquire(timeout=self._timeout):
-            raise StoreUnavailable(
-                f"{self.address.shown}: all {_CONNECTIONS} connections are busy; {_WRITTEN}, try again later"
-            )
+        connection = self._take()
+        good = False
         try:
-            connection = self._connection()
-            good = False
-            try:
-                connection.send_command(*command, check_health=False)
-                answer = connection.read_response()
-                good = True
-            except exceptions.ResponseError as error:
-                good = True
-                raise self._translated(error) from error
-            except _LOST as error:
-                # The others to the same server are likely to be as dead.
-                self._drop_idle()
-                raise self._translated(error, lost=True) from error
-            except exceptions.RedisError as error:
-                raise self._translated(error) from error
-            finally:
-                self._give_back(connection, good=good)
-            return answer
+            connection.send_packed_command(_packed(connection, command), check_health=False)
+            answer = connection.read_response()
+            good = True
+        except exceptions.ResponseError as error:
+            good = True
+            raise self._translated(error) from error
+        except _LOST as error:
+            # The others to the same server are likely to be as dead.
+            self._drop_idle()
+            raise self._translated(error, lost=True) from error
+        except exceptions.RedisError as error:
+            raise self._translated(error) from error
         finally:
-            self._places.release()
+            self._give_back(connection, good=good)
+        return answer
 
     def refuse_closed(self) -> None:
         """Raise StoreUnavailable where the store was closed."""
@@ -242,16 +237,43 @@ class Link:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _connection(self) -> Any:
-        while True:
+    def _take(self) -> Any:
+        """Return a connection that is nobody else's until it is given back."""
+        with self._lock:
+            if self._busy >= _CONNECTIONS:
+                self._wait()
+            connection = self._next()
+            self._busy += 1
+        try:
+            while connection is not None and not _usable(connection):
+                connection.disconnect()
+                with self._lock:
+                    connection = self._next()
+            return self._connected() if connection is None else connection
+        except BaseException:
             with self._lock:
-                self.refuse_closed()
-                connection = self._idle.pop() if self._idle else None
-            if connection is None:
-                return self._connected()
-            if _usable(connection):
-                return connection
-            connection.disconnect()
+                self._leave()
+            raise
+
+    def _wait(self) -> None:
+        """Wait until fewer are busy; whoever calls this, and the next two, has the lock."""
+        self._waiting += 1
+        try:
+            if not self._freed.wait_for(lambda: self._busy < _CONNECTIONS, self._timeout):
+                raise StoreUnavailable(
+                    f"{self.address.shown}: all {_CONNECTIONS} connections are busy; {_WRITTEN}, try again later"
+                )
+        finally:
+            self._waiting -= 1
+
+    def _next(self) -> Any:
+        self.refuse_closed()
+        return self._idle.pop() if self._idle else None
+
+    def _leave(self) -> None:
+        self._busy -= 1
+        if self._waiting:
+            self._freed.notify()
 
     def _connected(self) -> Any:
         kind = SSLConnection if self.address.secure else Connection
@@ -261,7 +283,6 @@ class Link:
             socket_timeout=self._timeout,
             socket_connect_timeout=self._timeout,
             socket_keepalive=True,
-            command_packer=None if pack_command is None else _Packer(),
         )
         try:
             connection.connect()
@@ -298,12 +319,13 @@ class Link:
             )
 
     def _give_back(self, connection: Any, *, good: bool) -> None:
-        if good:
-            with self._lock:
-                if not self._closed:
-                    self._idle.append(connection)
-                    return
-        connection.disconnect()
+        with self._lock:
+            self._leave()
+            keep = good and not self._closed
+            if keep:
+                self._idle.append(connection)
+        if not keep:
+            connection.disconnect()
 
     def _drop_idle(self) -> None:
         with self._lock:
@@ -332,16 +354,15 @@ class Link:
         return StoreError(f"{where}: {text}")
 
 
-class _Packer:
-    """Packs a command in C as it is: the library's own looks at each argument of a group's thousands first."""
-
-    def pack(self, *command: object) -> list[bytes]:
-        """Return what is sent; each argument is text, bytes or a number."""
-        return [pack_command(command)]  # type: ignore[arg-type]  # its stub says a tuple of one
-
-
 class _Unknown(StoreError):
     """The server does not know this script."""
+
+
+def _packed(connection: Any, command: tuple[object, ...]) -> list[bytes]:
+    """Return what is sent, packed in C as it is: the library's own looks at each argument of a group's thousands first."""
+    if pack_command is None:
+        return connection.pack_command(*command)
+    return [pack_command(command)]  # type: ignore[arg-type]  # its stub says a tuple of one
 
 
 def _usable(connection: Any) -> bool:

@@ -25,7 +25,7 @@ from knhk.stores import _etcd_messages as messages
 from knhk.stores._etcd_layout import Kept, Keys, behind
 from knhk.stores._etcd_link import Link, read_address
 from knhk.stores._etcd_memory import Memory, Wanted
-from knhk.stores._etcd_messages import GRANT, RANGE, TRANSACTION, Pair
+from knhk.stores._etcd_messages import GRANT, RANGE, TRANSACTION, api
 from knhk.stores._etcd_plan import Documents, Plan, Planner, SeenCase, View
 from knhk.stores._etcd_reader import ATTEMPTS, Reader, too_busy
 from knhk.stores._etcd_writer import Overtaken, Writer
@@ -328,11 +328,11 @@ class EtcdStore:
             return layout.whole(value)
         token = secrets.token_hex(8)
         pieces = [value[at : at + _PIECE] for at in range(0, len(value), _PIECE)]
-        lease = self._link.ask(GRANT, messages.lease_for(_LOOSE_FOR))
+        lease = self._link.ask(GRANT, api.LeaseGrantRequest(ttl=_LOOSE_FOR)).id
         for key, piece in zip(layout.piece_keys(self._keys, (token, len(pieces))), pieces, strict=True):
             # Nobody else has this key, so that it may be written again where an answer was lost.
             written = messages.transaction((), [messages.put(key, piece, lease)])
-            plan.loose[key] = self._link.ask(TRANSACTION, written).revision
+            plan.loose[key] = self._link.ask(TRANSACTION, written).header.revision
         return layout.in_pieces(token, len(pieces))
 
     def _view(self, steps: Sequence[Commit | Documents], *, fresh: bool) -> View:
@@ -360,14 +360,14 @@ class EtcdStore:
         for name in names:
             if name in wanted.values:
                 pair = found.get(name)
-                values[name] = (0, None) if pair is None else (pair.revision, pair.value)
+                values[name] = (0, None) if pair is None else (pair.mod_revision, pair.value)
         for case_id in unseen:
             cases[case_id] = self._seen(case_id, found, wanted.numbers[case_id], revision, case_id in wanted.aside)
         registered = frozenset(filter(self._memory.registered, wanted.specifications))
         return View(cases, values, registered, revision if fresh else None)
 
     def _seen(
-        self, case_id: str, found: dict[bytes, Pair], numbers: Iterable[int], revision: int, complete: bool
+        self, case_id: str, found: dict[bytes, api.KeyValue], numbers: Iterable[int], revision: int, complete: bool
     ) -> SeenCase:
         pair = found.get(self._keys.key("c", case_id))
         if pair is None:
@@ -377,7 +377,7 @@ class EtcdStore:
         else:
             named = {number: found.get(self._keys.key("i", case_id, tail=number_key(number))) for number in numbers}
             rows = {number: None if row is None else row.value for number, row in named.items()}
-        return SeenCase(pair.revision, Kept.decode(case_id, pair.value), rows, complete)
+        return SeenCase(pair.mod_revision, Kept.decode(case_id, pair.value), rows, complete)
 
     def _seen_whole(self, case_id: str) -> SeenCase:
         found, revision = self._reader.fetch([self._keys.key("c", case_id)])
@@ -387,7 +387,7 @@ class EtcdStore:
         """Let a plan store a registration as well, which is not there and comes behind all that are."""
         keys = self._keys
         last = messages.keys_from(keys.key("o"), behind(keys.key("o")), limit=1, backwards=True)
-        placed = self._link.ask(RANGE, last).pairs
+        placed = self._link.ask(RANGE, last).kvs
         number = read_number(placed[0].key[-NUMBER_LENGTH:]) + 1 if placed else 1
         place = keys.key("o", tail=number_key(number))
         texts = layout.encode_texts(specification.spec_id, specification.version)

@@ -90,7 +90,8 @@ class RedisStore:
         """Store all steps in one transaction, or none and raise."""
         for commit in commits:
             refuse_malformed(commit)
-            _refuse_versions(commit.documents, commit.removed, commit.held)
+            if commit.documents or commit.removed or commit.held:
+                _refuse_versions(commit.documents, commit.removed, commit.held)
         words: list[bytes] = []
         with storable():
             for commit in commits:
