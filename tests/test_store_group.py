@@ -253,17 +253,20 @@ def test_interrupt_of_a_caller_that_is_called_to_lead(press: Press) -> None:
 
         def acquire(self) -> None:
             self.asked += 1
-            if self.asked == 1:
+            if self.asked == 2:
+                # Whoever wrote takes it out of the queue to let it lead, and then the interrupt comes.
+                groups._queue.remove(caller)
                 raise KeyboardInterrupt
 
     groups = GroupCommit(press.write)
+    caller = Caller([step("a")], wake=Interrupted())  # type: ignore[arg-type]
     groups._free = 0
     waiting = Waiting(groups, groups.commit)
     waiting.call(step("next"))
     press.go.release()
 
     with pytest.raises(KeyboardInterrupt):
-        groups._wait(Caller([step("a")], wake=Interrupted()))  # type: ignore[arg-type]
+        groups._commit(caller)
 
     assert {"next": None} == waiting.end()
     assert 1 == groups._free
@@ -566,16 +569,50 @@ def test_interrupt_of_a_caller_that_was_just_woken(press: Press) -> None:
 
         def acquire(self) -> None:
             self.asked += 1
-            assert self.asked == 1, "nobody wakes it again"
-            caller.woken = caller.settled = True
-            raise KeyboardInterrupt
+            assert self.asked <= 2, "nobody wakes it again"
+            if self.asked == 2:
+                groups._queue.remove(caller)
+                caller.woken = caller.settled = True
+                raise KeyboardInterrupt
 
     groups = GroupCommit(press.write)
     caller = Caller((step("a"),))
     caller.wake = Woken()
+    groups._free = 0
 
     with pytest.raises(KeyboardInterrupt):
-        groups._wait(caller)
+        groups._commit(caller)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_interrupt_of_a_caller_that_has_just_come(press: Press, begins: bool) -> None:
+    """A caller interrupted when it has taken its place, in the queue or as the one who leads, gives it back."""
+
+    class Interrupting:
+        """A lock, and an interrupt as soon as it is given back."""
+
+        def __enter__(self) -> None:
+            lock.acquire()
+
+        def __exit__(self, *error: object) -> None:
+            groups._lock = lock
+            lock.release()
+            raise KeyboardInterrupt
+
+    groups = GroupCommit(press.write)
+    lock = groups._lock
+    waiting = Waiting(groups, groups.commit)
+    if not begins:
+        waiting.call(step("a"))
+    groups._lock = Interrupting()  # type: ignore[assignment]
+
+    with pytest.raises(KeyboardInterrupt):
+        groups.commit([step("b")])
+
+    press.go.release(2)
+    waiting.end()
+    groups.commit([step("c")])
+    assert ([["c"]] if begins else [["a"], ["c"]]) == press.groups
 
 
 def test_several_lead_at_the_same_time() -> None:

@@ -42,6 +42,9 @@ class Caller:
         settled: whether its outcome is known.
         wake: held until the outcome is known or the caller is to lead.
         woken: whether somebody has let go of that, or is about to.
+        waits: whether it has queued.
+        begins: whether it leads because it could begin when it came.
+        leads: whether it has taken up a group.
         next: whom it wakes when it is woken itself.
     """
 
@@ -51,6 +54,9 @@ class Caller:
     settled: bool = False
     wake: threading.Lock = attrs.field(factory=threading.Lock)
     woken: bool = False
+    waits: bool = False
+    begins: bool = False
+    leads: bool = False
     next: Caller | None = None
 
     @property
@@ -107,46 +113,57 @@ class GroupCommit:
 
     def commit(self, commits: Sequence[Commit], prepared: Any = None) -> None:
         """Return when the steps are durable; raises what `write` refused them with, or what it raised."""
-        caller = Caller(commits, prepared)
-        with self._lock:
-            leads = self._may_begin(len(self._queue) + 1)
-            if leads:
-                self._free -= 1
-            else:
+        self._commit(Caller(commits, prepared))
+
+    def _commit(self, caller: Caller) -> None:
+        try:
+            with self._lock:
+                # What is noted of the caller is noted just before it is so, with nothing between that an interrupt could divide.
+                if self._may_begin(len(self._queue) + 1):
+                    caller.begins = True
+                    self._free -= 1
+                else:
+                    caller.wake.acquire()
+                    caller.waits = True
+                    self._queue.append(caller)
+            if caller.waits:
                 caller.wake.acquire()
-                self._queue.append(caller)
-        if not leads:
-            self._wait(caller)
-        if not caller.settled:
-            self._lead(caller)
+                caller.pass_on()
+            if not caller.settled:
+                self._lead(caller)
+        except BaseException:
+            if not caller.leads:
+                self._leave(caller)
+            raise
         if caller.error is not None:
             raise caller.error
 
-    def _wait(self, caller: Caller) -> None:
-        """Sleep until the outcome is known or the caller is to lead."""
-        try:
-            caller.wake.acquire()
+    def _leave(self, caller: Caller) -> None:
+        """
+        Let a caller go that was interrupted before it took up a group.
+
+        Still queued, it is as if it had never come; in a group, it is stored whole or not at all and nobody waits for the answer;
+        where it was to lead, it must hand on what others wait for.
+        """
+        with self._lock:
+            queued = caller in self._queue
+            if queued:
+                self._queue.remove(caller)
+        if queued or not (caller.waits or caller.begins):
+            return
+        if caller.waits:
+            # The interrupt may have come when it had just been woken: then nobody wakes it again.
+            if not caller.woken:
+                caller.wake.acquire()
             caller.pass_on()
-        except BaseException:
-            # Interrupted. Still queued, it is as if it had never come; in a group, it is stored whole or not at all and
-            # nobody waits for the answer; called to lead, it must hand on what others wait for.
-            with self._lock:
-                queued = caller in self._queue
-                if queued:
-                    self._queue.remove(caller)
-            if not queued:
-                # The interrupt may have come when it had just been woken: then nobody wakes it again.
-                if not caller.woken:
-                    caller.wake.acquire()
-                caller.pass_on()
-                if not caller.settled:
-                    self._hand_on()
-            raise
+        if not caller.settled:
+            self._hand_on()
 
     def _lead(self, caller: Caller) -> None:
         group = [caller]
         written = 0
         try:
+            caller.leads = True
             with self._lock:
                 self._gather(group)
                 written = len(group)
