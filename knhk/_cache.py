@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -30,6 +30,7 @@ from knhk._express import Journey, depart, set_out, terms
 from knhk._hold import Hold, SharedHold, UnseenHold
 from knhk._kernel import Net
 from knhk._migration import Moved, Renaming, move
+from knhk._pipeline import GatheredHold, Outcome, Pipeline, Pipelines
 from knhk._plain import plain_data
 from knhk._recording import SNAPSHOT_EVERY, Recording
 from knhk._resident import Resident
@@ -60,6 +61,8 @@ from knhk.work.ownership import Ownership
 from knhk.work.people import People
 
 # Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
+_T = TypeVar("_T")
+
 _COMPLETED: Final = Phase.COMPLETED.value
 _CREATION: Final = Code.CREATED
 
@@ -139,6 +142,7 @@ class CaseCache:
         self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.RLock()
+        self._pipelines = Pipelines()
         self._recording = Recording(store, clock, self.compiled, people=self.people, metrics=self.metrics)
         self.offers, self.outbox = self._recording.offers, self._recording.outbox
         self.listeners, self.wakers = self._recording.listeners, self._recording.wakers
@@ -283,11 +287,24 @@ class CaseCache:
 
     def hold(self, case_id: str) -> Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
+        if self._pipelines:
+            self._pipelines.flush()
         return Hold(self, case_id) if self.sharing is None else SharedHold(self, case_id)
 
     def hold_unseen(self, case_id: str) -> Hold:
         """Lock the case as it is in memory; whether the store has it so is found out by its commit, or in the end."""
+        if self._pipelines:
+            self._pipelines.flush()
         return Hold(self, case_id) if self.sharing is None else UnseenHold(self, case_id)
+
+    def hold_for_command(self, case_id: str) -> Hold:
+        """Hold as `hold_unseen`, in a pipeline until the outcome of the command's commit is known."""
+        pipeline = self._pipelines.of_command() if self._pipelines else None
+        return self.hold_unseen(case_id) if pipeline is None else GatheredHold(self, case_id, pipeline)
+
+    def pipeline(self, commands: Sequence[Callable[[], _T]]) -> list[Outcome[_T]]:
+        """Do commands on several cases whose commits share a wait (`knhk._pipeline`); returns their outcomes."""
+        return self._pipelines.run(Pipeline(self, shares=self.sharing is not None), commands)
 
     def is_current(self, resident: Resident) -> bool:
         """Whether a case in memory is as the store has it; it is forgotten where it is not."""
@@ -487,6 +504,8 @@ class CaseCache:
 
     def land(self) -> None:
         """Bring every case of which an express has the work to where the store can tell of it."""
+        if self._pipelines:
+            self._pipelines.flush()
         for resident in tuple(self._travelling):
             with resident.lock:
                 if resident.journey is not None and not resident.stale:
@@ -529,7 +548,14 @@ class CaseCache:
             raise
         if not commits:
             return
-        self._store(resident, commits)
+        pipeline = self._pipelines.of_command() if self._pipelines else None
+        if pipeline is None or not pipeline.take(resident, commits):
+            self._store(resident, commits)
+            self._recording.stored(resident, commits)
+
+    def stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
+        """Note that commits of a held case are in the store now, and tell whoever has to know."""
+        resident.seen = True
         self._recording.stored(resident, commits)
 
     def commit_all(self, residents: Sequence[Resident], *, removed: tuple[Document, ...] = ()) -> None:
