@@ -21,7 +21,7 @@ import attrs
 from knhk._hold import Holdable, UnseenHold
 from knhk._resident import Resident
 from knhk._sharing import under
-from knhk.errors import ConcurrentUpdate, KnhkError, OwnershipLost
+from knhk.errors import ConcurrentUpdate, IdempotencyConflict, KnhkError, OwnershipLost
 from knhk.ports import Commit, Store
 
 _T = TypeVar("_T")
@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 @attrs.define(eq=False)
 class Outcome(Generic[_T]):
     """
-    What became of one command of a pipeline; what it did is durable, or it has an error.
+    What became of one command of a pipeline: what it did is durable, or it has an error.
 
     Args:
         command: the command.
@@ -47,14 +47,26 @@ class Outcome(Generic[_T]):
         """Return what the command returned; raises its error."""
         if self.error is not None:
             raise self.error
-        return self.value  # type: ignore[return-value]  # without an error the command has returned
+        return self.value  # type: ignore[return-value]  # without an error it is what the command returned
 
-    def run(self) -> None:
-        """Do the command."""
+    def _run(self) -> None:
         try:
             self.value, self.error = self.command(), None
         except Exception as error:  # noqa: BLE001 - it is raised where the caller asks for the result
             self.value, self.error = None, error
+
+
+class Held(Protocol):
+    """A case whose commits wait."""
+
+    def keep(self, commits: Sequence[Commit]) -> None:
+        """Its commits are stored."""
+
+    def drop(self) -> None:
+        """Its commits are refused, or nothing is known of them."""
+
+    def end(self) -> None:
+        """Whatever became of them has been noted."""
 
 
 class Gatherable(Holdable, Protocol):
@@ -68,11 +80,16 @@ class Gatherable(Holdable, Protocol):
     def stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
         """Note that commits of a held case are in the store now, and tell whoever has to know."""
 
+    def admit(self, resident: Resident, commits: Sequence[Commit]) -> None:
+        """Keep a new case, whose first commits are in the store now."""
 
-class GatheredHold(UnseenHold):
-    """A hold for a command of a pipeline: it lasts until the outcome of its commit is known."""
+
+class HeldForCommand(UnseenHold):
+    """A hold for a command of a pipeline: where that writes anything it lasts until the outcome of its commit is known."""
 
     __slots__ = ("_pipeline",)
+
+    _cache: Gatherable
 
     def __init__(self, cache: Gatherable, case_id: str, pipeline: Pipeline) -> None:
         super().__init__(cache, case_id)
@@ -101,18 +118,43 @@ class GatheredHold(UnseenHold):
             self._release()
 
     def __exit__(self, *error: object) -> None:
-        kept, self._pipeline.open = self._pipeline.open is not self, None
-        if not kept:
+        if self._pipeline.open is self:
+            self._pipeline.open = None
             super().__exit__(*error)
 
-    @property
-    def resident(self) -> Resident:
-        """The case that is held."""
-        return self._resident
+    def has(self, resident: Resident) -> bool:
+        """Whether it is this case that is held."""
+        return self._resident is resident
+
+    def keep(self, commits: Sequence[Commit]) -> None:
+        """Note that its commits are stored."""
+        self._cache.stored(self._resident, commits)
+
+    def drop(self) -> None:
+        """Forget what is not stored."""
+        self._cache.forget(self._resident)
 
     def end(self) -> None:
-        """Let the case go, now that the outcome of its commit is known."""
+        """Let the case go."""
         super().__exit__()
+
+
+@attrs.frozen(eq=False)
+class Newcomer:
+    """A case that a command of a pipeline has created; nobody else has it before it is stored."""
+
+    cache: Gatherable
+    resident: Resident
+
+    def keep(self, commits: Sequence[Commit]) -> None:
+        """Keep the case."""
+        self.cache.admit(self.resident, commits)
+
+    def drop(self) -> None:
+        """Leave it: there is no such case."""
+
+    def end(self) -> None:
+        """Nobody waits for it."""
 
 
 class Pipeline:
@@ -124,15 +166,15 @@ class Pipeline:
         shares: whether other instances may have moved a case.
 
     Attributes:
-        open: the hold of the command that runs at the moment, as long as it has committed nothing.
+        open: the hold of the command that runs at the moment, as long as it has written nothing.
     """
 
     def __init__(self, cache: Gatherable, *, shares: bool) -> None:
         self._cache = cache
-        self._waiting: list[tuple[GatheredHold, Sequence[Commit], Outcome[Any]]] = []
+        self._waiting: list[tuple[Held, Sequence[Commit], Outcome[Any]]] = []
         self._cases: set[str] = set()
         self._current: Outcome[Any] | None = None
-        self.open: GatheredHold | None = None
+        self.open: HeldForCommand | None = None
         self.shares = shares
 
     @property
@@ -151,14 +193,13 @@ class Pipeline:
         try:
             for each in outcomes:
                 self._current = each
-                each.run()
+                each._run()
+            self._current = None
             self.flush()
         except BaseException:
             # An interrupt: nobody has been told anything of what is not stored.
-            self._end(self._take(), None)
+            self._note(self._take(), None)
             raise
-        finally:
-            self._current = None
         return outcomes
 
     def make_way(self, case_id: str) -> None:
@@ -168,17 +209,24 @@ class Pipeline:
 
     def take(self, resident: Resident, commits: Sequence[Commit]) -> bool:
         """Let commits wait where they are of the command that runs; False where they are not, and have to be stored at once."""
-        hold, outcome = self.open, self._current
-        if hold is None or outcome is None or hold.resident is not resident:
+        hold = self.open
+        if hold is None or not hold.has(resident):
             return False
         self.open = None
-        outcome._commits += 1
-        self._waiting.append((hold, under(commits, resident.tenure), outcome))
-        self._cases.add(resident.header.case_id)
+        self._add(hold, resident, commits)
         return True
 
+    def take_new(self, resident: Resident, commits: Sequence[Commit]) -> None:
+        """Let the first commits of a case wait that the command that runs has created."""
+        self._add(Newcomer(self._cache, resident), resident, commits)
+
     def flush(self) -> None:
-        """Store what waits, and say so to its commands; what others were faster with is done again, one by one."""
+        """
+        Store what waits, and tell its commands; those that somebody else was faster than are done again, one by one.
+
+        Raises:
+            KnhkError: what the command that runs did before is refused: it must not go on.
+        """
         if not self._waiting:
             return
         waiting = self._take()
@@ -186,46 +234,50 @@ class Pipeline:
         try:
             errors = self._cache.store.commit_each([commits for _, commits, _ in waiting])
         finally:
-            self._end(waiting, errors)
+            self._note(waiting, errors)
         current, self._current = self._current, None
         own: KnhkError | None = None
         for (_, _, outcome), error in zip(waiting, errors, strict=True):
             if outcome is current:
-                own = error
+                own = own or error
             elif error is not None:
                 self._tell(outcome, error)
         self._current = current
         if own is not None:
-            # The command that runs goes on no more: what it did first is not stored.
             raise own
 
-    def _take(self) -> list[tuple[GatheredHold, Sequence[Commit], Outcome[Any]]]:
+    def _add(self, held: Held, resident: Resident, commits: Sequence[Commit]) -> None:
+        if self._current is not None:
+            self._current._commits += 1
+            self._waiting.append((held, under(commits, resident.tenure), self._current))
+            self._cases.add(resident.header.case_id)
+
+    def _take(self) -> list[tuple[Held, Sequence[Commit], Outcome[Any]]]:
         waiting, self._waiting = self._waiting, []
         self._cases = set()
         return waiting
 
-    def _end(
-        self,
-        waiting: Sequence[tuple[GatheredHold, Sequence[Commit], Outcome[Any]]],
-        errors: Sequence[KnhkError | None] | None,
+    @staticmethod
+    def _note(
+        waiting: Sequence[tuple[Held, Sequence[Commit], Outcome[Any]]], errors: Sequence[KnhkError | None] | None
     ) -> None:
         """Let cases go: those that are stored as they are, the others forgotten; without errors nothing is known of any."""
         with ExitStack() as held:
-            for hold, _, _ in waiting:
-                held.callback(hold.end)
+            for each, _, _ in waiting:
+                held.callback(each.end)
                 if errors is None:
-                    self._cache.forget(hold.resident)
-            for (hold, commits, _), error in zip(waiting, errors or (), strict=False):
+                    each.drop()
+            for (each, commits, _), error in zip(waiting, errors or (), strict=False):
                 if error is None:
-                    self._cache.stored(hold.resident, commits)
+                    each.keep(commits)
                 else:
-                    self._cache.forget(hold.resident)
+                    each.drop()
 
     def _tell(self, outcome: Outcome[Any], error: KnhkError) -> None:
-        outdone = isinstance(error, ConcurrentUpdate) and not isinstance(error, OwnershipLost)
-        if self.shares and outdone and outcome._commits == 1:
-            # Nothing of it is stored: it is done again on the case as it is, as a command by itself would be.
-            outcome.run()
+        outdone = self.shares and isinstance(error, ConcurrentUpdate) and not isinstance(error, OwnershipLost)
+        if outcome._commits == 1 and (outdone or isinstance(error, IdempotencyConflict)):
+            # Nothing of it is stored: it is done again on what is there now, as a command by itself would be.
+            outcome._run()
         else:
             outcome.value, outcome.error = None, error
 
@@ -239,7 +291,7 @@ class Pipelines(dict[int, Pipeline]):
         return None if found is None or not found.is_at_work else found
 
     def flush(self) -> None:
-        """Store what waits in this thread's, before it does anything but a command."""
+        """Store what waits in this thread's, before the thread does anything but a command."""
         found = self.get(threading.get_ident())
         if found is not None:
             found.flush()
@@ -247,8 +299,9 @@ class Pipelines(dict[int, Pipeline]):
     def run(self, pipeline: Pipeline, commands: Sequence[Callable[[], _T]]) -> list[Outcome[_T]]:
         """Do commands by a pipeline that is this thread's meanwhile."""
         thread = threading.get_ident()
-        self.flush()
         before = self.get(thread)
+        if before is not None:
+            before.flush()
         self[thread] = pipeline
         try:
             return pipeline.run(commands)

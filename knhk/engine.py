@@ -16,8 +16,6 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, Self, TypeVar
 
-import attrs
-
 from knhk._cache import HOT, CaseCache
 from knhk._compiled import Compiled, Kernel, choose_kernel
 from knhk._migration import Renaming
@@ -39,9 +37,9 @@ from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport, migrate_cases
 from knhk.people import Directory
 from knhk.ports import CaseHeader, Chance, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
+from knhk.registration import Registration
 from knhk.running import RunningCase
 from knhk.spec import Retry, Specification
-from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
 from knhk.system import SystemClock, TimeOrderedIds
 from knhk.work.attempt import ticks
@@ -68,17 +66,6 @@ from knhk.work.worklist import Worklist, who_is
 
 _T = TypeVar("_T")
 _H = TypeVar("_H", bound=Callable[..., Any])
-
-
-@attrs.frozen(kw_only=True)
-class Registration:
-    """What registering a specification gave: its name and content hash, whether it was new, and whether it is sound."""
-
-    spec_id: str
-    version: str
-    content_hash: str
-    new: bool
-    soundness: Verdict
 
 
 class Engine:
@@ -327,7 +314,7 @@ class Engine:
         named = None if idempotency_key is None else (idempotency_key, digest)
         try:
             if start:
-                self._cache.launch(header, plain, idempotency=named)
+                self._cache.launch(header, plain, idempotency=named, by_command=True)
             else:
                 self._cache.create(header, plain, named)
         except IdempotencyConflict:
