@@ -14,17 +14,13 @@ from knhk.errors import MissingExtra, StoreError, StoreFull, StoreUnavailable
 from knhk.ports import Durability
 from knhk.stores._lost import Lost
 from knhk.stores._redis_scripts import FORMAT, Script
+from knhk.stores._redis_wire import Wire, wire
 
 try:
     from redis import exceptions
     from redis.connection import Connection, SSLConnection
 except ImportError as error:
     raise MissingExtra("redis", "a store on Redis") from error
-try:
-    from hiredis import pack_command
-except ImportError:
-    # The extra has it; without it the library packs, more slowly.
-    pack_command = None  # type: ignore[assignment]
 
 NAMESPACE: Final = "knhk"
 """The namespace of a URL that names none."""
@@ -169,7 +165,7 @@ class Link:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
-        self._idle: list[Any] = []
+        self._idle: list[Wire] = []
         self._busy = 0
         self._waiting = 0
         self._closed = False
@@ -205,11 +201,10 @@ class Link:
 
     def tell(self, *command: object) -> Any:
         """Send a command once; raises `Lost` where it is not known whether it was done."""
-        connection = self._take()
+        taken = self._take()
         good = False
         try:
-            connection.send_packed_command(_packed(connection, command), check_health=False)
-            answer = connection.read_response()
+            answer = taken.call(command)
             good = True
         except exceptions.ResponseError as error:
             good = True
@@ -221,7 +216,7 @@ class Link:
         except exceptions.RedisError as error:
             raise self._translated(error) from error
         finally:
-            self._give_back(connection, good=good)
+            self._give_back(taken, good=good)
         return answer
 
     def refuse_closed(self) -> None:
@@ -237,19 +232,19 @@ class Link:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _take(self) -> Any:
+    def _take(self) -> Wire:
         """Return a connection that is nobody else's until it is given back."""
         with self._lock:
             if self._busy >= _CONNECTIONS:
                 self._wait()
-            connection = self._next()
+            idle = self._next()
             self._busy += 1
         try:
-            while connection is not None and not _usable(connection):
-                connection.disconnect()
+            while idle is not None and not idle.is_usable():
+                idle.close()
                 with self._lock:
-                    connection = self._next()
-            return self._connected() if connection is None else connection
+                    idle = self._next()
+            return self._connected() if idle is None else idle
         except BaseException:
             with self._lock:
                 self._leave()
@@ -266,7 +261,7 @@ class Link:
         finally:
             self._waiting -= 1
 
-    def _next(self) -> Any:
+    def _next(self) -> Wire | None:
         self.refuse_closed()
         return self._idle.pop() if self._idle else None
 
@@ -275,7 +270,7 @@ class Link:
         if self._waiting:
             self._freed.notify()
 
-    def _connected(self) -> Any:
+    def _connected(self) -> Wire:
         kind = SSLConnection if self.address.secure else Connection
         connection: Any = kind(
             **self.address.options,
@@ -287,13 +282,14 @@ class Link:
         try:
             connection.connect()
             self._check(connection)
+            made = wire(connection, self._timeout)
         except exceptions.RedisError as error:
             connection.disconnect()
             raise self._translated(error) from error
         except BaseException:
             connection.disconnect()
             raise
-        return connection
+        return made
 
     def _check(self, connection: Any) -> None:
         """Refuse a server that is weaker than promised, and a namespace of a newer version."""
@@ -318,24 +314,24 @@ class Link:
                 f"reads up to {FORMAT}: it was written by a newer KNHK; upgrade this one"
             )
 
-    def _give_back(self, connection: Any, *, good: bool) -> None:
+    def _give_back(self, taken: Wire, *, good: bool) -> None:
         with self._lock:
             self._leave()
             keep = good and not self._closed
             if keep:
-                self._idle.append(connection)
+                self._idle.append(taken)
         if not keep:
-            connection.disconnect()
+            taken.close()
 
     def _drop_idle(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
         for each in idle:
-            each.disconnect()
+            each.close()
 
     def _translated(self, error: Exception, *, lost: bool = False) -> StoreError:
         where, text = self.address.shown, str(error)
-        if isinstance(error, exceptions.NoScriptError):
+        if isinstance(error, exceptions.NoScriptError) or text.startswith("NOSCRIPT"):
             return _Unknown(f"{where}: {text}")
         if (
             isinstance(error, exceptions.OutOfMemoryError)
@@ -356,21 +352,6 @@ class Link:
 
 class _Unknown(StoreError):
     """The server does not know this script."""
-
-
-def _packed(connection: Any, command: tuple[object, ...]) -> list[bytes]:
-    """Return what is sent, packed in C as it is: the library's own looks at each argument of a group's thousands first."""
-    if pack_command is None:
-        return connection.pack_command(*command)
-    return [pack_command(command)]  # type: ignore[arg-type]  # its stub says a tuple of one
-
-
-def _usable(connection: Any) -> bool:
-    """Whether the server has not ended it meanwhile: then it is known that nothing was sent."""
-    try:
-        return not connection.can_read()
-    except _LOST:
-        return False
 
 
 def _exchange(connection: Any, *command: object) -> Any:
