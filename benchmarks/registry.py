@@ -73,7 +73,7 @@ GOALS = (
         ("rest",),
     ),
     Goal(
-        "1, 2 and 4 instances on one store, 1 to 64 clients: durable steps",
+        "1, 2 and 4 instances on one store, 1 to 64 clients with pipelines: durable steps",
         ">= 80 % of the store's own compare-and-swap",
         ("instances-sqlite", "instances-redis", "instances-etcd", "instances-postgresql"),
     ),

@@ -12,8 +12,9 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from knhk._pipeline import Outcome
     from knhk.aio import AsyncCase, AsyncEngine
-    from knhk.engine import Engine, Registration
+    from knhk.engine import Engine
     from knhk.errors import (
         ClaimLost,
         CommandError,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from knhk.migration import CaseMigration, MigrationReport
     from knhk.patterns import patterns
     from knhk.people import Directory, Participant
+    from knhk.registration import Registration
     from knhk.running import RunningCase, WorkItem
     from knhk.spec import Specification, build
     from knhk.work.claims import Claim
@@ -69,11 +71,13 @@ if TYPE_CHECKING:
 _HOME = {
     "knhk.aio": ("AsyncCase", "AsyncEngine"),
     "knhk.limits": ("Limits",),
-    "knhk.engine": ("Engine", "Registration"),
+    "knhk._pipeline": ("Outcome",),
+    "knhk.engine": ("Engine",),
     "knhk.events": ("Event", "EventKind"),
     "knhk.migration": ("CaseMigration", "MigrationReport"),
     "knhk.patterns": ("patterns",),
     "knhk.people": ("Directory", "Participant"),
+    "knhk.registration": ("Registration",),
     "knhk.running": ("RunningCase", "WorkItem"),
     "knhk.work.claims": ("Claim",),
     "knhk.work.dead_letter": ("DeadLetter",),
@@ -158,6 +162,7 @@ __all__ = (
     "OutboundError",
     "OutboundFailed",
     "OutboundRefused",
+    "Outcome",
     "OwnershipLost",
     "ParseError",
     "Participant",

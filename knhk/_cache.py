@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -29,18 +29,15 @@ from knhk._compiled import Compiled, compile_specification
 from knhk._express import Journey, depart, set_out, terms
 from knhk._hold import Hold, SharedHold, UnseenHold
 from knhk._kernel import Net
-from knhk._migration import Moved, Renaming, move
+from knhk._pipeline import HeldForCommand, Outcome, Pipeline, Pipelines
 from knhk._plain import plain_data
 from knhk._recording import SNAPSHOT_EVERY, Recording
 from knhk._resident import Resident
 from knhk._sharing import Sharing, under
 from knhk.case import Case
 from knhk.errors import (
-    CommandError,
     ConcurrentUpdate,
-    DataError,
     JournalError,
-    Problem,
     QuarantinedCase,
     UnknownSpecification,
 )
@@ -60,6 +57,8 @@ from knhk.work.ownership import Ownership
 from knhk.work.people import People
 
 # Up to Python 3.11 a member of an enumeration costs as much to look up as a method to call.
+_T = TypeVar("_T")
+
 _COMPLETED: Final = Phase.COMPLETED.value
 _CREATION: Final = Code.CREATED
 
@@ -139,6 +138,7 @@ class CaseCache:
         self._travelling: set[Resident] = set()
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.RLock()
+        self._pipelines = Pipelines()
         self._recording = Recording(store, clock, self.compiled, people=self.people, metrics=self.metrics)
         self.offers, self.outbox = self._recording.offers, self._recording.outbox
         self.listeners, self.wakers = self._recording.listeners, self._recording.wakers
@@ -170,7 +170,7 @@ class CaseCache:
 
     def create(self, header: CaseHeader, data: dict[str, Any], idempotency: tuple[str, str] | None = None) -> None:
         """
-        Commit a new case and keep it.
+        Commit a new case and keep it; in a pipeline once that is stored.
 
         Args:
             header: the case as its first commit makes it.
@@ -182,11 +182,7 @@ class CaseCache:
             KnhkError: what the store's `commit` raises.
         """
         resident, commit = self._created(header, data, idempotency)
-        self.store.commit((commit,))
-        self._recording.counted(resident)
-        with self._lock:
-            self._residents[header.case_id] = resident
-            self._make_room()
+        self._store_new(resident, commit, by_command=True)
 
     def create_many(self, cases: Sequence[tuple[CaseHeader, dict[str, Any]]]) -> None:
         """Commit new cases in one transaction and keep them, as `create` does one."""
@@ -229,6 +225,7 @@ class CaseCache:
         removed: tuple[Document, ...] = (),
         above: tuple[str, int, int] | None = None,
         held: tuple[Document, ...] = (),
+        by_command: bool = False,
     ) -> None:
         """
         Create a case and start it, in one commit that also writes and removes documents; where it cannot be started there is none.
@@ -238,6 +235,7 @@ class CaseCache:
             documents, removed: what is written and removed beside it.
             above: case id, item and depth of the work in whose place it runs, as a worklet.
             held: what must not have changed meanwhile.
+            by_command: whether that may wait for the commits of a pipeline, as in `create`.
 
         Raises:
             DataError, CommandError: the case refuses the data, or cannot be started.
@@ -246,7 +244,7 @@ class CaseCache:
         compiled = self.compiled(header.spec_id, header.spec_version)
         # Where it is packed one day.
         self._arena(header, compiled)
-        case = self._fresh(compiled)
+        case = self.fresh(compiled)
         case.create(self.plain(data, "the data of the case"))
         if above is not None:
             case.stand_in(*above, at=self.clock.now())
@@ -254,14 +252,25 @@ class CaseCache:
         # The end of a worklet is told in its last commit, which an express would not do.
         resident = Resident(case, attrs.evolve(header, version=0), None if above is not None else compiled.express)
         (commit,) = self._recording.commits(resident, (), documents, removed)
-        self.store.commit([attrs.evolve(commit, idempotency=idempotency, held=held)])
-        resident.header = commit.header
+        self._store_new(resident, attrs.evolve(commit, idempotency=idempotency, held=held), by_command=by_command)
+
+    def _store_new(self, resident: Resident, commit: Commit, *, by_command: bool) -> None:
+        pipeline = self._pipelines.of_command() if by_command and self._pipelines else None
+        if pipeline is not None:
+            pipeline.take_new(resident, (commit,))
+        else:
+            self.store.commit((commit,))
+            self.admit(resident, (commit,))
+
+    def admit(self, resident: Resident, commits: Sequence[Commit]) -> None:
+        """Keep a new case, whose first commits are in the store now."""
+        resident.header = commits[-1].header
         self._recording.counted(resident)
         with self._lock:
-            self._residents[header.case_id] = resident
+            self._residents[resident.header.case_id] = resident
             self._make_room()
         self._recording.tell_listeners(resident)
-        self._recording.wake([commit])
+        self._recording.wake(commits)
 
     def embark(self, header: CaseHeader, data: dict[str, Any]) -> Resident:
         """
@@ -283,11 +292,24 @@ class CaseCache:
 
     def hold(self, case_id: str) -> Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
+        if self._pipelines:
+            self._pipelines.flush()
         return Hold(self, case_id) if self.sharing is None else SharedHold(self, case_id)
 
     def hold_unseen(self, case_id: str) -> Hold:
         """Lock the case as it is in memory; whether the store has it so is found out by its commit, or in the end."""
+        if self._pipelines:
+            self._pipelines.flush()
         return Hold(self, case_id) if self.sharing is None else UnseenHold(self, case_id)
+
+    def hold_for_command(self, case_id: str) -> Hold:
+        """Hold as `hold_unseen`, in a pipeline until the outcome of the command's commit is known."""
+        pipeline = self._pipelines.of_command() if self._pipelines else None
+        return self.hold_unseen(case_id) if pipeline is None else HeldForCommand(self, case_id, pipeline)
+
+    def pipeline(self, commands: Sequence[Callable[[], _T]]) -> list[Outcome[_T]]:
+        """Do commands on several cases whose commits share a wait (`knhk._pipeline`); returns their outcomes."""
+        return self._pipelines.run(Pipeline(self, shares=self.sharing is not None), commands)
 
     def is_current(self, resident: Resident) -> bool:
         """Whether a case in memory is as the store has it; it is forgotten where it is not."""
@@ -339,6 +361,9 @@ class CaseCache:
                 resident = self._residents[case_id] = Resident.at_rest(still)
                 resident.users += 1
                 return resident
+        if self._pipelines:
+            # It may be one that waits to be stored.
+            self._pipelines.flush()
         fresh = self._load(case_id)
         with self._lock:
             # Whoever was faster may have packed it already.
@@ -487,6 +512,8 @@ class CaseCache:
 
     def land(self) -> None:
         """Bring every case of which an express has the work to where the store can tell of it."""
+        if self._pipelines:
+            self._pipelines.flush()
         for resident in tuple(self._travelling):
             with resident.lock:
                 if resident.journey is not None and not resident.stale:
@@ -529,7 +556,14 @@ class CaseCache:
             raise
         if not commits:
             return
-        self._store(resident, commits)
+        pipeline = self._pipelines.of_command() if self._pipelines else None
+        if pipeline is None or not pipeline.take(resident, commits):
+            self._store(resident, commits)
+            self._recording.stored(resident, commits)
+
+    def stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
+        """Note that commits of a held case are in the store now, and tell whoever has to know."""
+        resident.seen = True
         self._recording.stored(resident, commits)
 
     def commit_all(self, residents: Sequence[Resident], *, removed: tuple[Document, ...] = ()) -> None:
@@ -564,44 +598,12 @@ class CaseCache:
             raise
         resident.seen = True
 
-    def relocate(self, resident: Resident, target: Compiled, renaming: Renaming, *, dry_run: bool) -> Moved:
-        """
-        Move a held case to another version of its specification; with problems it stays as it is, as in a dry run.
-
-        Raises:
-            KnhkError: what the store's `commit` raises.
-        """
-        # What waits for the commit of what follows belongs to the version that it was done in.
-        self.commit(resident)
-        header = resident.header
-        source = self.compiled(header.spec_id, header.spec_version)
-        version = target.program.specification.version
-        moved = move(resident.case.state.dump(), source.program, target.program, renaming)
-        if resident.in_flight:
-            busy = Problem("", "a handler is at work in it now; try again when it has ended")
-            moved = attrs.evolve(moved, problems=(*moved.problems, busy))
-        if moved.problems:
-            return moved
-        case = self._fresh(target)
-        try:
-            case.migrate(moved, source=header.spec_version, target=version, at=self.clock.now())
-        except (DataError, CommandError) as error:
-            return attrs.evolve(moved, problems=(Problem("", str(error)),))
-        if not dry_run:
-            # With a snapshot, as the records before mean nothing in the new version.
-            fresh = Resident(
-                case,
-                attrs.evolve(header, spec_version=version),
-                target.express,
-                since_snapshot=SNAPSHOT_EVERY,
-                shared=resident.shared,
-                worklets=resident.worklets,
-            )
-            self._recording.share_out(fresh)
-            self.store.commit(self._recording.commits(fresh, ()))
-            self._recording.counted(fresh)
-            self.forget(resident)
-        return moved
+    def replace(self, resident: Resident, fresh: Resident) -> None:
+        """Store a held case as another that goes on in its place, and forget it."""
+        self._recording.share_out(fresh)
+        self.store.commit(self._recording.commits(fresh, ()))
+        self._recording.counted(fresh)
+        self.forget(resident)
 
     def _make_room(self) -> None:
         """
@@ -649,12 +651,13 @@ class CaseCache:
         key = (header.spec_id, header.spec_version)
         found = self._arenas.get(key)
         if found is None:
-            make = partial(self._fresh, compiled)
+            make = partial(self.fresh, compiled)
             fresh = Arena(make, spec_id=key[0], version=key[1], express=compiled.express, check=compiled.check)
             found = self._arenas.setdefault(key, fresh)
         return found
 
-    def _fresh(self, compiled: Compiled) -> Case:
+    def fresh(self, compiled: Compiled) -> Case:
+        """Return a case of a specification in which nothing has happened yet."""
         return Case(compiled.program, compiled.kernels, limits=self._limits, check=compiled.check, retry=self._retry)
 
     def _load(self, case_id: str) -> Resident:

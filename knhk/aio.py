@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 from knhk._cache import HOT
 from knhk._compiled import Kernel
 from knhk._sharing import elsewhere, pauses
-from knhk.engine import Engine, Registration
+from knhk.engine import Engine
 from knhk.errors import (
     CommandError,
     ConcurrentUpdate,
@@ -34,6 +34,7 @@ from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport
 from knhk.people import Directory
 from knhk.ports import CaseHeader, Chance, Clock, IdSource, ItemRow, Store
+from knhk.registration import Registration
 from knhk.running import RunningCase, WorkItem
 from knhk.spec import Retry, Specification
 from knhk.spec.specification import PictureFormat

@@ -73,7 +73,7 @@ def _reason(cache: CaseCache, whole: WholeCase) -> str:
             state, since = snapshot["state"], whole.snapshot[1]
             if snapshot.get("version") != since or since > header.version:
                 return f"the snapshot is of version {snapshot.get('version')}, and is stored as that of version {since}"
-        case = cache._fresh(cache.compiled(header.spec_id, header.spec_version))
+        case = cache.fresh(cache.compiled(header.spec_id, header.spec_version))
         case.replay(state, [record for batch in batches[since:] for record in batch])
     except KnhkError as error:
         return str(error)

@@ -16,11 +16,10 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, Self, TypeVar
 
-import attrs
-
 from knhk._cache import HOT, CaseCache
 from knhk._compiled import Compiled, Kernel, choose_kernel
 from knhk._migration import Renaming
+from knhk._pipeline import Outcome
 from knhk._schema import schema_problems
 from knhk.analysis.soundness import AT_REGISTRATION, judge
 from knhk.errors import (
@@ -38,9 +37,9 @@ from knhk.limits import Limits
 from knhk.migration import CaseMigration, MigrationReport, migrate_cases
 from knhk.people import Directory
 from knhk.ports import CaseHeader, Chance, Clock, Durability, IdSource, ItemRow, Store, StoredSpecification
+from knhk.registration import Registration
 from knhk.running import RunningCase
 from knhk.spec import Retry, Specification
-from knhk.spec.verdict import Verdict
 from knhk.stores import open_store
 from knhk.system import SystemClock, TimeOrderedIds
 from knhk.work.attempt import ticks
@@ -65,18 +64,8 @@ from knhk.work.traced import case_maker, traced_store
 from knhk.work.webhooks import Webhooks
 from knhk.work.worklist import Worklist, who_is
 
+_T = TypeVar("_T")
 _H = TypeVar("_H", bound=Callable[..., Any])
-
-
-@attrs.frozen(kw_only=True)
-class Registration:
-    """What registering a specification gave: its name and content hash, whether it was new, and whether it is sound."""
-
-    spec_id: str
-    version: str
-    content_hash: str
-    new: bool
-    soundness: Verdict
 
 
 class Engine:
@@ -325,7 +314,7 @@ class Engine:
         named = None if idempotency_key is None else (idempotency_key, digest)
         try:
             if start:
-                self._cache.launch(header, plain, idempotency=named)
+                self._cache.launch(header, plain, idempotency=named, by_command=True)
             else:
                 self._cache.create(header, plain, named)
         except IdempotencyConflict:
@@ -391,6 +380,29 @@ class Engine:
             self._cache.create_many(created)
             cases += [self._running(header.case_id) for header, _ in created]
         return cases
+
+    def pipeline(self, commands: Iterable[Callable[[], _T]], *, together: int = 64) -> list[Outcome[_T]]:
+        """
+        Do commands on many cases, in their order, and let what they did share the waits of the store.
+
+        ``engine.pipeline([partial(case.complete_task, "approve") for case in cases])`` is as many commands as by themselves,
+        each with an outcome of its own, but waits for the disk, or for the server, once for `together` of them.
+        When it returns, what every command without an error did is durable.
+
+        Args:
+            commands: each gives one command to one case (`RunningCase`, `WorkItem`) and returns its result; the commands on
+                one case are done in their order.
+                Their cases are locked until what they did is stored: a command must not wait for another thread.
+            together: how many commands share a wait at most.
+
+        Returns:
+            Of each command, in their order, what became of it: `knhk.Outcome.result` returns its result, or raises its error.
+        """
+        outcomes: list[Outcome[_T]] = []
+        remaining = iter(commands)
+        while some := list(islice(remaining, max(together, 1))):
+            outcomes += self._cache.pipeline(some)
+        return outcomes
 
     def run_many(self, cases: Iterable[RunningCase], *, threads: int | None = None) -> int:
         """

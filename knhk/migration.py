@@ -10,8 +10,10 @@ import attrs
 from knhk._cache import CaseCache
 from knhk._codes import Phase
 from knhk._compiled import Compiled
-from knhk._migration import Renaming
-from knhk.errors import ConcurrentUpdate, KnhkError, MigrationRefused, Problem
+from knhk._migration import Moved, Renaming, move
+from knhk._recording import SNAPSHOT_EVERY
+from knhk._resident import Resident
+from knhk.errors import CommandError, ConcurrentUpdate, DataError, KnhkError, MigrationRefused, Problem
 from knhk.ports import CaseHeader, Durability
 
 _OVER = (Phase.COMPLETED.value, Phase.CANCELLED.value)
@@ -114,7 +116,7 @@ def migrate_case(
         try:
             with cache.hold(header.case_id) as resident:
                 source = resident.header.spec_version
-                moved = cache.relocate(resident, target, renaming, dry_run=dry_run)
+                moved = _relocate(cache, resident, target, renaming, dry_run=dry_run)
         except ConcurrentUpdate as error:
             # Somebody else moved the case first: it may have a place from where it is now.
             problems = (Problem("", str(error)),)
@@ -130,6 +132,43 @@ def migrate_case(
                 withdrawn=moved.withdrawn,
             )
     return CaseMigration(case_id=header.case_id, source=header.spec_version, target=version, problems=problems)
+
+
+def _relocate(cache: CaseCache, resident: Resident, target: Compiled, renaming: Renaming, *, dry_run: bool) -> Moved:
+    """
+    Move a held case to another version of its specification; with problems it stays as it is, as in a dry run.
+
+    Raises:
+        KnhkError: what the store's `commit` raises.
+    """
+    # What waits for the commit of what follows belongs to the version that it was done in.
+    cache.commit(resident)
+    header = resident.header
+    source = cache.compiled(header.spec_id, header.spec_version)
+    version = target.program.specification.version
+    moved = move(resident.case.state.dump(), source.program, target.program, renaming)
+    if resident.in_flight:
+        busy = Problem("", "a handler is at work in it now; try again when it has ended")
+        moved = attrs.evolve(moved, problems=(*moved.problems, busy))
+    if moved.problems:
+        return moved
+    case = cache.fresh(target)
+    try:
+        case.migrate(moved, source=header.spec_version, target=version, at=cache.clock.now())
+    except (DataError, CommandError) as error:
+        return attrs.evolve(moved, problems=(Problem("", str(error)),))
+    if not dry_run:
+        # With a snapshot, as the records before mean nothing in the new version.
+        fresh = Resident(
+            case,
+            attrs.evolve(header, spec_version=version),
+            target.express,
+            since_snapshot=SNAPSHOT_EVERY,
+            shared=resident.shared,
+            worklets=resident.worklets,
+        )
+        cache.replace(resident, fresh)
+    return moved
 
 
 def refuse(fate: CaseMigration) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
+from knhk.errors import KnhkError
+
 if TYPE_CHECKING:
     from attrs import frozen as record
 else:
@@ -195,6 +197,16 @@ class Store(Protocol):
 
     def commit(self, commits: Sequence[Commit]) -> None:
         """Store all steps in one transaction, or none and raise."""
+
+    def commit_each(self, calls: Sequence[Sequence[Commit]]) -> list[KnhkError | None]:
+        """
+        Do what as many calls of `commit` would that came at the same time: each is stored whole, or refused and not stored at all.
+
+        Where the store has a wait that several can share, they share it.
+
+        Returns:
+            Of each call, in their order, None, or why it is refused.
+        """
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, or QuarantinedCase with the reason when it is set aside."""

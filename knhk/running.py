@@ -518,7 +518,7 @@ class RunningCase(CaseWork):
         while True:
             tries -= 1
             try:
-                with cache.hold_unseen(self.id) as resident:
+                with cache.hold_for_command(self.id) as resident:
                     bound = resident.bound
                     try:
                         answer = command(resident.case, cache.clock.now())

@@ -20,7 +20,7 @@ LAYERS = {
     "_attempts": 7, "_calling": 7, "_case_state": 7, "_claiming": 7, "_codes": 7, "_course": 7, "_decisions": 7, "_deputies": 7, "_item_life": 7, "_migration": 7,
     "_net_instance": 7,    "_people_life": 7, "_people_rules": 7, "_people_state": 7, "_questions": 7, "_raising": 7, "_undoing": 7, "case": 7, "limits": 7,
     "history": 8, "journal": 8, "people": 8, "ports": 8,
-    "_arena": 9, "_cache": 9, "_commits": 9, "_compiled": 9, "_express": 9, "_hold": 9, "_recording": 9, "_resident": 9, "_sharing": 9, "aio": 9, "analysis": 9, "checking": 9, "engine": 9, "formats": 9, "migration": 9, "patterns": 9, "running": 9, "stores": 9, "system": 9, "telemetry": 9, "work": 9,
+    "_arena": 9, "_cache": 9, "_commits": 9, "_compiled": 9, "_express": 9, "_hold": 9, "_pipeline": 9, "_recording": 9, "_resident": 9, "_sharing": 9, "aio": 9, "analysis": 9, "checking": 9, "engine": 9, "formats": 9, "migration": 9, "patterns": 9, "registration": 9, "running": 9, "stores": 9, "system": 9, "telemetry": 9, "work": 9,
     "__main__": 10, "cli": 10, "client": 10, "rpc": 10, "server": 10, "testing": 10,
 }  # fmt: skip
 PURE = 8

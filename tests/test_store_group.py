@@ -153,6 +153,104 @@ def test_groups_are_bounded(press: Press, limits: dict[str, int], expected: list
     assert expected == press.groups
 
 
+# --- calls of one thread at once --------------------------------------------------------------------------------------
+
+
+class Trains(Waiting):
+    """Threads that hand in several calls each."""
+
+    def __init__(self, groups: GroupCommit) -> None:
+        super().__init__(groups, self.commit_each)
+        self.errors: dict[str, list[type[Exception] | None]] = {}
+
+    def commit_each(self, commits: Sequence[Commit]) -> None:
+        errors = self.groups.commit_each([[each] for each in commits], _refuse_bad)
+        self.errors[commits[0].header.case_id] = [None if each is None else type(each) for each in errors]
+
+
+def _refuse_bad(commits: Sequence[Commit]) -> None:
+    if commits[0].header.case_id == "bad":
+        raise StoreError("contradicts itself")
+
+
+def test_calls_of_one_thread_go_together(press: Press) -> None:
+    """Several calls of a thread are in one group with those of others, and each has its own outcome."""
+    press.refused["d"] = ConcurrentUpdate("d moved")
+    groups = GroupCommit(press.write)
+    trains = Trains(groups)
+
+    trains.call(step("a"), step("b"))
+    trains.call(step("c"), step("bad"), step("d"), step("e"))
+    trains.call(step("f"))
+    trains.call(step("g"), step("h"))
+    press.go.release(2)
+    trains.end()
+
+    assert [["a", "b"], ["c", "d", "e", "f", "g", "h"]] == press.groups
+    expected = {"a": [None] * 2, "c": [None, StoreError, ConcurrentUpdate, None], "f": [None], "g": [None] * 2}
+    assert expected == trains.errors
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"max_callers": 2}, [["a", "b"], ["c", "d"], ["e"]]),
+        ({"max_bytes": 250}, [["a", "b", "c"], ["d", "e"]]),
+        ({"max_bytes": 1}, [["a"], ["b"], ["c"], ["d"], ["e"]]),
+    ],
+)
+def test_calls_of_one_thread_are_as_many_groups_as_they_need(limits: dict[str, int], expected: list[list[str]]) -> None:
+    """More calls than a group may have are several groups, one after the other."""
+    press = Press()
+    press.go.release(5)
+    groups = GroupCommit(press.write, **limits)
+
+    errors = groups.commit_each(
+        [[step(name, batch=b"x" * 50, snapshot=b"y" * 50)] for name in "abcde"], lambda commits: None
+    )
+
+    assert [None] * 5 == errors
+    assert expected == press.groups
+
+
+def test_failed_write_fails_every_call_of_a_thread(press: Press) -> None:
+    """An error of the whole write is that of every call, each an error of its own; a bug is raised."""
+    groups = GroupCommit(press.write)
+    press.go.release(2)
+    press.broken = StoreFull("no space")
+
+    first, second = groups.commit_each([[step("a")], [step("b")]], lambda commits: None)
+    press.broken = ZeroDivisionError()
+
+    assert (StoreFull, StoreFull) == (type(first), type(second))
+    assert first is not second
+    with pytest.raises(ZeroDivisionError):
+        groups.commit_each([[step("a")], [step("b")]], lambda commits: None)
+
+
+def test_interrupt_of_a_waiting_thread_with_several_calls(press: Press, interruptible: None) -> None:
+    """A thread that is interrupted in the queue takes all its calls with it."""
+    groups = GroupCommit(press.write)
+    waiting = Waiting(groups, groups.commit)
+    waiting.call(step("a"))
+
+    def interrupt() -> None:
+        until(lambda: len(groups._queue) == 1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        until(lambda: not groups._queue)
+        press.go.release(2)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        groups.commit_each([[step("b")], [step("c")]], lambda commits: None)
+    interrupter.join()
+    waiting.end()
+    groups.commit([step("later")])
+
+    assert [["a"], ["later"]] == press.groups
+
+
 # --- outcomes ---------------------------------------------------------------------------------------------------------
 
 

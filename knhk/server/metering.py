@@ -50,6 +50,7 @@ class _MeteredStore:
         for name in _TIMED:
             setattr(self, name, self._timed(name, getattr(store, name)))
         self._commit = self._timed("commit", store.commit)
+        self._commit_each = self._timed("commit_each", store.commit_each)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -59,6 +60,17 @@ class _MeteredStore:
         self._commit(commits)
         for each in commits:
             self._count(each)
+
+    def commit_each(self, calls: Sequence[Sequence[Commit]]) -> list[KnhkError | None]:
+        """Store each call whole, or refuse it; all of them are timed as one."""
+        outcomes: list[KnhkError | None] = self._commit_each(calls)
+        for commits, error in zip(calls, outcomes, strict=True):
+            if error is not None:
+                self._figures.store_errors.labels("commit_each", type(error).__name__).inc()
+                continue
+            for each in commits:
+                self._count(each)
+        return outcomes
 
     def _timed(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         seconds = self._figures.store_seconds.labels(name)

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from knhk.engine import Engine
-from knhk.errors import ConcurrentUpdate, UnknownCase, UnknownSpecification
+from knhk.errors import ConcurrentUpdate, KnhkError, UnknownCase, UnknownSpecification
 from knhk.limits import Limits
 from knhk.ports import (
     CaseHeader,
@@ -35,6 +35,7 @@ from knhk.ports import (
 )
 from knhk.server.audit import committing, registering, writing
 from knhk.server.identity import DEFAULT_TENANT
+from knhk.stores.memory import one_by_one
 from knhk.system import SystemClock
 from knhk.work.instances import PARTITIONS, Instance, list_instances
 
@@ -71,6 +72,10 @@ class TenantStore:
         """Store all steps in one transaction, with the entry of the call that makes them, or none and raise."""
         case_id = commits[0].header.case_id if commits else ""
         committing(self._store, [self._inward(each) for each in commits], case_id)
+
+    def commit_each(self, calls: Sequence[Sequence[Commit]]) -> list[KnhkError | None]:
+        """Store each call whole, or refuse it: one after the other, as the entry of a call goes with the first that is stored."""
+        return one_by_one(self.commit, calls)
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, also for those of others."""

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
@@ -46,6 +47,7 @@ class Caller:
         begins: whether it leads because it could begin when it came.
         leads: whether it has taken up a group.
         next: whom it wakes when it is woken itself.
+        company: further callers of the same thread, which go where it goes, each with an outcome of its own; they never wait.
     """
 
     commits: Sequence[Commit]
@@ -58,11 +60,13 @@ class Caller:
     begins: bool = False
     leads: bool = False
     next: Caller | None = None
+    company: Sequence[Caller] = ()
 
     @property
     def size(self) -> int:
-        """Bytes of its batches and snapshots."""
-        return sum(len(each.batch) + len(each.snapshot or b"") for each in self.commits)
+        """Bytes of its batches and snapshots, and of those of its company."""
+        own = sum(len(each.batch) + len(each.snapshot or b"") for each in self.commits)
+        return own + sum(each.size for each in self.company)
 
     def call(self) -> None:
         """Wake it."""
@@ -115,6 +119,47 @@ class GroupCommit:
         """Return when the steps are durable; raises what `write` refused them with, or what it raised."""
         self._commit(Caller(commits, prepared))
 
+    def commit_each(
+        self, calls: Sequence[Sequence[Commit]], prepare: Callable[[Sequence[Commit]], Any]
+    ) -> list[KnhkError | None]:
+        """
+        Return when each of several calls is durable or refused: for each None, or why.
+
+        Args:
+            calls: the steps of each.
+            prepare: makes of a call's steps what `write` wants of them, or raises why they are refused.
+        """
+        callers = [Caller(commits) for commits in calls]
+        ready = []
+        for each in callers:
+            if not each.commits:
+                continue
+            try:
+                each.prepared = prepare(each.commits)
+            except KnhkError as error:
+                each.error = error
+            else:
+                ready.append(each)
+        for head, *company in self._trains(ready):
+            head.company = company
+            with suppress(KnhkError):
+                # It is the head's own error, or one that all of them have.
+                self._commit(head)
+        return [_known(each.error) for each in callers]
+
+    def _trains(self, callers: Sequence[Caller]) -> Iterator[list[Caller]]:
+        """Yield callers together as far as one group may have them."""
+        train: list[Caller] = []
+        size = 0
+        for each in callers:
+            if train and (len(train) >= self._max_callers or size >= self._max_bytes):
+                yield train
+                train, size = [], 0
+            train.append(each)
+            size += each.size
+        if train:
+            yield train
+
     def _commit(self, caller: Caller) -> None:
         try:
             with self._lock:
@@ -160,15 +205,16 @@ class GroupCommit:
             self._hand_on()
 
     def _lead(self, caller: Caller) -> None:
-        group = [caller]
+        heads = group = [caller]
         written = 0
         try:
             caller.leads = True
             with self._lock:
-                self._gather(group)
-                written = len(group)
+                self._gather(heads)
+                written = len(heads)
                 self._under_way += written
                 self._crowd = max(self._under_way + len(self._queue), self._crowd * 7 // 8)
+            group = [each for head in heads for each in (head, *head.company)]
             self._write(group)
             settle(group)
         except BaseException as error:
@@ -181,14 +227,16 @@ class GroupCommit:
             self._hand_on(written)
             caller.pass_on()
 
-    def _gather(self, group: list[Caller]) -> None:
+    def _gather(self, heads: list[Caller]) -> None:
         if not self._queue:
             return
-        size = group[0].size
-        while self._queue and len(group) < self._max_callers and size < self._max_bytes:
-            group[-1].next = self._queue.popleft()
-            group.append(group[-1].next)
-            size += group[-1].size
+        count, size = 1 + len(heads[0].company), heads[0].size
+        while self._queue and count < self._max_callers and size < self._max_bytes:
+            following = self._queue.popleft()
+            heads[-1].next = following
+            heads.append(following)
+            count += 1 + len(following.company)
+            size += following.size
 
     def _hand_on(self, written: int = 0) -> None:
         """Let the first in the queue lead, or nobody where nobody waits or too few do beside another group."""
@@ -205,6 +253,13 @@ class GroupCommit:
     def _may_begin(self, size: int) -> bool:
         """Whether a group that is as large now may begin."""
         return self._free == self._leaders or (self._free > 0 and 2 * size >= self._crowd)
+
+
+def _known(error: BaseException | None) -> KnhkError | None:
+    """Return why a caller is refused; raises what is no refusal but our bug."""
+    if error is None or isinstance(error, KnhkError):
+        return error
+    raise error
 
 
 def another(error: BaseException) -> BaseException:

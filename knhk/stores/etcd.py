@@ -31,7 +31,7 @@ from knhk.stores._etcd_reader import ATTEMPTS, Reader, too_busy
 from knhk.stores._etcd_writer import Overtaken, Writer
 from knhk.stores._group import GroupCommit
 from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, storable, text_key
-from knhk.stores.memory import refuse_malformed, refuse_other_content
+from knhk.stores.memory import one_by_one, refuse_malformed, refuse_other_content
 
 _MOST: Final = 2**31
 _WHOLE_UP_TO: Final = 32 * 1024
@@ -83,6 +83,36 @@ class EtcdStore:
             refuse_malformed(commit)
         with storable():
             self._store(commits, commits)
+
+    def commit_each(self, calls: Sequence[Sequence[Commit]]) -> list[KnhkError | None]:
+        """Store each call whole, or refuse it; they share a transaction."""
+        plans: dict[int, Plan] = {}
+
+        def prepare(commits: Sequence[Commit]) -> Plan:
+            self._link.refuse_closed()
+            for commit in commits:
+                refuse_malformed(commit)
+            with storable():
+                plan = self._planned(commits, fresh=False) or self._planned(commits, fresh=True)
+            if plan is None:
+                raise too_busy()
+            # Put together here, where nobody else waits for it.
+            plan.body  # noqa: B018
+            plans[id(commits)] = plan
+            return plan
+
+        outcomes = self._groups.commit_each(calls, prepare)
+        for place, (commits, error) in enumerate(zip(calls, outcomes, strict=True)):
+            plan = plans.get(id(commits))
+            if plan is None:
+                continue
+            if error is None:
+                self._memory.learn(plan)
+                continue
+            self._memory.forget(plan)
+            if isinstance(error, Overtaken):
+                (outcomes[place],) = one_by_one(self.commit, [commits])
+        return outcomes
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""

@@ -97,12 +97,11 @@ class LogStore(SqliteStore):
         """What an acknowledged commit survives."""
         return self._promise
 
-    def commit(self, commits: Sequence[Commit]) -> None:
-        """Store all steps, or none and raise."""
+    def _prepared(self, commits: Sequence[Commit]) -> None:
         for commit in commits:
             if len(commit.batch) + len(commit.snapshot or b"") > _MAX_BYTES:
                 raise StoreError(f"case {commit.header.case_id!r}: a step is larger than {_MAX_BYTES} bytes")
-        super().commit(commits)
+        super()._prepared(commits)
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, QuarantinedCase with the reason, or StoreError where the log is damaged."""

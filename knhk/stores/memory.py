@@ -6,7 +6,7 @@ import bisect
 import heapq
 import operator
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -15,6 +15,7 @@ import attrs
 from knhk.errors import (
     ConcurrentUpdate,
     IdempotencyConflict,
+    KnhkError,
     OwnershipLost,
     QuarantinedCase,
     SpecificationConflict,
@@ -27,6 +28,19 @@ from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, Stored
 
 WORKING: Final = ("running", "compensating")
 """The state of the cases that have timers and automatic work."""
+
+
+def one_by_one(commit: Callable[[Sequence[Commit]], None], calls: Sequence[Sequence[Commit]]) -> list[KnhkError | None]:
+    """Do what `Store.commit_each` does where there is no wait to share."""
+    outcomes: list[KnhkError | None] = []
+    for commits in calls:
+        try:
+            commit(commits)
+        except KnhkError as error:
+            outcomes.append(error)
+        else:
+            outcomes.append(None)
+    return outcomes
 
 
 def refuse_malformed(commit: Commit) -> None:
@@ -154,6 +168,10 @@ class MemoryStore:
             self._validate(commits)
             for commit in commits:
                 self._apply(commit)
+
+    def commit_each(self, calls: Sequence[Sequence[Commit]]) -> list[KnhkError | None]:
+        """Store each call whole, or refuse it."""
+        return one_by_one(self.commit, calls)
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""

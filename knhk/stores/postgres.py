@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from knhk.errors import (
+    KnhkError,
     QuarantinedCase,
     StoreError,
     StoreUnavailable,
@@ -30,9 +31,9 @@ from knhk.stores import _postgres_queries as queries
 from knhk.stores._changes import fold
 from knhk.stores._group import Caller, GroupCommit
 from knhk.stores._postgres_connections import Connections, broke, state_of
-from knhk.stores._postgres_input import tell
+from knhk.stores._postgres_input import Call, tell
 from knhk.stores._postgres_schema import DUPLICATE, SCHEMA_VERSION, migrate, stored_version
-from knhk.stores._postgres_steps import plain_step
+from knhk.stores._postgres_steps import Step, plain_step
 from knhk.stores._postgres_text import inward
 from knhk.stores._postgres_url import parse
 from knhk.stores._postgres_writer import Writer
@@ -83,8 +84,12 @@ class PostgresStore:
         """Store all steps in one transaction, or none and raise."""
         self._connections.check_open()
         if commits:
-            step = plain_step(commits, self._spec_row)
-            self._groups.commit(commits, tell(fold(commits), self._spec_row) if step is None else step)
+            self._groups.commit(commits, self._prepared(commits))
+
+    def commit_each(self, calls: Sequence[Sequence[Commit]]) -> list[KnhkError | None]:
+        """Store each call whole, or refuse it; they share one transaction."""
+        self._connections.check_open()
+        return self._groups.commit_each(calls, self._prepared)
 
     def write(
         self, documents: Sequence[Document], removed: Sequence[Document] = (), held: Sequence[Document] = ()
@@ -266,6 +271,11 @@ class PostgresStore:
             )
 
     # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _prepared(self, commits: Sequence[Commit]) -> Step | Call:
+        """Return what a writer wants of a caller; raises why it is refused."""
+        step = plain_step(commits, self._spec_row)
+        return tell(fold(commits), self._spec_row) if step is None else step
 
     def _write(self, group: Sequence[Caller]) -> None:
         """Store a group by a writer that nobody else uses now."""

@@ -90,15 +90,11 @@ class RedisStore:
 
     def commit(self, commits: Sequence[Commit]) -> None:
         """Store all steps in one transaction, or none and raise."""
-        for commit in commits:
-            refuse_malformed(commit)
-            if commit.documents or commit.removed or commit.held:
-                _refuse_versions(commit.documents, commit.removed, commit.held)
-        words: list[bytes] = []
-        with storable():
-            for commit in commits:
-                add_step(words, commit)
-        self._groups.commit(commits, words)
+        self._groups.commit(commits, _words_of(commits))
+
+    def commit_each(self, calls: Sequence[Sequence[Commit]]) -> list[KnhkError | None]:
+        """Store each call whole, or refuse it; they share one run of the script."""
+        return self._groups.commit_each(calls, _words_of)
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""
@@ -359,6 +355,19 @@ class _Registered(StoreError):
     def __init__(self, stored: bytes) -> None:
         super().__init__("another was faster to register it")
         self.stored = stored
+
+
+def _words_of(commits: Sequence[Commit]) -> list[bytes]:
+    """Return what the script is told of a caller; raises StoreError where a commit contradicts itself."""
+    for commit in commits:
+        refuse_malformed(commit)
+        if commit.documents or commit.removed or commit.held:
+            _refuse_versions(commit.documents, commit.removed, commit.held)
+    words: list[bytes] = []
+    with storable():
+        for commit in commits:
+            add_step(words, commit)
+    return words
 
 
 def _refuse_versions(documents: Sequence[Document], removed: Sequence[Document], held: Sequence[Document]) -> None:

@@ -143,9 +143,11 @@ class SqliteStore:
 
     def commit(self, commits: Sequence[Commit]) -> None:
         """Store all steps in one transaction, or none and raise."""
-        for commit in commits:
-            refuse_malformed(commit)
-        self._groups.commit(commits, self._plain_rows(commits))
+        self._groups.commit(commits, self._prepared(commits))
+
+    def commit_each(self, calls: Sequence[Sequence[Commit]]) -> list[KnhkError | None]:
+        """Store each call whole, or refuse it; they share one sync."""
+        return self._groups.commit_each(calls, self._prepared)
 
     def load(self, case_id: str) -> StoredCase:
         """Read a case; raises UnknownCase, or QuarantinedCase with the reason."""
@@ -329,6 +331,12 @@ class SqliteStore:
             caller.error = explained(error, self._path)
             caller.error.__cause__ = None if caller.error is error else error
         connection.execute("RELEASE caller")
+
+    def _prepared(self, commits: Sequence[Commit]) -> list[Row] | None:
+        """Return what `_write` wants of a caller; raises StoreError where a commit contradicts itself."""
+        for commit in commits:
+            refuse_malformed(commit)
+        return self._plain_rows(commits)
 
     def _plain_rows(self, commits: Sequence[Commit]) -> list[Row] | None:
         """Return the rows of a caller whose steps are rows alone; None where a key, a snapshot or a document goes with them."""

@@ -30,56 +30,15 @@ from knhk.errors import (
     UnknownCase,
     UnknownSpecification,
 )
-from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, Store, StoredSpecification, WholeCase
+from knhk.ports import Commit, Document, Durability, ItemRow, Store, StoredSpecification, WholeCase
 from knhk.testing._document_conformance import DocumentConformance
+from knhk.testing._together_conformance import CLAIM, ORDER, TogetherConformance, item, step
 
-ORDER = StoredSpecification(spec_id="order", version="1", content_hash="aa", text='{"id":"order"}')
-CLAIM = StoredSpecification(spec_id="claim", version="1", content_hash="cc", text='{"id":"claim"}')
 TEXTS = ("Zoë", "注文", "🙂", "a'b\"c;--", "line\nline", "nul\0nul", "%_*", "\ufeff")
 THREADS = 8
 
 
-def step(
-    case_id: str,
-    expected: int = 0,
-    batch: bytes | None = None,
-    *,
-    snapshot: bytes | None = None,
-    items: Sequence[ItemRow] = (),
-    closed: Sequence[int] = (),
-    key: tuple[str, str] | None = None,
-    spec: StoredSpecification = ORDER,
-    state: str = "running",
-    due: int | None = None,
-    runnable: bool = False,
-) -> Commit:
-    """Return a commit of a case's next step; its batch names the case and the version unless one is given."""
-    header = CaseHeader(
-        case_id=case_id,
-        spec_id=spec.spec_id,
-        spec_version=spec.version,
-        state=state,
-        due=due,
-        runnable=runnable,
-        version=expected + 1,
-    )
-    return Commit(
-        header=header,
-        expected=expected,
-        batch=f"{case_id}/{expected + 1}".encode() if batch is None else batch,
-        snapshot=snapshot,
-        items=tuple(items),
-        closed_items=tuple(closed),
-        idempotency=key,
-    )
-
-
-def item(case_id: str, number: int = 1, *, state: str = "offered", by: str = "") -> ItemRow:
-    """Return a worklist row."""
-    return ItemRow(case_id=case_id, number=number, path=f"task.{number}", state=state, by=by)
-
-
-class StoreConformance(DocumentConformance):
+class StoreConformance(TogetherConformance, DocumentConformance):
     """Every sentence of the port; subclasses define `make_store` and, where stores outlive the process, `reopen`."""
 
     def make_store(self, directory: Path) -> Store:
@@ -238,36 +197,6 @@ class StoreConformance(DocumentConformance):
             thread.join()
         assert surprises == []
         return winners
-
-    # --- all or nothing -----------------------------------------------------------------------------------------------
-
-    def test_several_commits_are_stored_together(self, store: Store) -> None:
-        """One call commits steps of several cases, and several steps of one case in order."""
-        store.commit([step("a"), step("b"), step("a", 1)])
-
-        assert store.load("a").batches == (b"a/1", b"a/2")
-        assert store.load("b").batches == (b"b/1",)
-
-    @pytest.mark.parametrize("place", [0, 1, 2])
-    def test_one_bad_commit_of_three_stores_none(self, store: Store, place: int) -> None:
-        """If one of three commits is refused, nothing of the others is stored, wherever it stands."""
-        store.commit([step("old")])
-        commits = [
-            step("a", items=[item("a")], key=("key a", "d"), due=1, runnable=True),
-            step("old", 1, snapshot=b"state", items=[item("old")], due=1, runnable=True),
-        ]
-        commits.insert(place, step("old", 5))
-
-        with pytest.raises(ConcurrentUpdate):
-            store.commit(commits)
-
-        assert [each.case_id for each in store.cases()] == ["old"]
-        assert store.load("old").snapshot is None
-        assert store.history("old") == (b"old/1",)
-        assert not store.items()
-        assert not store.due(10)
-        assert not store.runnable()
-        assert store.find_idempotent("key a") is None
 
     # --- snapshots and history ----------------------------------------------------------------------------------------
 

@@ -172,6 +172,14 @@ class _TracedStore:
             inside.enter_context(spanned(tracer, "store commit", about))
             self._store.commit(commits)
 
+    def commit_each(self, calls: Sequence[Sequence[Commit]]) -> list[KnhkError | None]:
+        """Store each call whole, or refuse it; all of them are one span."""
+        for commits in calls:
+            self._tracing.remember(commits)
+        about: dict[str, str | int] = {"knhk.commits": sum(map(len, calls))}
+        with spanned(self._tracing.tracer, "store commit", about):
+            return self._store.commit_each(calls)
+
 
 def traced_store(store: Store, tracing: Tracing) -> Store:
     """Return a store that tells of its commits."""

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from knhk.errors import KnhkError, StoreUnavailable
 from knhk.ports import Commit, Document, Durability, Store
+from knhk.stores.memory import one_by_one
 from knhk.testing.simulation.world import World
 
 _WRITES: Final = frozenset({"commit", "write", "put_specification", "quarantine"})
@@ -51,6 +52,10 @@ class Link:
         if name not in _METHODS:
             raise AttributeError(name)
         return partial(self._call, name, getattr(self._world.store, name))
+
+    def commit_each(self, calls: Sequence[Sequence[Commit]]) -> list[KnhkError | None]:
+        """Let each of the calls meet what a call may meet."""
+        return one_by_one(self.commit, calls)
 
     def close(self) -> None:
         """Leave the store as it is: the others use it."""
