@@ -272,6 +272,21 @@ QUESTIONS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.parametrize(
+    "numbers", [(300, 1, 65536, 2), (2**62, 2**53 + 1, 3, 2**62 + 1, 2**53, -1, -(2**63), 2**63 - 1)]
+)
+def test_items_of_one_case_in_pages(store: RedisStore, numbers: tuple[int, ...]) -> None:
+    """The items of a case come by ascending number, however far apart and near they are, and however many at once."""
+    store.put_specification(ORDER)
+    store.commit([step("a", items=[item("a", each) for each in numbers])])
+    for limit in range(1, len(numbers) + 1):
+        found: list[int] = []
+        while page := store.items(after=("a", found[-1]) if found else ("", 0), limit=limit):
+            found += [each.number for each in page]
+
+        assert sorted(numbers) == found
+
+
 @settings(max_examples=60)
 @given(lives=LIVES, questions=st.lists(QUESTIONS, min_size=20, max_size=20))
 def test_lists_find_what_a_plain_store_finds(

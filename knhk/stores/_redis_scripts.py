@@ -211,14 +211,24 @@ local function wanted(value)
   return answer
 end
 
--- Two halves of a number, as texts are compared by the language of the server and numbers are not of 64 bits.
-local function halves(number)
-  local high, low = struct.unpack('>I4I4', number)
-  return {high, low, number}
-end
+-- Put the names of items in the order of their numbers, not as texts, which are compared by the language of the server.
 local function less(one, other)
-  if one[1] ~= other[1] then return one[1] < other[1] end
-  return one[2] < other[2]
+  local high, low = struct.unpack('>I4I4', one, 2)
+  local higher, lower = struct.unpack('>I4I4', other, 2)
+  if high ~= higher then return high < higher end
+  return low < lower
+end
+local function sort(fields)
+  local numbers, names = {}, {}
+  for at, field in ipairs(fields) do
+    local high, low = struct.unpack('>I4I4', field, 2)
+    local number = (high - 2 ^ 31) * 2 ^ 32 + low
+    -- Beyond this two numbers may be one here.
+    if math.abs(number) >= 2 ^ 53 then return table.sort(fields, less) end
+    numbers[at], names[number] = number, field
+  end
+  table.sort(numbers)
+  for at, number in ipairs(numbers) do fields[at] = names[number] end
 end
 
 local function may_have(id)
@@ -233,7 +243,7 @@ local function may_have(id)
 end
 
 local found, counts = {}, {}
-local from = behind ~= '' and halves(behind)
+local from = behind ~= '' and '.' .. behind
 -- Add what is wanted of a case, once, and return how much that is.
 local function add(id)
   if counts[id] then return counts[id] end
@@ -243,19 +253,16 @@ local function add(id)
   for each = 1, #all, 2 do
     local field, value = all[each], all[each + 1]
     if field == 'h' and struct.unpack('>I4', value) > 0 then return 0 end
-    if string.byte(field) == 46 and wanted(value) then
-      local number = halves(string.sub(field, 2))
-      if not from or id ~= first or less(from, number) then
-        open[#open + 1] = number
-        rows[number[3]] = value
-      end
+    if string.byte(field) == 46 and wanted(value) and (not from or id ~= first or less(from, field)) then
+      open[#open + 1] = field
+      rows[field] = value
     end
   end
-  if #open > limit then table.sort(open, less) end
+  if #open > limit then sort(open) end
   local prefix = text_key(id)
   for each = 1, math.min(#open, limit) do
-    local value = rows[open[each][3]]
-    found[#found + 1] = prefix .. open[each][3]
+    local value = rows[open[each]]
+    found[#found + 1] = prefix .. string.sub(open[each], 2)
     found[#found + 1] = string.sub(value, 5 + struct.unpack('>I4', value))
   end
   counts[id] = math.min(#open, limit)
