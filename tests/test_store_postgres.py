@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import attrs
 import psycopg
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from relay import Relay, relay
 from servers import PostgresqlServer
@@ -34,7 +36,7 @@ from knhk.errors import (
     StoreUnavailable,
     UnknownCase,
 )
-from knhk.ports import Commit, Document, Durability, Store
+from knhk.ports import Commit, Document, Durability, ItemRow, Store
 from knhk.server import serving
 from knhk.server.configuration import load
 from knhk.stores import _postgres_schema as schema_module
@@ -46,6 +48,7 @@ from knhk.stores._postgres_steps import plain_step
 from knhk.stores._postgres_text import inward, outward
 from knhk.stores._postgres_url import parse
 from knhk.stores._postgres_writer import Writer
+from knhk.stores.memory import MemoryStore
 from knhk.stores.postgres import PostgresStore
 from knhk.testing import scenarios
 from knhk.testing.store_conformance import CLAIM, ORDER, StoreConformance, item, step
@@ -563,23 +566,140 @@ def test_migration_that_is_killed(store: PostgresStore, url: str, monkeypatch: p
     store.commit([step("a", 2)])
 
 
-def test_schema_of_the_first_version(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store of the first version opens, its cases go on, and a program of that version that is still running goes on too."""
-    published = schema_module.MIGRATIONS
+def old_step(connection: psycopg.Connection[Any], name: str, expected: int, *items: Sequence[Any]) -> None:
+    """A plain step as a program of the second version stores it: rows of items, of one that is gone the number alone."""
+    told = json.dumps([[name, expected, 1, "running", None, False, False, items]])
+    connection.execute(
+        "WITH writer AS (INSERT INTO writers (transaction, refused, seen) VALUES (0, '{}', now()) RETURNING id)"
+        " INSERT INTO programs SELECT id FROM writer"
+    )
+    connection.execute(
+        "SELECT store_2((SELECT max(id) FROM programs), 1, %s, %s)", (told, [f"{name}/{expected + 1}".encode()])
+    )
+
+
+def offered(number: int) -> list[Any]:
+    """An item that is open to anyone, as that program tells of it."""
+    return [number, "t", "offered", "", "", "", '["anyone"]', "", ["anyone"]]
+
+
+@contextmanager
+def schema_of(version: int, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection[Any]]:
+    """A session of somebody for whom a schema of an earlier version is current, with a case whose two items are 1 and 2."""
     with monkeypatch.context() as patch:
-        patch.setattr(schema_module, "SCHEMA_VERSION", 1)
-        patch.setattr(schema_module, "MIGRATIONS", published[:1])
+        patch.setattr(schema_module, "SCHEMA_VERSION", version)
+        patch.setattr(schema_module, "MIGRATIONS", schema_module.MIGRATIONS[:version])
         old = PostgresStore(url)
         old.put_specification(ORDER)
-        old.commit([step("a", items=[item("a")])])
-    store = PostgresStore(url)
-    store.commit([step("a", 1, items=[item("a", number=2)], closed=[1])])
-    old.commit([step("a", 2, items=[item("a", number=3)], closed=[2]), step("b")])
+        old.commit([step("a", items=[OPEN, attrs.evolve(item("a", number=2), audience=("role:w",))])])
+        old.close()
+    with session(url) as connection:
+        connection.execute("CREATE TEMP TABLE programs (id bigint)")
+        yield connection
 
-    assert (b"a/1", b"a/2", b"a/3") == store.history("a")
-    assert [("a", 3)] == [(each.case_id, each.number) for each in store.items()]
-    for each in (old, store):
-        each.close()
+
+OPEN = attrs.evolve(item("a"), path="t", audience=("anyone",))
+"""An item that may stand beside its case."""
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_schema_of_an_earlier_version(version: int, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of an earlier version opens and its cases go on, and a program of that version that is still running goes on too."""
+    with schema_of(version, url, monkeypatch) as old:
+        store = PostgresStore(url)
+        assert [1, 2] == [each.number for each in store.items()]
+        store.commit([step("a", 1, items=[attrs.evolve(OPEN, number=3)], closed=[1])])
+        assert [2, 3] == [each.number for each in store.items()]
+        old_step(old, "a", 2, [3], offered(4))
+        assert [2, 4] == [each.number for each in store.items()]
+        store.commit([step("a", 3, items=[attrs.evolve(OPEN, number=5)], closed=[4])])
+        items = old.execute("SELECT number, audience FROM items WHERE case_id = 'a' ORDER BY 1").fetchall()
+        words = old.execute("SELECT number, audience FROM audiences WHERE case_id = 'a' ORDER BY 1").fetchall()
+        old_step(old, "a", 4, [2], offered(5), offered(6))
+        store.commit([step("a", 5, closed=[6])])
+
+    assert [(2, '["role:w"]'), (5, '["anyone"]')] == items
+    assert [(2, "role:w"), (5, "anyone")] == words
+    assert tuple(f"a/{at}".encode() for at in range(1, 7)) == store.history("a")
+    assert [attrs.evolve(OPEN, number=5)] == list(store.items())
+    store.close()
+
+
+def test_step_that_waits_for_a_migration(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of an earlier program that was under way when the schema changed is told that another was faster, and its next is stored."""
+    outcomes: list[object] = []
+
+    def run() -> None:
+        try:
+            old_step(old, "a", 1, [1], offered(3))
+        except psycopg.Error as error:
+            outcomes.append(error.sqlstate)
+
+    with schema_of(2, url, monkeypatch) as old, session(url) as other:
+        with other.transaction():
+            other.execute("LOCK TABLE cases")
+            waiting = threading.Thread(target=run)
+            waiting.start()
+            while not other.execute(
+                "SELECT FROM pg_locks WHERE NOT granted AND pid = %s", (old.info.backend_pid,)
+            ).fetchall():
+                pass
+            schema_module.migrate(other, parse(url).schema)
+        waiting.join()
+        assert ["KN001"] == outcomes
+        old_step(old, "a", 1, [1], offered(3))
+    store = PostgresStore(url)
+
+    assert [2, 3] == [each.number for each in store.items()]
+    store.close()
+
+
+ITEMS = st.builds(
+    lambda number, plain, state: attrs.evolve(
+        item("", number=number, state=state), audience=("anyone",) if plain else ("role:x", "anyone")
+    ),
+    st.integers(-1, 3),
+    st.booleans(),
+    st.sampled_from(["offered", "offered", "started"]),
+)
+STEPS = st.lists(
+    st.tuples(
+        st.lists(ITEMS, max_size=3),
+        st.lists(st.integers(-1, 3), max_size=2),
+        st.sampled_from(["plain", "shared", "full"]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STEPS)
+def test_items_wherever_they_stand(store: PostgresStore, steps: list[tuple[list[ItemRow], list[int], str]]) -> None:
+    """Whatever a step tells of its items, alone, with another's or in full, they are listed as the store in memory lists them."""
+    model = MemoryStore()
+    model.put_specification(ORDER)
+    names = [f"case {next(_numbers)}" for _ in range(2)]
+    for at, (items, closed, way) in enumerate([([], [], "full"), *steps]):
+        commits = [
+            step(each, at, items=[attrs.evolve(row, case_id=each) for row in items], closed=closed) for each in names
+        ]
+        for commit in commits:
+            model.commit([commit])
+        told = [[each] for each in commits] if way != "full" else [commits]
+        callers = [
+            Caller(each, plain_step(each, store._spec_row) or tell(fold(each), store._spec_row)) for each in told
+        ]
+        for group in [callers] if way == "shared" else [[each] for each in callers]:
+            store._write(group)
+
+        assert [None] * len(callers) == [each.error for each in callers]
+        for name in names:
+            assert model.whole(name) == store.whole(name)
+            for asked in ({}, {"audience": ["anyone"]}, {"audience": ["role:x", "anyone"]}, {"state": "offered"}):
+                for after in (("", 0), (name, 2)):
+                    given: dict[str, Any] = {"case_id": name, "limit": 3, "after": after, **asked}
+                    assert list(model.items(**given)) == list(store.items(**given)), given
 
 
 def test_lists_go_by_an_index(store: PostgresStore, url: str) -> None:
@@ -596,7 +716,9 @@ def test_lists_go_by_an_index(store: PostgresStore, url: str) -> None:
                         spec=CLAIM if number % 50 else ORDER,
                         state="running" if number % 50 < 3 else "completed",
                         items=[
-                            attrs.evolve(
+                            attrs.evolve(item(name), audience=("anyone",))
+                            if number % 50 == 5
+                            else attrs.evolve(
                                 item(name, by=f"p{number % 50}"),
                                 topic=f"t{number % 50}",
                                 audience=(f"role:r{number % 50}",),
@@ -635,6 +757,7 @@ def test_lists_go_by_an_index(store: PostgresStore, url: str) -> None:
         "of somebody": asked.items(**page_of_items | {"by": "p7"}),
         "of topics": asked.items(**page_of_items | {"topics": ["t7", "t8"], "state": "offered"}),
         "of an audience": asked.items(**page_of_items | {"audience": ["role:r7", "role:r8"]}),
+        "of anyone": asked.items(**page_of_items | {"audience": ["anyone", "role:r7"], "after": ("case 0003", 0)}),
         "documents": asked.documents("c7", due=None, prefix="case 0001", after="", limit=10),
         "due documents": asked.documents("c7", due=10_000, prefix="", after="", limit=10),
     }

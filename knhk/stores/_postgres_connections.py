@@ -30,6 +30,9 @@ _PREPARE: Final = (
     " set_config('synchronous_commit',"
     "  CASE WHEN %s THEN CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     "   ELSE current_setting('synchronous_commit') END ELSE 'off' END, false),"
+    # Plans may not depend on how large the tables were when a session began: they go by the indexes.
+    " set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),"
+    " set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false),"
     " current_setting('fsync'), current_setting('full_page_writes'), pg_is_in_recovery()"
 )
 
@@ -116,7 +119,7 @@ class Connections:
         patience = f"{round(self.address.timeout * 1000)}ms"
         found = connection.execute(_PREPARE, (patience, full)).fetchone()
         assert found is not None
-        _, synchronous, fsync, whole_pages, standby = found
+        synchronous, fsync, whole_pages, standby = found[1], *found[-3:]
         named = self.address.named
         if standby:
             raise StoreUnavailable(

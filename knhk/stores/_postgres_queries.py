@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from knhk._lower import ANYONE
 from knhk.ports import CaseHeader, Document, ItemRow, StoredSpecification
 from knhk.stores._documents import after_prefix
-from knhk.stores._postgres_schema import REFUSED, REGISTER, SETTLE, STORE, within
+from knhk.stores._offers import OFFERED, OPEN_TO_ANYONE
+from knhk.stores._postgres_schema import REFUSED, REGISTER, SETTLE, WRITE, within
 from knhk.stores._postgres_text import inward, outward
 
 _MAX_INTEGER: Final = 2**63 - 1
@@ -18,19 +20,25 @@ _BATCHES: Final = (
     "ARRAY(SELECT batch FROM {s}.journal AS j WHERE j.case_row = c.id AND j.version > %s ORDER BY j.version)"
 )
 _WITH_SNAPSHOT: Final = f"{_FROM} LEFT JOIN {{s}}.snapshots AS n ON n.case_row = c.id WHERE case_id = %s"
-_ITEMS: Final = "SELECT i.case_id, i.number, i.path, i.state, i.by, i.roles, i.topic, i.audience, i.details FROM {s}.items AS i WHERE"
-_IN_AUDIENCE: Final = (
-    "SELECT i.case_id, i.number, i.path, i.state, i.by, i.roles, i.topic, i.audience, i.details"
-    " FROM {s}.audiences AS a JOIN {s}.items AS i USING (case_id, number) WHERE"
+_ITEM: Final = "i.case_id, i.number, i.path, i.state, i.by, i.roles, i.topic, i.audience, i.details"
+_ITEMS: Final = f"SELECT {_ITEM} FROM {{s}}.worklist AS i WHERE"  # noqa: S608 - constants
+_IN_AUDIENCE: Final = _ITEMS.replace("FROM", "FROM {s}.worklist_audiences AS a JOIN").replace(
+    "WHERE", "USING (case_id, number) WHERE"
 )
-_AMONG: Final = (
-    "(i.case_id, i.number) IN (SELECT a.case_id, a.number FROM {s}.audiences AS a WHERE a.audience = ANY(%s::text[]))"
+_AMONG: Final = "(i.case_id, i.number) IN (SELECT a.case_id, a.number FROM {s}.worklist_audiences AS a WHERE a.audience = ANY(%s::text[]))"
+# What stands beside its case has no more to tell.
+_OFFER: Final = (
+    "SELECT c.case_id, c.offer_number AS number, c.offer_path AS path, "
+    f"'{OFFERED}' AS state, '' AS by, '' AS roles, '' AS topic, '{OPEN_TO_ANYONE}' AS audience, '' AS details"
+)
+_OFFERS: Final = (
+    f"{_OFFER} FROM {{s}}.cases AS c WHERE c.offering AND c.quarantined IS NULL"
+    " AND c.case_id >= %s AND (c.case_id, c.offer_number) > (%s, %s)"
 )
 _ALL_OF: Final = "SELECT * FROM "
+_ITEMS_OF_CASE: Final = f"{_ITEMS} i.case_id = c.case_id UNION ALL {_OFFER} WHERE c.offering"
 _ROWS: Final = (
-    "coalesce((SELECT json_agg(json_build_array("
-    "i.case_id, i.number, i.path, i.state, i.by, i.roles, i.topic, i.audience, i.details) ORDER BY i.number)"
-    " FROM {s}.items AS i WHERE i.case_id = c.case_id), '[]')"
+    f"coalesce((SELECT json_agg(json_build_array({_ITEM}) ORDER BY i.number) FROM ({_ITEMS_OF_CASE}) AS i), '[]')"  # noqa: S608 - constants
 )
 _CASE_IDS: Final = "SELECT case_id FROM {s}.cases WHERE"
 _WORKING: Final = "state IN ('running', 'compensating') AND quarantined IS NULL"
@@ -57,9 +65,9 @@ _FIXED: Final[Mapping[str, str]] = {
     "quarantine": "UPDATE {s}.cases SET quarantined = coalesce(quarantined, %s) WHERE case_id = %s RETURNING case_id",
     "specification_row": "SELECT id FROM {s}.specifications WHERE spec_id = %s AND version = %s",
     # Writes as `store_1` does and, where that refuses nobody, stores a registration; one that is there already is `DUPLICATE`.
-    "put_specification": "WITH stored AS MATERIALIZED (STORE AS refusals), put AS (INSERT INTO {s}.specifications"
+    "put_specification": "WITH stored AS MATERIALIZED (WRITE AS refusals), put AS (INSERT INTO {s}.specifications"
     " (spec_id, version, content_hash, text) SELECT %s, %s, %s, %s FROM stored WHERE refusals = '[]')"
-    " SELECT refusals FROM stored".replace("STORE", STORE),
+    " SELECT refusals FROM stored".replace("WRITE", WRITE),
     "specifications": f"{_SPECIFICATION} ORDER BY id",
     "register": REGISTER,
     "settle": SETTLE,
@@ -135,18 +143,26 @@ class Queries:
         where.append(_NOT_ASIDE)
         words = [inward(each) for each in audience or ()]
         order, most = " ORDER BY case_id, number LIMIT %s", bounded(limit)
+        parts: list[str] = []
+        own: list[Any] = []
+        if state in {None, OFFERED} and not by and topics is None and (audience is None or ANYONE in audience):
+            this = "" if case_id is None else " AND c.case_id = %s"
+            parts.append(f"({_OFFERS}{this} ORDER BY c.case_id LIMIT %s)")
+            own += (page[0], *page, *(() if case_id is None else (inward(case_id),)), most)
         if 0 < len(words) <= _MOST_PARTS:
             # Each word of the audience has its page by the index, so that what is beyond the page is not looked at.
             where.insert(0, "a.audience = %s AND (a.case_id, a.number) > (%s, %s)")
             part = f"({_IN_AUDIENCE} {' AND '.join(where)} ORDER BY a.case_id, a.number LIMIT %s)"
-            own = [value for word in words for value in (word, *page, *values, most)]
-            query = f"{_ALL_OF}({' UNION '.join([part] * len(words))}) AS found{order}"
-            return within(query, self._schema), (*own, most)
-        if audience is not None:
-            where.append(_AMONG)
-            values.append(words)
-        query = f"{_ITEMS} {' AND '.join(where)}{order}"
-        return within(query, self._schema), (*values, most)
+            parts += [part] * len(words)
+            own += (value for word in words for value in (word, *page, *values, most))
+        else:
+            if audience is not None:
+                where.append(_AMONG)
+                values.append(words)
+            parts.append(f"({_ITEMS} {' AND '.join(where)}{order})")
+            own += (*values, most)
+        query = f"{_ALL_OF}({' UNION '.join(parts)}) AS found{order}" if len(parts) > 1 else parts[0]
+        return within(query, self._schema), (*own, most) if len(parts) > 1 else own
 
     def documents(self, collection: str, *, due: int | None, prefix: str, after: str, limit: int) -> Asked:
         """A page of a collection by key, or of what of it is due."""

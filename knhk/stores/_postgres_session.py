@@ -16,55 +16,63 @@ from typing import Any, Final
 
 from knhk.stores._postgres_url import psycopg
 
+Told = tuple[Sequence[str | None], bytes | Sequence[bytes]]
+"""The parameters of a function: numbers, texts or JSON, all as text, or NULL; and the last: bytes, or an array of them."""
+
 _TEXT: Final = 0
 _BINARY: Final = 1
 _BYTEA: Final = 17
 _IDLE: Final = psycopg.pq.TransactionStatus.IDLE
 _FAILED: Final = psycopg.pq.ExecStatus.FATAL_ERROR
-_FORMATS: Final = (_TEXT, _TEXT, _TEXT, _BINARY)
 _LENGTH: Final = struct.Struct("!i").pack
 
 
 class Session(psycopg.Connection[tuple[Any, ...]]):
     """A connection of a store."""
 
-    _callable: frozenset[bytes] = frozenset()
+    @cached_property
+    def _callable(self) -> dict[bytes, Sequence[int]]:
+        """Of each function that is prepared the formats of its parameters."""
+        return {}
 
     @property
     def idle(self) -> bool:
         """Whether it is open, and in the middle of nothing."""
         return self.pgconn.transaction_status == _IDLE
 
-    def call(
-        self, schema: str, function: str, writer: int, transaction: int, told: str, blobs: Sequence[bytes]
-    ) -> bytes:
+    def call(self, schema: str, function: str, told: Told) -> bytes:
         """
         Call a function that writes.
 
         Args:
             schema: always the same on one connection.
             function: its name; prepared the first time.
-            writer, transaction, told, blobs: its parameters.
+            told: its parameters.
 
         Returns:
             The JSON text that it returns.
 
         Raises:
             psycopg.Error: as a cursor raises it.
-            UnicodeEncodeError: the text cannot be said in the encoding of the connection.
+            UnicodeEncodeError: a text cannot be said in the encoding of the connection.
         """
-        values = (b"%d" % writer, b"%d" % transaction, told.encode(self._encoding), _array(blobs))
+        encoding = self._encoding
+        texts, last = told
+        said = [None if each is None else each.encode(encoding) for each in texts]
+        said.append(last if isinstance(last, bytes) else _array(last))
         name = function.encode()
-        if name not in self._callable:
-            self.pgconn.send_prepare(name, f'SELECT "{schema}".{function}($1, $2, $3, $4)'.encode())
+        formats = self._callable.get(name)
+        if formats is None:
+            marks = ", ".join(f"${number}" for number in range(1, len(said) + 1))
+            self.pgconn.send_prepare(name, f'SELECT "{schema}".{function}({marks})'.encode())
             self._answered()
-            self._callable |= {name}
+            formats = self._callable[name] = (*[_TEXT] * len(texts), _BINARY)
         if threading.current_thread() is threading.main_thread():
             # The one thread that signals interrupt; libpq would not hear of them.
-            self.pgconn.send_query_prepared(name, values, _FORMATS)
+            self.pgconn.send_query_prepared(name, said, formats)
             result = self._answered()
         else:
-            result = self._judged(self.pgconn.exec_prepared(name, values, _FORMATS))
+            result = self._judged(self.pgconn.exec_prepared(name, said, formats))  # type: ignore[arg-type]  # which has None too
         answer = result.get_value(0, 0)
         assert answer is not None
         return answer

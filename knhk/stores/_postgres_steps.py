@@ -1,19 +1,23 @@
 """
-What `store_2` of the PostgreSQL store is given: one plain step of each caller, a row of JSON for each.
+What the PostgreSQL store tells of plain steps: `store_step_3` of one, `store_steps_3` of those of several callers.
 
 Nearly all that is committed are plain steps: one step of a case that is there, and no key and no document with it.
 They need none of what `knhk.stores._postgres_input` says of the rest.
+What a step tells of its items has a place for one that may stand beside its case, see `knhk.stores._postgres_offers`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 
-from knhk.ports import Commit
+from knhk.ports import Commit, ItemRow
 from knhk.stores._changes import fold
+from knhk.stores._offers import is_offer
 from knhk.stores._postgres_input import Call, dump, item_row, tell
+from knhk.stores._postgres_session import Told
 from knhk.stores._postgres_text import inward
 from knhk.stores.memory import refuse_malformed
 
@@ -27,13 +31,19 @@ class Step:
 
     Args:
         commit: it.
-        told: its row, a JSON text.
+        spec: the row of its specification.
+        gone: the numbers of the items that are closed.
+        offer: an item that may stand beside the case.
+        items: the other items that are new or have changed, by ascending number.
         writes, reads: as `Call` has them.
         spec_row: gives the row of a registered specification.
     """
 
     commit: Commit
-    told: str
+    spec: int
+    gone: Sequence[int]
+    offer: ItemRow | None
+    items: Sequence[ItemRow]
     writes: frozenset[tuple[str, ...]]
     spec_row: SpecRow
     reads: frozenset[tuple[str, ...]] = frozenset()
@@ -42,6 +52,47 @@ class Step:
     def in_full(self) -> Call:
         """Return it as `store_1` is told of it."""
         return tell(fold([self.commit]), self.spec_row)
+
+    def alone(self) -> Told | None:
+        """Return what `store_step_3` is given; None where it cannot say it."""
+        commit, offer = self.commit, self.offer
+        if self.items or len(self.gone) > 1 or commit.snapshot is not None:
+            return None
+        header = commit.header
+        texts = (
+            inward(header.case_id),
+            str(commit.expected),
+            str(self.spec),
+            inward(header.state),
+            None if header.due is None else str(header.due),
+            "t" if header.runnable else "f",
+            str(self.gone[0]) if self.gone else None,
+            None if offer is None else str(offer.number),
+            None if offer is None else inward(offer.path),
+        )
+        return texts, commit.batch
+
+    def told(self) -> list[Any]:
+        """Return its row of what `store_steps_3` is given."""
+        commit, offer, items = self.commit, self.offer, self.items
+        header = commit.header
+        numbers = [*self.gone, *(each.number for each in items)]
+        if offer is not None:
+            numbers.append(offer.number)
+        numbers.sort()
+        return [
+            inward(header.case_id),
+            commit.expected,
+            self.spec,
+            inward(header.state),
+            header.due,
+            bool(header.runnable),
+            commit.snapshot is not None,
+            numbers,
+            None if offer is None else offer.number,
+            None if offer is None else inward(offer.path),
+            [item_row(each) for each in items],
+        ]
 
 
 def plain_step(commits: Sequence[Commit], spec_row: SpecRow) -> Step | None:
@@ -63,33 +114,31 @@ def plain_step(commits: Sequence[Commit], spec_row: SpecRow) -> Step | None:
     if besides or not commit.expected:
         return None
     refuse_malformed(commit)
-    rows = {each.number: item_row(each) for each in commit.items}
-    rows.update((number, [number]) for number in commit.closed_items)
+    offer: ItemRow | None = None
+    gone: Sequence[int] = commit.closed_items
+    items: Sequence[ItemRow] = commit.items
+    if len(items) == 1 and items[0].number not in gone and is_offer(items[0]):
+        offer, items = items[0], ()
+    elif items:
+        last = {each.number: each for each in items if each.number not in gone}
+        offer = next(filter(is_offer, last.values()), None)
+        items = sorted((each for each in last.values() if each is not offer), key=_number)
     spec = spec_row(header.spec_id, header.spec_version)
-    snapshot = commit.snapshot is not None
-    told = dump(
-        [
-            inward(header.case_id),
-            commit.expected,
-            spec,
-            inward(header.state),
-            header.due,
-            bool(header.runnable),
-            snapshot,
-            list(rows.values()),
-        ]
-    )
-    return Step(commit, told, frozenset({("case", header.case_id)}), spec_row)
+    return Step(commit, spec, gone, offer, items, frozenset({("case", header.case_id)}), spec_row)
 
 
-def together(steps: Sequence[Step]) -> tuple[str, list[bytes]]:
+def together(steps: Sequence[Step]) -> Told:
     """Return the input of one transaction for these steps: their rows, and their batches with the snapshots behind them."""
     # Rows of cases are locked in the order of their names.
     ordered = sorted(steps, key=_name) if len(steps) > 1 else steps
     blobs = [each.commit.batch for each in ordered]
     blobs += [each.commit.snapshot for each in ordered if each.commit.snapshot is not None]
-    return f"[{','.join([each.told for each in ordered])}]", blobs
+    return (dump([each.told() for each in ordered]),), blobs
 
 
 def _name(step: Step) -> str:
     return step.commit.header.case_id
+
+
+def _number(item: ItemRow) -> int:
+    return item.number

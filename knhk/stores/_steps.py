@@ -24,7 +24,7 @@ from typing import Any, Final
 from knhk._lower import ANYONE
 from knhk.ports import Commit, ItemRow
 from knhk.stores._group import Caller
-from knhk.stores._worklist import OFFERED, OPEN_TO_ANYONE
+from knhk.stores._offers import OFFERED, OPEN_TO_ANYONE, is_offer
 
 Row = tuple[Any, ...]
 Batch = tuple[Sequence[Caller], Sequence[Row]]
@@ -33,7 +33,6 @@ Batch = tuple[Sequence[Caller], Sequence[Row]]
 # How many rows there are is rounded up to a power of two, so that few statements are kept prepared.
 _MOST_ROWS: Final = 64
 
-_ANYONE: Final = (ANYONE,)
 _STEP: Final = ("expected", "spec", "state", "version", "due", "runnable", "quarantined", "batch")
 _ITEM: Final = ("number", "offer", "path", "item_state", "by", "roles", "topic", "audience", "details", "word")
 _COLUMNS: Final = ("case_id", *_STEP, *_ITEM, "closed")
@@ -142,15 +141,15 @@ def rows_of(commit: Commit, spec: int) -> list[Row]:
     header, items, closed = commit.header, commit.items, commit.closed_items
     case_id = header.case_id
     begin = (case_id, commit.expected, spec, header.state, header.version, header.due, int(header.runnable))
-    aside = header.quarantined or None
-    item = items[0] if items else None
-    number = closed[0] if closed else None
-    one = len(items) < 2 and len(closed) < 2 and (item is None or (len(item.audience) < 2 and item.number != number))
-    if one and item is not None and number is not None and commit.expected and aside is None and _is_offer(item):
-        return [(*begin, commit.batch, item.number, item.path, number)]
-    step = (*begin, aside, commit.batch)
+    one = len(items) < 2 and len(closed) < 2
+    if one and items:
+        item = items[0]
+        one = len(item.audience) < 2 and item.number not in closed
+        if one and closed and commit.expected and not header.quarantined and is_offer(item):
+            return [(*begin, commit.batch, item.number, item.path, closed[0])]
+    step = (*begin, header.quarantined or None, commit.batch)
     if one:
-        return [(*step, *(_NO_ITEM if item is None else _item(item)), number)]
+        return [(*step, *(_item(items[0]) if items else _NO_ITEM), closed[0] if closed else None)]
     rows: list[Row] = [(*step, *_NO_ITEM, None)]
     for item in items:
         rows.append((case_id, *_NO_STEP, *_item(item), None))
@@ -161,7 +160,7 @@ def rows_of(commit: Commit, spec: int) -> list[Row]:
 
 def fit(rows: Sequence[Row]) -> bool:
     """Say whether these are rows of one view, and not more than a statement has."""
-    return 0 < len(rows) <= _MOST_ROWS and all(len(each) == len(rows[0]) for each in rows)
+    return len(rows) == 1 or (0 < len(rows) <= _MOST_ROWS and all(len(each) == len(rows[0]) for each in rows))
 
 
 def batches(group: Sequence[Caller]) -> list[Batch]:
@@ -208,16 +207,9 @@ def is_refusal(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_TRIGGER
 
 
-def _is_offer(item: ItemRow) -> bool:
-    """Say whether an item is open to anyone, and nothing else is to be told of it."""
-    return (
-        item.audience == _ANYONE and item.state == OFFERED and not (item.by or item.roles or item.topic or item.details)
-    )
-
-
 def _item(item: ItemRow) -> tuple[Any, ...]:
     audience = item.audience
-    if _is_offer(item):
+    if is_offer(item):
         return (item.number, item.path, *_OFFER_ALONE)
     details = json.dumps(dict(item.details), separators=(",", ":")) if item.details else ""
     return (

@@ -8,10 +8,7 @@ from typing import Any, Final
 
 from knhk._lower import ANYONE
 from knhk.ports import ItemRow
-
-OFFERED: Final = "offered"
-OPEN_TO_ANYONE: Final = json.dumps([ANYONE])
-"""The audience of most, as it is stored."""
+from knhk.stores._offers import OFFERED, OPEN_TO_ANYONE
 
 _SELECT: Final = "SELECT case_id, number, path, state, by, roles, topic, audience, details FROM worklist WHERE"
 # What stands beside its case has no more to tell.
