@@ -21,7 +21,7 @@ import attrs
 from knhk._hold import Holdable, UnseenHold
 from knhk._resident import Resident
 from knhk._sharing import under
-from knhk.errors import ConcurrentUpdate, IdempotencyConflict, KnhkError, OwnershipLost
+from knhk.errors import ConcurrentUpdate, IdempotencyConflict, KnhkError
 from knhk.ports import Commit, Store
 
 _T = TypeVar("_T")
@@ -274,7 +274,7 @@ class Pipeline:
                     each.drop()
 
     def _tell(self, outcome: Outcome[Any], error: KnhkError) -> None:
-        outdone = self.shares and isinstance(error, ConcurrentUpdate) and not isinstance(error, OwnershipLost)
+        outdone = self.shares and isinstance(error, ConcurrentUpdate)
         if outcome._commits == 1 and (outdone or isinstance(error, IdempotencyConflict)):
             # Nothing of it is stored: it is done again on what is there now, as a command by itself would be.
             outcome._run()

@@ -168,7 +168,8 @@ class Recording:
 
     def wake(self, commits: Sequence[Commit]) -> None:
         """Tell those who drive worklets, where the commits ask for something of them."""
-        if any(each.collection == WORKLETS for each in commits[-1].documents):
+        documents = commits[-1].documents
+        if documents and any(each.collection == WORKLETS for each in documents):
             for wake in self.wakers:
                 wake()
 

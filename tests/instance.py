@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,17 +69,22 @@ def count(calls: int, name: str) -> Any:
 
 
 def complete_some(engine: Engine, acknowledged: int, name: str) -> None:
-    """Complete offered items, as they come."""
+    """Complete offered items, as they come: one by one, or by a pipeline."""
     rows = list(engine.store.items(state="offered", limit=50))
     random.shuffle(rows)
-    for number, row in enumerate(rows[:5]):
-        said = f"{name} {os.getpid()} {number} {random.random()}"  # noqa: S311 - to tell them apart
-        try:
-            engine.case(row.case_id).complete_task("hand", {"hand": said})
-        except CommandError:
-            # Another was faster, or moves it again and again.
-            continue
-        note(acknowledged, f"{row.case_id} {said}")
+    cases = [engine.case(row.case_id) for row in rows[:5]]
+    said = [f"{name} {os.getpid()} {number} {random.random()}" for number in range(5)]  # noqa: S311 - to tell them apart
+    commands = [partial(case.complete_task, "hand", {"hand": what}) for case, what in zip(cases, said, strict=False)]
+    together = random.choice((1, 3, 5))  # noqa: S311 - chaos, not secrets
+    for begin in range(0, len(commands), together):
+        outcomes = engine.pipeline(commands[begin : begin + together])
+        for place, outcome in enumerate(outcomes, begin):
+            if outcome.error is None:
+                note(acknowledged, f"{cases[place].id} {said[place]}")
+        for each in outcomes:
+            # Where another was faster, or moves it again and again, the next is tried.
+            if each.error is not None and not isinstance(each.error, CommandError):
+                raise each.error
 
 
 def patiently(part: Callable[[], _T]) -> _T:

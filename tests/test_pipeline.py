@@ -17,6 +17,7 @@ from knhk.errors import (
     ConcurrentUpdate,
     DataError,
     IdempotencyConflict,
+    IllegalTransition,
     StoreUnavailable,
     UnknownCase,
 )
@@ -167,6 +168,29 @@ def test_a_command_that_looks_sees_what_is_stored(engine: Engine, store: Counted
     assert "suspended" == second.state
 
 
+def test_a_case_is_looked_at_as_it_is_stored(engine: Engine, store: Counted) -> None:
+    """Whoever looks at a case whose command waits finds it stored, and its automatic work is begun only then."""
+    (hand,) = started(engine, 1)
+    auto = engine.create_case("auto")
+    seen: list[int] = []
+    engine.handler("work")(lambda work: seen.append(store.header(auto.id).version))
+
+    outcomes: list[Outcome[Any]] = engine.pipeline(
+        [
+            partial(hand.complete_task, "A"),
+            lambda: (hand.enabled, store.header(hand.id).version),
+            auto.start,
+            partial(auto.run, until=lambda: False),
+        ]
+    )
+
+    assert [None] * 4 == told(outcomes)
+    assert (["B"], 2) == outcomes[1].result()
+    # Created, started, and begun.
+    assert [3] == seen
+    assert "completed" == auto.state
+
+
 # --- new cases --------------------------------------------------------------------------------------------------------
 
 
@@ -239,10 +263,14 @@ def test_store_that_fails_fails_all(engine: Engine, store: Counted) -> None:
     cases = started(engine, 3)
     store.away = True
 
-    outcomes = engine.pipeline([partial(each.complete_task, "A") for each in cases])
+    outcomes: list[Outcome[Any]] = engine.pipeline(
+        [*(partial(each.complete_task, "A") for each in cases), partial(engine.create_case, "hand")]
+    )
     store.away = False
 
-    assert [StoreUnavailable] * 3 == told(outcomes)
+    assert [StoreUnavailable] * 4 == told(outcomes)
+    assert [None] * 4 == [each.value for each in outcomes]
+    assert 3 == len([*engine.cases()])
     assert [["A"]] * 3 == [each.enabled for each in cases]
     assert [None] * 3 == told(engine.pipeline([partial(each.complete_task, "A") for each in cases]))
 
@@ -294,23 +322,24 @@ def test_command_that_loses_is_done_again() -> None:
     store = Counted()
     mine, theirs = engine_on(store, "mine"), engine_on(store, "theirs")
     cases = started(mine, 3)
-    theirs.case(cases[1].id).complete_task("A", {"n": 7})
+    theirs.case(cases[1].id).start_task("A", by="them")
 
     outcomes = mine.pipeline(
         [
             partial(cases[0].complete_task, "A"),
-            partial(cases[1].complete_task, "B"),
+            partial(cases[1].complete_task, "A"),
             partial(cases[2].complete_task, "A"),
-            partial(cases[1].complete_task, "C"),
+            partial(cases[1].complete_task, "B"),
         ]
     )
 
     assert [None] * 4 == told(outcomes)
-    assert (["out"], {"n": 7}) == (cases[1].enabled, cases[1].data)
+    assert [3, 1] == store.calls
+    assert [["B"], ["C"], ["B"]] == [each.enabled for each in cases]
 
 
-def test_command_that_loses_between_look_and_commit_is_done_again() -> None:
-    """A case that another instance moves while its commit waits takes no other along, and its command is done again."""
+def test_command_that_loses_while_its_commit_waits_is_done_again() -> None:
+    """A case that another instance moves before the commit takes no other along; what is refused then is refused for good."""
     store = Counted()
     mine, theirs = engine_on(store, "mine"), engine_on(store, "theirs")
     cases = started(mine, 3)
@@ -318,9 +347,26 @@ def test_command_that_loses_between_look_and_commit_is_done_again() -> None:
 
     outcomes = mine.pipeline([partial(each.complete_task, "A") for each in cases])
 
-    assert [None, True, None] == [each and issubclass(each, CommandError) for each in told(outcomes)]
+    assert [None, IllegalTransition, None] == told(outcomes)
     assert ["running", "suspended", "running"] == [each.state for each in cases]
-    assert ["B", "B"] == [cases[0].enabled[0], cases[2].enabled[0]]
+    assert [["B"], ["B"]] == [cases[0].enabled, cases[2].enabled]
+
+
+def test_command_on_two_cases_that_loses_one_is_not_done_again() -> None:
+    """A command that has done something else that is stored is told of the part that lost, and nothing is done twice."""
+    store = Counted()
+    mine, theirs = engine_on(store, "mine"), engine_on(store, "theirs")
+    first, second = started(mine, 2)
+    theirs.case(second.id).start_task("A", by="them")
+
+    def both() -> None:
+        first.complete_task("A")
+        second.complete_task("A")
+
+    outcomes = mine.pipeline([both])
+
+    assert [ConcurrentUpdate] == told(outcomes)
+    assert (["B"], ["A"]) == (first.enabled, second.running)
 
 
 def test_case_that_is_gone_from_the_store_is_unknown() -> None:

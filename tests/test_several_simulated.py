@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from knhk import _cache
+from knhk._pipeline import Pipeline
 from knhk.ports import Commit
 from knhk.stores import MemoryStore
 from knhk.testing.simulation import Faults, simulate
@@ -121,9 +122,20 @@ def _last_one_wins(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryStore, "commit", overwritten)
 
 
+def _no_outcomes_in_pipelines(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pipeline, "_tell", lambda *_: None)
+
+
 @pytest.mark.parametrize(
     "broken",
-    [_no_fence_in_the_store, _no_fence_in_the_engine, _no_idempotency, _no_record_of_attempts, _last_one_wins],
+    [
+        _no_fence_in_the_store,
+        _no_fence_in_the_engine,
+        _no_idempotency,
+        _no_record_of_attempts,
+        _last_one_wins,
+        _no_outcomes_in_pipelines,
+    ],
 )
 def test_what_is_broken_is_seen(broken: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine or a store without one of its safeguards shows problems within a hundred seeds."""

@@ -454,31 +454,6 @@ def test_layout_of_a_newer_version(store: RedisStore, url: str) -> None:
         RedisStore(url)
 
 
-def test_items_of_layout_1(store: RedisStore, url: str) -> None:
-    """Items that layout 1 has in a list of nobody are found, change and go; whoever writes makes it the new layout."""
-    rows = [item("a"), item("a", 2)]
-    store.commit([step("a", 1, items=rows)])
-    old = """
-    for _, member in ipairs(redis.call('HKEYS', KEYS[1] .. 'items')) do
-      local value = redis.call('HGET', KEYS[1] .. 'items', member)
-      local names = cmsgpack.pack({'i:s:offered', 'i:b:'})
-      value = struct.pack('>I4', #names) .. names .. string.sub(value, 5 + struct.unpack('>I4', value))
-      redis.call('HSET', KEYS[1] .. 'items', member, value)
-      redis.call('ZADD', KEYS[1] .. 'i:b:', 0, member)
-    end
-    redis.call('SET', KEYS[1] .. 'format', 1)
-    """
-    store._link.tell("EVAL", old, 1, store._link.root)
-    upgraded = RedisStore(url)
-
-    assert tuple(rows) == upgraded.items(by="") == upgraded.items(by="", state="offered")
-    upgraded.commit([step("a", 2, items=[item("a", by="ann")], closed=[2])])
-    assert () == upgraded.items(by="")
-    assert 0 == upgraded._link.tell("EXISTS", f"{store._link.root}i:b:")
-    assert b"2" == upgraded._link.tell("GET", f"{store._link.root}format")
-    upgraded.close()
-
-
 def test_server_in_cluster_mode() -> None:
     """All keys of a namespace are in one slot, as a server in cluster mode requires."""
     with running(RedisServer(**{"cluster-enabled": "yes"})) as server:

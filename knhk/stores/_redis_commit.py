@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from knhk.stores._redis_scripts import FORMAT, ITEMS_LUA, Script
+from knhk.stores._redis_scripts import CASE_LUA, FORMAT, Script
 
 KEPT: Final = 24 * 60 * 60
 """Seconds for which a writer's last group is known."""
 
-_CONSTANTS: Final = f"local FORMAT, KEPT, HEAD = {FORMAT}, '{KEPT}', '>I4c0I4c0I4c0I4c0I4c0I4c0I4c0'"
+_CONSTANTS: Final = f"local FORMAT, KEPT = {FORMAT}, '{KEPT}'\n"
 
 _GROUP: Final = """
 -- The writer, the number of its group, how many callers; then of each caller how long it is, and its steps.
@@ -18,91 +18,137 @@ _GROUP: Final = """
 -- version as one name, the id, the text; or of the case id, version, head, numbers of items that it closes, batch; the
 -- snapshot; the key and whose it is; of each item number and value.
 -- Returned is 0, or where somebody is refused of each caller 0 or why.
-local root, number, callers = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local number, callers = tonumber(ARGV[2]), tonumber(ARGV[3])
 local writer = root .. 'w:' .. ARGV[1]
-local told = redis.call('GET', writer)
+local told, format = redis.call('GET', writer), true
 if told then
   local last, outcomes = tonumber(told), 0
   if not last then last, outcomes = unpack(cmsgpack.unpack(told)) end
   if last == number then return outcomes end
   if last > number then return redis.error_reply('KNHKLATE this writer has gone on') end
-end
-
--- What the names of a case's items begin with.
-local function text_key(id)
-  if string.find(id, '\\0', 1, true) then id = string.gsub(id, '%z', '\\0\\255') end
-  return id .. '\\0\\1'
+else
+  format = redis.call('GET', root .. 'format')
+  if format and tonumber(format) < FORMAT then
+    return redis.error_reply('KNHKLAYOUT an older version of KNHK writes to this namespace: stop it, and open the store again')
+  end
 end
 """
 
-# Most groups of one caller are this, which needs nothing of what groups do.
-_ALONE: Final = """
--- Write the one step of the one caller where all that changes is its case's version, batches and items: or write nothing.
-local function alone()
-  local length, kind, snapshot, keyed, count, items = struct.unpack('>I4BBBI4I4', ARGV[5])
-  if kind ~= 1 or snapshot + keyed + count > 0 or length ~= tonumber(ARGV[4]) then return false end
-  local id, version, closed = ARGV[6], ARGV[7], ARGV[9]
-  local q, s, p, w, d, r, k = struct.unpack(HEAD, ARGV[8])
-  local old = redis.call('HMGET', root .. 'c:' .. id, 'q', 's', 'p', 'w', 'd', 'r', 'k', 'v')
-  if q ~= '' or old[1] ~= q or old[2] ~= s or old[3] ~= p or old[4] ~= w or old[5] ~= d or old[6] ~= r or old[7] ~= k
-     or old[8] + 1 ~= tonumber(version) then return false end
-  redis.call('HSET', root .. 'c:' .. id, 'v', version)
-  redis.call('RPUSH', root .. 'j:' .. id, ARGV[10])
-  if items == 0 and closed == '' then return true end
-  local rows, all = root .. 'items', root .. 'i'
-  local prefix = text_key(id)
-  local function in_lists(command, value, ...)
-    for _, list in ipairs(cmsgpack.unpack(string.sub(value, 5, 4 + struct.unpack('>I4', value)))) do
-      redis.call(command, root .. list, ...)
-    end
-  end
-  for at = 11, 9 + 2 * items, 2 do
-    local member, value = prefix .. ARGV[at], ARGV[at + 1]
-    if redis.call('HSETNX', rows, member, value) == 1 then
-      redis.call('ZADD', all, '0', member)
-    else
-      in_lists('ZREM', redis.call('HGET', rows, member), member)
-      redis.call('HSET', rows, member, value)
-    end
-    in_lists('ZADD', value, '0', member)
-  end
-  for at = 1, #closed, 8 do
-    local member = prefix .. string.sub(closed, at, at + 7)
-    local value = redis.call('HGET', rows, member)
-    if value then
-      in_lists('ZREM', value, member)
-      redis.call('ZREM', all, member)
-      redis.call('HDEL', rows, member)
-    end
-  end
-  return true
-end
-if told and callers == 1 and ARGV[5] and alone() then
-  redis.call('SET', writer, ARGV[2], 'EX', KEPT)
-  return 0
-end
-"""
+_ITEMS: Final = """
+local CHUNK = 1000
 
-_TOGETHER: Final = """
--- What a head has, and behind it a case that was read.
-local QUARANTINED, STATE, SPECIFICATION, SPECIFIED, DUE, RUNNABLE, WORKING, VERSION = 1, 2, 3, 4, 5, 6, 7, 8
-local NONE, CHUNK = string.rep('\\0', 8), 1000
-local cases, heads, papers = {}, {}, {}
-local touched, values = {}, {}
+local function many(command, key, arguments)
+  for from = 1, #arguments, CHUNK do
+    redis.call(command, key, unpack(arguments, from, math.min(from + CHUNK - 1, #arguments)))
+  end
+end
 
-local function head(packed)
-  local found = heads[packed]
-  if not found then
-    found = {struct.unpack(HEAD, packed)}
-    heads[packed] = found
+local function read(key, fields)
+  if #fields <= CHUNK then return redis.call('HMGET', key, unpack(fields)) end
+  local found = {}
+  for from = 1, #fields, CHUNK do
+    local page = redis.call('HMGET', key, unpack(fields, from, math.min(from + CHUNK - 1, #fields)))
+    for at = 1, #page do found[from + at - 1] = page[at] end
   end
   return found
 end
 
+-- Add what a case's hash calls the items that a step opens or changes, whose numbers are every second argument, and those that
+-- it closes.
+local function add_fields(fields, at, items, closed)
+  for each = at, at + 2 * items - 2, 2 do fields[#fields + 1] = '.' .. ARGV[each] end
+  for each = 1, #closed, 8 do fields[#fields + 1] = '.' .. string.sub(closed, each, each + 7) end
+end
+
+-- A case has more or fewer items in lists than before.
+local function count_lists(id, key, sums)
+  local changes = {}
+  for lists, by in pairs(sums) do
+    if by ~= 0 then
+      for _, list in ipairs(cmsgpack.unpack(string.sub(lists, 5))) do changes[list] = (changes[list] or 0) + by end
+      changes.i = (changes.i or 0) + by
+    end
+  end
+  for list, by in pairs(changes) do
+    if by ~= 0 then
+      local now = redis.call('HINCRBY', key, '#' .. list, by)
+      if now == 0 then
+        redis.call('HDEL', key, '#' .. list)
+        redis.call('ZREM', root .. 'l:' .. list, id)
+      elseif now == by then
+        redis.call('ZADD', root .. 'l:' .. list, '0', id)
+      end
+    end
+  end
+end
+
+-- Write a step's items and what else changes in the case's hash; the items are the fields behind so many, with what is stored of
+-- them, first those whose values are the arguments behind their numbers.
+local function write(id, key, changes, fields, behind, stored, at, items)
+  local gone, now, sums = {}, {}, {}
+  for each = behind + 1, #fields do
+    local field, after = fields[each], false
+    local before = now[field]
+    if before == nil then before = stored[each] end
+    if each <= behind + items then
+      after = ARGV[at + 2 * (each - behind) - 1]
+      changes[#changes + 1] = field
+      changes[#changes + 1] = after
+      local lists = string.sub(after, 1, 4 + struct.unpack('>I4', after))
+      sums[lists] = (sums[lists] or 0) + 1
+    elseif before then
+      gone[#gone + 1] = field
+    end
+    if before then
+      local lists = string.sub(before, 1, 4 + struct.unpack('>I4', before))
+      sums[lists] = (sums[lists] or 0) - 1
+    end
+    now[field] = after
+  end
+  many('HSET', key, changes)
+  if #gone > 0 then many('HDEL', key, gone) end
+  count_lists(id, key, sums)
+end
+"""
+
+# Most steps are this, which needs nothing of what others do.
+_PLAIN: Final = """
+-- Write what a caller has where that is one step after which nothing is changed but its case's version, batches, snapshot and
+-- items; or write nothing.
+local function plain(from, to)
+  local length, kind, snapshot, keyed, count, items = struct.unpack('>I4BBBI4I4', ARGV[from])
+  if kind ~= 1 or keyed + count > 0 or from + length ~= to then return false end
+  local id, version, head, closed = ARGV[from + 1], ARGV[from + 2], ARGV[from + 3], ARGV[from + 4]
+  local key, at = root .. 'h:' .. id, from + 6 + snapshot
+  local fields = {'h', 'v'}
+  add_fields(fields, at, items, closed)
+  local old = read(key, fields)
+  if old[1] ~= head or struct.unpack('>I4', head) > 0 or old[2] + 1 ~= tonumber(version) then return false end
+  if #fields == 2 then
+    redis.call('HSET', key, 'v', version)
+  else
+    write(id, key, {'v', version}, fields, 2, old, at, items)
+  end
+  redis.call('RPUSH', root .. 'j:' .. id, ARGV[from + 5])
+  if snapshot == 1 then redis.call('SET', root .. 'x:' .. id, struct.pack('>I8', tonumber(version)) .. ARGV[from + 6]) end
+  return true
+end
+"""
+
+_ANY: Final = """
+-- Return what writes whatever a caller has, or nothing and returns why.
+local function any_kind()
+-- What a head has, and behind it a case that was read.
+local QUARANTINED, STATE, SPECIFICATION, SPECIFIED, DUE, RUNNABLE, WORKING, VERSION = 1, 2, 3, 4, 5, 6, 7, 8
+local NONE = string.rep('\\0', 8)
+local cases, papers
+
 local function case(id)
   local found = cases[id]
   if not found then
-    found = redis.call('HMGET', root .. 'c:' .. id, 'q', 's', 'p', 'w', 'd', 'r', 'k', 'v')
+    local stored = redis.call('HMGET', root .. 'h:' .. id, 'h', 'v')
+    found = stored[1] and {struct.unpack(HEAD, stored[1])} or {}
+    found[VERSION], found.head = stored[2], stored[1]
     cases[id] = found
   end
   return found
@@ -135,14 +181,14 @@ local function refusal(from, to)
     end
     from = from + length
     if kind == 2 then
-      local stored = redis.call('HGET', root .. 'specifications', ARGV[c])
+      local stored = redis.call('HGET', root .. 'registrations', ARGV[c])
       if stored then return {'registered', stored} end
     elseif kind == 1 then
-      local id, version, new = ARGV[c], ARGV[c + 1], head(ARGV[c + 2])
+      local id, version, new = ARGV[c], ARGV[c + 1], {struct.unpack(HEAD, ARGV[c + 2])}
       local old, specification, specified = seen[id] or case(id), new[SPECIFICATION], new[SPECIFIED]
       -- A registration is never removed.
       if (old[SPECIFICATION] ~= specification or old[SPECIFIED] ~= specified)
-          and redis.call('HEXISTS', root .. 'specifications', #specification .. ':' .. specification .. specified) == 0 then
+          and redis.call('HEXISTS', root .. 'registrations', #specification .. ':' .. specification .. specified) == 0 then
         return {'specification', specification, specified}
       end
       if keyed == 1 then
@@ -201,115 +247,26 @@ local function listed(id, old, new)
   if after and not before then redis.call('ZADD', root .. 'runnable', '0', id) end
 end
 
-local function many(command, key, arguments)
-  for from = 1, #arguments, 2 * CHUNK do
-    redis.call(command, key, unpack(arguments, from, math.min(from + 2 * CHUNK - 1, #arguments)))
-  end
-end
-
-local known = {}
-local function names(value)
-  local packed = string.sub(value, 5, 4 + struct.unpack('>I4', value))
-  local found = known[packed]
-  if not found then
-    found = cmsgpack.unpack(packed)
-    known[packed] = found
-  end
-  return found
-end
-
--- An item has changed, or with no value is gone.
-local function change(member, value)
-  if values[member] == nil then touched[#touched + 1] = member end
-  values[member] = value
-end
-
--- What has become of the items, in their lists: each command once for all that are alike.
-local function change_lists()
-  local stored, gone, came, left = {}, {}, {}, {}
-  local function among(sets, value)
-    local lists = names(value)
-    local set = sets[lists]
-    if not set then
-      set = {}
-      sets[lists] = set
-    end
-    return set
-  end
-  for from = 1, #touched, CHUNK do
-    local to = math.min(from + CHUNK - 1, #touched)
-    local before = redis.call('HMGET', root .. 'items', unpack(touched, from, to))
-    for at = from, to do
-      local member = touched[at]
-      local old, new = before[at - from + 1], values[member]
-      if new then
-        stored[#stored + 1] = member
-        stored[#stored + 1] = new
-      elseif old then
-        gone[#gone + 1] = member
-      end
-      if not old or not new or names(old) ~= names(new) then
-        if old then
-          local set = among(left, old)
-          set[#set + 1] = member
-        end
-        if new then
-          local set = among(came, new)
-          set[#set + 1] = '0'
-          set[#set + 1] = member
-        end
-      end
-    end
-  end
-  touched, values = {}, {}
-  many('HSET', root .. 'items', stored)
-  many('HDEL', root .. 'items', gone)
-  many('ZREM', root .. 'i', gone)
-  for lists, members in pairs(left) do
-    for _, list in ipairs(lists) do many('ZREM', root .. list, members) end
-  end
-  for lists, members in pairs(came) do
-    for _, list in ipairs(lists) do many('ZADD', root .. list, members) end
-    many('ZADD', root .. 'i', members)
-  end
-end
-
 local function step(c, snapshot, keyed, items)
-  local id, version, new, closed = ARGV[c], ARGV[c + 1], head(ARGV[c + 2]), ARGV[c + 3]
-  local old, same, p = case(id), true, c + 5
-  for at = QUARANTINED, WORKING do same = same and old[at] == new[at] end
-  if same then
-    redis.call('HSET', root .. 'c:' .. id, 'v', version)
-    old[VERSION] = version
-  else
-    redis.call('HSET', root .. 'c:' .. id, 'v', version, 'q', new[1], 's', new[2], 'p', new[3], 'w', new[4], 'd', new[5],
-               'r', new[6], 'k', new[7])
-    cases[id] = {new[1], new[2], new[3], new[4], new[5], new[6], new[7], version}
-    listed(id, old, cases[id])
-  end
+  local id, version, head, closed = ARGV[c], ARGV[c + 1], ARGV[c + 2], ARGV[c + 3]
+  local key, old, at, fields = root .. 'h:' .. id, case(id), c + 5 + snapshot + 2 * keyed, {}
+  local new = {struct.unpack(HEAD, head)}
+  new[VERSION], new.head = version, head
+  add_fields(fields, at, items, closed)
+  write(id, key, {'v', version, 'h', head}, fields, 0, #fields > 0 and read(key, fields), at, items)
+  cases[id] = new
+  if old.head ~= head then listed(id, old, new) end
   redis.call('RPUSH', root .. 'j:' .. id, ARGV[c + 4])
-  if snapshot == 1 then
-    redis.call('SET', root .. 'x:' .. id, struct.pack('>I8', tonumber(version)) .. ARGV[p])
-    p = p + 1
-  end
+  if snapshot == 1 then redis.call('SET', root .. 'x:' .. id, struct.pack('>I8', tonumber(version)) .. ARGV[c + 5]) end
   if keyed == 1 then
-    redis.call('HSET', root .. 'keys', ARGV[p], ARGV[p + 1])
-    redis.call('ZADD', root .. 'keyed', '0', ARGV[p])
-    p = p + 2
+    redis.call('HSET', root .. 'keys', ARGV[at - 2], ARGV[at - 1])
+    redis.call('ZADD', root .. 'keyed', '0', ARGV[at - 2])
   end
-  if items > 0 or closed ~= '' or new[QUARANTINED] ~= '' then
-    local prefix = text_key(id)
-    for each = p, p + 2 * items - 2, 2 do change(prefix .. ARGV[each], ARGV[each + 1]) end
-    for each = 1, #closed, 8 do change(prefix .. string.sub(closed, each, each + 7), false) end
-    if new[QUARANTINED] ~= '' then
-      change_lists()
-      aside(prefix)
-    end
-  end
+  if new[QUARANTINED] ~= '' then aside(id) end
 end
 
 local function register(c)
-  redis.call('HSET', root .. 'specifications', ARGV[c], ARGV[c + 2])
+  redis.call('HSET', root .. 'registrations', ARGV[c], ARGV[c + 2])
   redis.call('RPUSH', root .. 'registered', ARGV[c])
   redis.call('HSET', root .. 'latest', ARGV[c + 1], ARGV[c])
 end
@@ -335,20 +292,10 @@ local function file(d)
   end
 end
 
-local outcomes, at = 0, 4
-for caller = 1, callers do
-  local from, to = at + 1, at + 1 + tonumber(ARGV[at])
-  at = to
+return function(from, to)
+  cases, papers = {}, {}
   local refused = refusal(from, to)
-  if refused then
-    if outcomes == 0 then
-      outcomes = {}
-      for each = 1, callers do outcomes[each] = 0 end
-    end
-    outcomes[caller] = refused
-    from = to
-  end
-  while from < to do
+  while not refused and from < to do
     local length, kind, snapshot, keyed, count, items = struct.unpack('>I4BBBI4I4', ARGV[from])
     local c = from + 1 + 6 * count
     if kind == 1 then step(c, snapshot, keyed, items) end
@@ -356,11 +303,31 @@ for caller = 1, callers do
     for d = from + 1, c - 6, 6 do file(d) end
     from = from + length
   end
+  return refused
 end
-if #touched > 0 then change_lists() end
-if not told and tonumber(redis.call('GET', root .. 'format') or 0) < FORMAT then redis.call('SET', root .. 'format', FORMAT) end
+end
+"""
+
+_EACH: Final = """
+local outcomes, at, any = 0, 4, nil
+for caller = 1, callers do
+  local from, to = at + 1, at + 1 + tonumber(ARGV[at])
+  at = to
+  if from < to and not plain(from, to) then
+    any = any or any_kind()
+    local refused = any(from, to)
+    if refused then
+      if outcomes == 0 then
+        outcomes = {}
+        for each = 1, callers do outcomes[each] = 0 end
+      end
+      outcomes[caller] = refused
+    end
+  end
+end
+if not format then redis.call('SET', root .. 'format', FORMAT) end
 redis.call('SET', writer, outcomes == 0 and ARGV[2] or cmsgpack.pack({number, outcomes}), 'EX', KEPT)
 return outcomes
 """
 
-COMMIT: Final = Script(_CONSTANTS + _GROUP + _ALONE + ITEMS_LUA + _TOGETHER)
+COMMIT: Final = Script(_CONSTANTS + CASE_LUA + _GROUP + _ITEMS + _PLAIN + _ANY + _EACH)

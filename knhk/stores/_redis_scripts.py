@@ -5,8 +5,11 @@ All keys of a store begin with the root, ``{namespace}:``, so that a cluster kee
 
 ==========================  ==========  ===============================================================================
 ``format``                  string      the number of this layout
+``moving``                  string      while an older layout becomes this one: from behind which case on (`MOVE`)
 ``w:`` writer               string      its last group and, where somebody was refused, what the callers were told; for a day
-``c:`` case                 hash        v version, p specification, w its version, s state, d due, r runnable, q quarantined
+``h:`` case                 hash        ``v`` version; ``h`` head (`knhk.stores._redis_words`);
+                                        ``.`` number (8 bytes): an item, which is the names of the lists that it is in, its row;
+                                        ``#`` list: how many of its items are in it, but for a case set aside
 ``j:`` case                 list        the batches
 ``x:`` case                 string      the version of the snapshot (8 bytes), the snapshot
 ``ids``                     sorted set  all cases
@@ -14,17 +17,17 @@ All keys of a store begin with the root, ``{namespace}:``, so that a cluster kee
 ``due``, ``runnable``       sorted set  when (8 bytes) and case; cases
 ``keys``                    hash        idempotency key: length of the case id, ``:``, case id, digest
 ``keyed``                   sorted set  idempotency keys
-``items``                   hash        case and number: the sorted sets it is in, the row
-``i``                       sorted set  all items
-``i:s:`` state              sorted set  its items, but for those of cases set aside; likewise ``i:b:`` by (but for nobody),
-                                        ``i:t:`` topic, ``i:a:`` audience
+``l:i``                     sorted set  the list ``i``: cases with an item, but for those set aside
+``l:i:s:`` state            sorted set  cases with an item in it, likewise; ``l:i:b:`` by (but for nobody), ``l:i:t:`` topic,
+                                        ``l:i:a:`` audience
 ``d:`` collection           hash        key: version (8 bytes), whether due, when (8 bytes), value
 ``dk:``, ``dd:`` collection sorted set  keys; when (8 bytes) and key
 ``collections``             sorted set  those that hold something
-``specifications``          hash        id and version: the registration
+``registrations``           hash        id and version: the registration
 ``registered``, ``latest``  list, hash  id and version in order; the last one of an id
 ==========================  ==========  ===============================================================================
 
+A list of items has cases, so that a step after which a case has as many items in it as before does not touch it.
 Every sorted set has one score, so that Redis keeps it in the order of its members' bytes.
 Redis does not undo what a script has done before an error: a caller's steps are looked at as a whole before the first of them
 is written, and what is written then cannot be refused.
@@ -37,11 +40,13 @@ from typing import Final
 
 import attrs
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """
 The number of the layout.
 
-In layout 1 the items of nobody were in ``i:b:`` as well: those that are left there go when they change.
+In layout 2 the items were in a hash ``items`` and their lists had items, under the names of now without ``l:``; in layout 1 those of
+nobody were in ``i:b:`` as well.
+Both had cases as ``c:`` and registrations as ``specifications``: whoever still writes as they say finds neither and is refused.
 """
 
 
@@ -57,39 +62,46 @@ class Script:
         object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
 
 
-ITEMS_LUA: Final = """
+HEAD: Final = ">I4c0I4c0I4c0I4c0I4c0I4c0I4c0"
+"""A head: why the case is set aside, state, specification and its version, due, runnable, and whether it works and is not set aside."""
+
+CASE_LUA: Final = (
+    f"local HEAD = '{HEAD}'"
+    """
 local root = KEYS[1]
-local function lists(member)
-  local value = redis.call('HGET', root .. 'items', member)
-  return value and cmsgpack.unpack(string.sub(value, 5, 4 + struct.unpack('>I4', value))) or {}
+-- What the names of a case's items begin with.
+local function text_key(id)
+  if string.find(id, '\\0', 1, true) then id = string.gsub(id, '%z', '\\0\\255') end
+  return id .. '\\0\\1'
 end
-local function row(member)
-  local value = redis.call('HGET', root .. 'items', member)
-  return string.sub(value, 5 + struct.unpack('>I4', value))
-end
-local function outside(member)
-  for _, name in ipairs(lists(member)) do redis.call('ZREM', root .. name, member) end
-end
-local function items(prefix)
-  return redis.call('ZRANGEBYLEX', root .. 'i', '[' .. prefix, '(' .. prefix .. '\\255')
-end
-local function aside(prefix)
-  for _, member in ipairs(items(prefix)) do outside(member) end
+-- Take a case out of the lists of its items.
+local function aside(id)
+  local key = root .. 'h:' .. id
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.byte(field) == 35 then
+      redis.call('ZREM', root .. 'l:' .. string.sub(field, 2), id)
+      redis.call('HDEL', key, field)
+    end
+  end
 end
 """
+)
 
 QUARANTINE: Final = Script(
-    ITEMS_LUA
+    CASE_LUA
     + """
--- The case, the reason, the beginning of its items' names.
+-- The case, the reason.
 local id = ARGV[1]
-local v = redis.call('HMGET', root .. 'c:' .. id, 'v', 'q', 'd')
-if not v[1] then return 0 end
-if v[2] == '' then
-  redis.call('HSET', root .. 'c:' .. id, 'q', ARGV[2], 'k', '')
-  if v[3] ~= '' then redis.call('ZREM', root .. 'due', v[3] .. id) end
+local packed = redis.call('HGET', root .. 'h:' .. id, 'h')
+if not packed then return 0 end
+local aside_for, state, specification, specified, due, runnable = struct.unpack(HEAD, packed)
+if aside_for == '' then
+  redis.call('HSET', root .. 'h:' .. id, 'h',
+             struct.pack(HEAD, #ARGV[2], ARGV[2], #state, state, #specification, specification,
+                         #specified, specified, #due, due, #runnable, runnable, 0, ''))
+  if due ~= '' then redis.call('ZREM', root .. 'due', due .. id) end
   redis.call('ZREM', root .. 'runnable', id)
-  aside(ARGV[3])
+  aside(id)
 end
 return 1
 """
@@ -97,39 +109,43 @@ return 1
 
 LATEST: Final = Script("""
 local name = redis.call('HGET', KEYS[1] .. 'latest', ARGV[1])
-return name and redis.call('HGET', KEYS[1] .. 'specifications', name)
+return name and redis.call('HGET', KEYS[1] .. 'registrations', name)
 """)
 
 REGISTRATIONS: Final = Script("""
 local found = {}
 for at, name in ipairs(redis.call('LRANGE', KEYS[1] .. 'registered', 0, -1)) do
-  found[at] = redis.call('HGET', KEYS[1] .. 'specifications', name)
+  found[at] = redis.call('HGET', KEYS[1] .. 'registrations', name)
 end
 return found
 """)
 
-_HEADER: Final = "'v', 'p', 'w', 's', 'd', 'r', 'q'"
-HEADER: Final = ("v", "p", "w", "s", "d", "r", "q")
+_HEADER: Final = "'v', 'h'"
+HEADER: Final = ("v", "h")
 """The fields of a case's hash that make its header."""
 
 LOAD: Final = Script(f"""
-local header = redis.call('HMGET', KEYS[1] .. 'c:' .. ARGV[1], {_HEADER})
+local header = redis.call('HMGET', KEYS[1] .. 'h:' .. ARGV[1], {_HEADER})
 local snapshot, since = redis.call('GET', KEYS[1] .. 'x:' .. ARGV[1]), 0
 if snapshot then since = struct.unpack('>I8', snapshot) end
 return {{header, snapshot, redis.call('LRANGE', KEYS[1] .. 'j:' .. ARGV[1], since, -1)}}
 """)
 
 WHOLE: Final = Script(
-    ITEMS_LUA
+    CASE_LUA
     + f"""
--- The case, the beginning of its items' names.
-local found = {{}}
-for at, member in ipairs(items(ARGV[2])) do
-  found[2 * at - 1] = member
-  found[2 * at] = row(member)
+-- The case.
+local id = ARGV[1]
+local key, prefix, found = root .. 'h:' .. id, text_key(id), {{}}
+local all = redis.call('HGETALL', key)
+for at = 1, #all, 2 do
+  if string.byte(all[at]) == 46 then
+    found[#found + 1] = prefix .. string.sub(all[at], 2)
+    found[#found + 1] = string.sub(all[at + 1], 5 + struct.unpack('>I4', all[at + 1]))
+  end
 end
-return {{redis.call('HMGET', root .. 'c:' .. ARGV[1], {_HEADER}), redis.call('GET', root .. 'x:' .. ARGV[1]),
-        redis.call('LRANGE', root .. 'j:' .. ARGV[1], 0, -1), found}}
+return {{redis.call('HMGET', key, {_HEADER}), redis.call('GET', root .. 'x:' .. id),
+        redis.call('LRANGE', root .. 'j:' .. id, 0, -1), found}}
 """
 )
 
@@ -147,64 +163,125 @@ CASES: Final = Script(f"""
 -- The list, behind which id, how many.
 local found = {{}}
 for at, id in ipairs(redis.call('ZRANGEBYLEX', KEYS[1] .. ARGV[1], '(' .. ARGV[2], '+', 'LIMIT', 0, ARGV[3])) do
-  found[at] = {{id, redis.call('HMGET', KEYS[1] .. 'c:' .. id, {_HEADER})}}
+  found[at] = {{id, redis.call('HMGET', KEYS[1] .. 'h:' .. id, {_HEADER})}}
 end
 return found
 """)
 
 ITEMS: Final = Script(
-    ITEMS_LUA
+    CASE_LUA
     + """
--- Lower and upper bound, how many, whether only those of nobody, groups of lists: how many lists, their names; an item is
--- wanted that is in one of each group.
--- Returned are, of each list of the smallest group, as many as are wanted: name and row; the caller merges them.
--- Without a group all are wanted but for those of cases set aside, which are not even in the list of their state.
-local limit = tonumber(ARGV[3])
-local chunk = math.max(limit, 100)
-local groups, smallest, fewest, at = {}, nil, nil, 5
+-- Whether one case is asked for, which, or else from which on; behind which number of that, or ''; how many; whether only those
+-- of nobody; groups of lists: how many lists, their names; an item is wanted that is in one of each group.
+-- Returned are, of each list of the smallest group, of as many cases as have what is wanted: name and row; the caller merges them.
+local first, behind, limit, nobodys = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+local groups, smallest, fewest, at = {}, nil, nil, 6
 while ARGV[at] do
   local group, size = {}, 0
   for each = 1, tonumber(ARGV[at]) do
-    group[each] = root .. ARGV[at + each]
-    size = size + redis.call('ZCARD', group[each])
+    group[each] = ARGV[at + each]
+    size = size + redis.call('ZCARD', root .. 'l:' .. group[each])
   end
   groups[#groups + 1] = group
   if not fewest or size < fewest then smallest, fewest = #groups, size end
   at = at + 1 + #group
 end
-local function somebodys(member)
-  for _, list in ipairs(lists(member)) do
-    if string.find(list, '^i:b:.') then return true end
+
+local function within(names, group)
+  for _, list in ipairs(group) do
+    if names[list] then return true end
   end
 end
-local function wanted(member)
-  if ARGV[4] == '1' and somebodys(member) then return false end
-  if not smallest then return redis.call('ZSCORE', root .. lists(member)[1], member) end
+
+-- Whether items in such lists are wanted; those of a case are alike, and so are those of many.
+local answers = {}
+local function wanted(value)
+  local packed = string.sub(value, 5, 4 + struct.unpack('>I4', value))
+  local answer = answers[packed]
+  if answer == nil then
+    local names = {}
+    answer = true
+    for _, list in ipairs(cmsgpack.unpack(packed)) do
+      names[list] = true
+      if nobodys and string.find(list, '^i:b:.') then answer = false end
+    end
+    for _, group in ipairs(groups) do answer = answer and within(names, group) or false end
+    answers[packed] = answer
+  end
+  return answer
+end
+
+-- Put the names of items in the order of their numbers, not as texts, which are compared by the language of the server.
+local function less(one, other)
+  local high, low = struct.unpack('>I4I4', one, 2)
+  local higher, lower = struct.unpack('>I4I4', other, 2)
+  if high ~= higher then return high < higher end
+  return low < lower
+end
+local function sort(fields)
+  local numbers, names = {}, {}
+  for at, field in ipairs(fields) do
+    local high, low = struct.unpack('>I4I4', field, 2)
+    local number = (high - 2 ^ 31) * 2 ^ 32 + low
+    -- Beyond this two numbers may be one here.
+    if math.abs(number) >= 2 ^ 53 then return table.sort(fields, less) end
+    numbers[at], names[number] = number, field
+  end
+  table.sort(numbers)
+  for at, number in ipairs(numbers) do fields[at] = names[number] end
+end
+
+local function may_have(id)
   for number, group in ipairs(groups) do
     if number ~= smallest then
-      local within = false
-      for _, list in ipairs(group) do within = within or redis.call('ZSCORE', list, member) end
-      if not within then return false end
+      local has = false
+      for _, list in ipairs(group) do has = has or redis.call('ZSCORE', root .. 'l:' .. list, id) end
+      if not has then return false end
     end
   end
   return true
 end
-local found, seen = {}, {}
-for _, list in ipairs(groups[smallest] or {root .. 'i'}) do
-  local from, count, more = ARGV[1], 0, true
+
+local found, counts = {}, {}
+local from = behind ~= '' and '.' .. behind
+-- Add what is wanted of a case, once, and return how much that is.
+local function add(id)
+  if counts[id] then return counts[id] end
+  counts[id] = 0
+  if not may_have(id) then return 0 end
+  local all, open, rows = redis.call('HGETALL', root .. 'h:' .. id), {}, {}
+  for each = 1, #all, 2 do
+    local field, value = all[each], all[each + 1]
+    if field == 'h' and struct.unpack('>I4', value) > 0 then return 0 end
+    if string.byte(field) == 46 and wanted(value) and (not from or id ~= first or less(from, field)) then
+      open[#open + 1] = field
+      rows[field] = value
+    end
+  end
+  if #open > limit then sort(open) end
+  local prefix = text_key(id)
+  for each = 1, math.min(#open, limit) do
+    local value = rows[open[each]]
+    found[#found + 1] = prefix .. string.sub(open[each], 2)
+    found[#found + 1] = string.sub(value, 5 + struct.unpack('>I4', value))
+  end
+  counts[id] = math.min(#open, limit)
+  return counts[id]
+end
+
+if ARGV[1] == '1' then
+  add(first)
+  return found
+end
+local chunk = math.min(math.max(limit, 1), 100)
+for _, list in ipairs(groups[smallest] or {'i'}) do
+  local lower, count, more = '[' .. first, 0, true
   while more and count < limit do
-    local page = redis.call('ZRANGEBYLEX', list, from, ARGV[2], 'LIMIT', 0, chunk)
+    local page = redis.call('ZRANGEBYLEX', root .. 'l:' .. list, lower, '+', 'LIMIT', 0, chunk)
     more = #page == chunk
-    for _, member in ipairs(page) do
-      from = '(' .. member
-      if count < limit and wanted(member) then
-        count = count + 1
-        if not seen[member] then
-          seen[member] = true
-          found[#found + 1] = member
-          found[#found + 1] = row(member)
-        end
-      end
+    for _, id in ipairs(page) do
+      lower = '(' .. id
+      if count < limit then count = count + add(id) end
     end
   end
 end

@@ -28,6 +28,8 @@ _form: Final = struct.Struct(">IBBBII").pack
 # What a step has beside its documents.
 _NOTHING, _CASE, _REGISTRATION = range(3)
 _CASE_WORDS: Final = 6
+# Texts of a head that a header has as well.
+_TOLD: Final = 6
 _SHORT, _MIDDLE, _LONG = 32, 256, 65536
 
 
@@ -84,6 +86,16 @@ def read_pair(both: bytes) -> tuple[str, str]:
     return rest[: int(length)].decode(), rest[int(length) :].decode()
 
 
+def read_head(head: bytes) -> list[bytes]:
+    """Return why a case is set aside, its state, specification and version of that, when it is due, and whether it is runnable."""
+    texts, at = [], 0
+    for _ in range(_TOLD):
+        end = at + 4 + int.from_bytes(head[at : at + 4], "big")
+        texts.append(head[at + 4 : end])
+        at = end
+    return texts
+
+
 def _add_papers(words: list[bytes], kind: int, papers: Sequence[bytes], *about: bytes) -> None:
     words += (_form(1 + len(papers) + len(about), kind, 0, 0, len(papers) // 6, 0), *papers, *about)
 
@@ -106,7 +118,7 @@ def _version(version: int) -> bytes:
 
 
 def _head(spec_id: str, spec_version: str, state: str, runnable: bool, due: int | None, quarantined: str) -> bytes:
-    """Return what a case's hash has beside its version: each text with its length before it."""
+    """Return what a case's hash has beside version and items: each text with its length before it (`_redis_scripts.HEAD`)."""
     aside = quarantined.encode()
     texts = (
         aside,

@@ -141,15 +141,15 @@ def rows_of(commit: Commit, spec: int) -> list[Row]:
     header, items, closed = commit.header, commit.items, commit.closed_items
     case_id = header.case_id
     begin = (case_id, commit.expected, spec, header.state, header.version, header.due, int(header.runnable))
-    aside = header.quarantined or None
-    item = items[0] if items else None
-    number = closed[0] if closed else None
-    one = len(items) < 2 and len(closed) < 2 and (item is None or (len(item.audience) < 2 and item.number != number))
-    if one and item is not None and number is not None and commit.expected and aside is None and is_offer(item):
-        return [(*begin, commit.batch, item.number, item.path, number)]
-    step = (*begin, aside, commit.batch)
+    one = len(items) < 2 and len(closed) < 2
+    if one and items:
+        item = items[0]
+        one = len(item.audience) < 2 and item.number not in closed
+        if one and closed and commit.expected and not header.quarantined and is_offer(item):
+            return [(*begin, commit.batch, item.number, item.path, closed[0])]
+    step = (*begin, header.quarantined or None, commit.batch)
     if one:
-        return [(*step, *(_NO_ITEM if item is None else _item(item)), number)]
+        return [(*step, *(_item(items[0]) if items else _NO_ITEM), closed[0] if closed else None)]
     rows: list[Row] = [(*step, *_NO_ITEM, None)]
     for item in items:
         rows.append((case_id, *_NO_STEP, *_item(item), None))
@@ -160,7 +160,7 @@ def rows_of(commit: Commit, spec: int) -> list[Row]:
 
 def fit(rows: Sequence[Row]) -> bool:
     """Say whether these are rows of one view, and not more than a statement has."""
-    return 0 < len(rows) <= _MOST_ROWS and all(len(each) == len(rows[0]) for each in rows)
+    return len(rows) == 1 or (0 < len(rows) <= _MOST_ROWS and all(len(each) == len(rows[0]) for each in rows))
 
 
 def batches(group: Sequence[Caller]) -> list[Batch]:

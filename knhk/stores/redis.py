@@ -38,8 +38,9 @@ from knhk.ports import CaseHeader, Commit, Document, Durability, ItemRow, Stored
 from knhk.stores import _redis_scripts as scripts
 from knhk.stores._group import Caller, GroupCommit, settle
 from knhk.stores._lost import until_answered
-from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, storable, text_key
+from knhk.stores._ordered import NUMBER_LENGTH, number_key, read_number, storable
 from knhk.stores._redis_commit import COMMIT
+from knhk.stores._redis_layout import bring_up_to_date
 from knhk.stores._redis_link import Link, read_address
 from knhk.stores._redis_words import (
     UNSET,
@@ -48,6 +49,7 @@ from knhk.stores._redis_words import (
     add_registration,
     add_step,
     pair,
+    read_head,
     read_pair,
 )
 from knhk.stores._rows import decode_row
@@ -79,7 +81,7 @@ class RedisStore:
         self._link = Link(read_address(url), durability, timeout_ms / 1000)
         self._writers = [_Writer() for _ in range(_WRITERS)]
         self._groups = GroupCommit(self._write, leaders=_WRITERS)
-        self._link.ask("PING")
+        bring_up_to_date(self._link)
 
     @property
     def durability(self) -> Durability:
@@ -116,12 +118,12 @@ class RedisStore:
     def header(self, case_id: str) -> CaseHeader:
         """Read a case's header; raises UnknownCase."""
         with storable():
-            return _header(case_id, self._link.ask("HMGET", self._key("c:", case_id), *scripts.HEADER))
+            return _header(case_id, self._link.ask("HMGET", self._key("h:", case_id), *scripts.HEADER))
 
     def whole(self, case_id: str) -> WholeCase:
         """Read everything that is stored of a case; raises UnknownCase."""
         with storable():
-            fields, stored, batches, rows = self._link.run(scripts.WHOLE, case_id.encode(), text_key(case_id))
+            fields, stored, batches, rows = self._link.run(scripts.WHOLE, case_id.encode())
         header, snapshot = _header(case_id, fields), None
         if stored is not None:
             snapshot = stored[VERSION_LENGTH:], int.from_bytes(stored[:VERSION_LENGTH], "big")
@@ -155,11 +157,13 @@ class RedisStore:
         """List open worklist rows by (case id, number), from behind `after`."""
         most = _limit(limit)
         with storable():
-            lower, upper = b"(" + text_key(after[0]) + number_key(after[1]), b"+"
+            first, behind = after[0].encode(), number_key(after[1])
+            over = False
             if case_id is not None:
-                own = text_key(case_id)
-                # Behind the numbers of the case, and before the next.
-                lower, upper = max(lower, b"[" + own, key=lambda bound: bound[1:]), b"(" + own + b"\xff" * 9
+                own = case_id.encode()
+                over = own < first
+                if own > first:
+                    first, behind = own, b""
             groups: list[list[bytes]] = []
             if state is not None:
                 groups.append([b"i:s:" + state.encode()])
@@ -169,11 +173,12 @@ class RedisStore:
                 groups.append([b"i:t:" + each.encode() for each in dict.fromkeys(topics) if each])
             if audience is not None:
                 groups.append([b"i:a:" + each.encode() for each in dict.fromkeys(audience)])
-            if not most or not all(groups):
+            if over or not most or not all(groups):
                 self._link.refuse_closed()
                 return ()
             words = [word for group in groups for word in (b"%d" % len(group), *group)]
-            found = self._link.run(scripts.ITEMS, lower, upper, most, b"1" if by == "" else b"", *words)
+            one, nobodys = (b"1" if each else b"" for each in (case_id is not None, by == ""))
+            found = self._link.run(scripts.ITEMS, one, first, behind, most, nobodys, *words)
         return _items(found)[:most]
 
     def due(self, now: int, limit: int = 100) -> Sequence[str]:
@@ -242,7 +247,7 @@ class RedisStore:
         """Set a damaged case aside; the first reason stays."""
         why = reason or "no reason was given"
         with storable():
-            if not self._link.run(scripts.QUARANTINE, case_id.encode(), why.encode(), text_key(case_id)):
+            if not self._link.run(scripts.QUARANTINE, case_id.encode(), why.encode()):
                 raise _unknown(case_id)
 
     def put_specification(self, specification: StoredSpecification, documents: Sequence[Document] = ()) -> bool:
@@ -252,7 +257,7 @@ class RedisStore:
         words: list[bytes] = []
         with storable():
             name = pair(spec_id, version)
-            stored = self._link.ask("HGET", self._key("specifications"), name)
+            stored = self._link.ask("HGET", self._key("registrations"), name)
             if stored is None:
                 _refuse_versions(documents, (), ())
                 add_registration(words, name, spec_id, value, documents)
@@ -271,7 +276,7 @@ class RedisStore:
             if version is None:
                 stored, named = self._link.run(scripts.LATEST, spec_id.encode()), ""
             else:
-                stored = self._link.ask("HGET", self._key("specifications"), pair(spec_id, version))
+                stored = self._link.ask("HGET", self._key("registrations"), pair(spec_id, version))
                 named = f" version {version!r}"
         if stored is None:
             raise UnknownSpecification(f"specification {spec_id!r}{named} is not registered")
@@ -403,9 +408,10 @@ def _unknown(case_id: str) -> UnknownCase:
 
 
 def _header(case_id: str, fields: Sequence[bytes | None]) -> CaseHeader:
-    version, spec_id, spec_version, state, due, runnable, aside = (each or b"" for each in fields)
-    if not version:
+    version, head = fields
+    if version is None or head is None:
         raise _unknown(case_id)
+    aside, state, spec_id, spec_version, due, runnable = read_head(head)
     return CaseHeader(
         case_id=case_id,
         spec_id=spec_id.decode(),

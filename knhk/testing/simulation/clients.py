@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 
+from knhk._pipeline import Outcome
 from knhk.engine import Engine
 from knhk.errors import KnhkError, StoreUnavailable
 from knhk.testing.simulation.instance import Instance
@@ -69,7 +70,8 @@ class Clients:
     def act(self, at: Instance) -> None:
         """Ask an instance for something."""
         acts = (self._create, self._start, self._complete, self._complete, self._claim, self._complete_claim)
-        self._world.random.choice((*acts, self._cancel, self._hold))(at)
+        many = (self._create_many, self._complete_many)
+        self._world.random.choice((*acts, *many, self._cancel, self._hold))(at)
 
     def insist(self, at: Instance) -> None:
         """Ask an instance for everything that it takes until all cases are over."""
@@ -98,6 +100,21 @@ class Clients:
 
         self._ask(at, f"create {wish.key}", create)
 
+    def _create_many(self, at: Instance) -> None:
+        """Ask for several cases by a pipeline, one of them perhaps twice."""
+        wishes = [self._world.random.choice(self.wishes) for _ in range(4)]
+
+        def create(engine: Engine) -> None:
+            commands = [
+                partial(engine.create_case, each.spec_id, each.data, idempotency_key=each.key, start=each.start)
+                for each in wishes
+            ]
+            for wish, outcome in zip(wishes, engine.pipeline(commands), strict=True):
+                if _answer(outcome.error) is Answer.DONE:
+                    wish.case_ids.add(outcome.result().id)
+
+        self._ask(at, "create-many", create)
+
     def _start(self, at: Instance) -> None:
         case_id = self._some_case()
         if case_id is not None:
@@ -123,14 +140,8 @@ class Clients:
 
     def _complete(self, at: Instance) -> Answer | None:
         """Complete the work of a person; now and then at the version that was read, and now and then twice."""
-        rows: list[tuple[str, int]] = []
-
-        def look(engine: Engine) -> None:
-            rows.extend(
-                (row.case_id, row.number) for row in engine.work_items() if not row.topic and row.state != "failed"
-            )
-
-        if self._ask(at, "list", look) is not Answer.DONE or not rows:
+        rows = self._open_items(at)
+        if not rows:
             return None
         case_id, number = self._world.random.choice(rows)
         token = self._world.token()
@@ -144,6 +155,26 @@ class Clients:
 
         answer = self.answers[token] = self._ask(at, f"complete {case_id}:{number} {token}", complete)
         return answer
+
+    def _complete_many(self, at: Instance) -> None:
+        """Complete all work of people by a pipeline, a piece of it perhaps twice."""
+        rows = self._open_items(at)
+        if not rows:
+            return
+        chosen = self._world.random.sample([*rows, rows[0]], len(rows) + 1)
+        tokens = [self._world.token() for _ in chosen]
+        outcomes: list[Outcome[None]] = []
+
+        def complete(engine: Engine) -> None:
+            # Looked at beforehand: a command that looks would have all that waits stored first.
+            items = [engine.case(case_id).work_item(number) for case_id, number in chosen]
+            outputs = [{f"done_{each.number}": token} for each, token in zip(items, tokens, strict=True)]
+            commands = [partial(each.complete, output) for each, output in zip(items, outputs, strict=True)]
+            outcomes.extend(engine.pipeline(commands, together=4))
+
+        answer = self._ask(at, f"complete-many {chosen} {tokens}", complete)
+        answers = [_answer(each.error) for each in outcomes] or [answer] * len(tokens)
+        self.answers.update(zip(tokens, answers, strict=True))
 
     def _claim(self, at: Instance) -> None:
         def claim(engine: Engine) -> None:
@@ -180,6 +211,17 @@ class Clients:
         case_ids = sorted(case_id for wish in self.wishes for case_id in wish.case_ids)
         return self._world.random.choice(case_ids) if case_ids else None
 
+    def _open_items(self, at: Instance) -> list[tuple[str, int]]:
+        """Ask an instance what people can do; nothing where it does not answer."""
+        rows: list[tuple[str, int]] = []
+
+        def look(engine: Engine) -> None:
+            rows.extend(
+                (row.case_id, row.number) for row in engine.work_items() if not row.topic and row.state != "failed"
+            )
+
+        return rows if self._ask(at, "list", look) is Answer.DONE else []
+
     def _ask(self, at: Instance, what: str, request: Callable[[Engine], object]) -> Answer:
         """Send a request to an instance, which may die over it."""
         self._world.count(f"asked to {what.partition(' ')[0]}", at.name, what)
@@ -193,6 +235,17 @@ class Clients:
             return Answer.REFUSED
         self._world.count(f"did {what.partition(' ')[0]}")
         return Answer.DONE
+
+
+def _answer(error: Exception | None) -> Answer:
+    """Return what a client knows of a command that has this error."""
+    if error is None:
+        return Answer.DONE
+    if isinstance(error, StoreUnavailable):
+        return Answer.UNKNOWN
+    if isinstance(error, KnhkError):
+        return Answer.REFUSED
+    raise error
 
 
 def _go_on(engine: Engine, case_id: str) -> None:
