@@ -84,16 +84,16 @@ class Step:
         numbers.sort()
         return [
             inward(header.case_id),
+            numbers,
+            None if offer is None else offer.number,
+            None if offer is None else inward(offer.path),
+            [item_row(each) for each in items],
             commit.expected,
             self.spec,
             inward(header.state),
             header.due,
             bool(header.runnable),
             commit.snapshot is not None,
-            numbers,
-            None if offer is None else offer.number,
-            None if offer is None else inward(offer.path),
-            [item_row(each) for each in items],
         ]
 
 
