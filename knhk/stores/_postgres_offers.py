@@ -131,36 +131,46 @@ _PLACE_ITEMS: Final = f"""
 CREATE FUNCTION {{s}}.place_items_3(told jsonb) RETURNS void
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    late bigint;
+    displaced bigint;
 BEGIN
-    UPDATE {{s}}.cases AS k
-        SET {_offer("s->1 @> to_jsonb(k.offer_number)", "(s->>2)::bigint", "s->>3", "(s->4->-1->>0)::bigint")}
-        FROM jsonb_array_elements(told) AS s
-        WHERE k.case_id = s->>0;
-    {_listed("told")}
-    {_displaced("told")}
+    WITH placed AS (
+        UPDATE {{s}}.cases AS k
+            SET {_offer("s->1 @> to_jsonb(k.offer_number)", "(s->>2)::bigint", "s->>3", "(s->4->-1->>0)::bigint")}
+            FROM jsonb_array_elements(told) AS s
+            WHERE k.case_id = s->>0
+            RETURNING (s->1->>0)::bigint <= k.listed AS listed, (s->>2)::bigint <> k.offer_number AS displaced)
+    SELECT count(*) FILTER (WHERE placed.listed), count(*) FILTER (WHERE placed.displaced) INTO late, displaced FROM placed;
+    IF late > 0 THEN
+        {_listed("told")}
+    END IF;
+    IF displaced > 0 THEN
+        {_displaced("told")}
+    END IF;
 END
 $$
 """  # noqa: S608 - constants
 
-_PLACE_ALL: Final = f"""
+_PLACE_ALL: Final = """
+    IF input ? 'worklist' THEN
+        PERFORM place_items_3((
+            SELECT jsonb_agg(w->'told') FROM jsonb_array_elements(input->'worklist') AS w
+            WHERE (w->>'caller')::integer <> ALL (losers)));
+    END IF;
+    -- A program of an earlier version: all its items as rows, of one that is gone without a path.
     IF input ? 'items' THEN
         PERFORM place_items_3((
             SELECT jsonb_agg(told) FROM (
-                SELECT jsonb_build_array(case_id, jsonb_agg(number ORDER BY number), min(number) FILTER (WHERE offered),
-                    min(path) FILTER (WHERE offered), coalesce(jsonb_agg(
-                        jsonb_build_array(number, path, state, by, roles, topic, audience, details, coalesce(words, '[]'))
-                        ORDER BY number) FILTER (WHERE path IS NOT NULL AND NOT offered), '[]')) AS told
-                FROM (
-                    SELECT *, plain AND row_number() OVER (PARTITION BY case_id, plain ORDER BY number) = 1 AS offered
-                    FROM (
-                        SELECT *, coalesce(state = '{OFFERED}' AND audience = '{OPEN_TO_ANYONE}'
-                            AND (by, roles, topic, details) = ('', '', '', ''), false) AS plain
-                        FROM jsonb_to_recordset(input->'items') AS n (caller integer, case_id text, number bigint, path text,
-                            state text, by text, roles text, topic text, audience text, details text, words jsonb)
-                        WHERE n.caller <> ALL (losers)) AS said) AS ordered
+                SELECT jsonb_build_array(case_id, jsonb_agg(number ORDER BY number), NULL, NULL, coalesce(jsonb_agg(
+                    jsonb_build_array(number, path, state, by, roles, topic, audience, details, coalesce(words, '[]'))
+                    ORDER BY number) FILTER (WHERE path IS NOT NULL), '[]')) AS told
+                FROM jsonb_to_recordset(input->'items') AS n (caller integer, case_id text, number bigint, path text,
+                    state text, by text, roles text, topic text, audience text, details text, words jsonb)
+                WHERE n.caller <> ALL (losers)
                 GROUP BY case_id) AS of_case));
     END IF;
-"""  # noqa: S608 - constants
+"""
 
 _STORE: Final = (STORE_BEFORE_ITEMS + _PLACE_ALL + STORE_BEHIND_ITEMS).replace(
     "CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"
