@@ -40,7 +40,7 @@ from knhk.ports import Commit, Document, Durability, ItemRow, Store
 from knhk.server import serving
 from knhk.server.configuration import load
 from knhk.stores import _postgres_schema as schema_module
-from knhk.stores import open_store, without_password
+from knhk.stores import _postgres_steps, open_store, without_password
 from knhk.stores._changes import fold
 from knhk.stores._group import Caller
 from knhk.stores._postgres_input import tell
@@ -233,6 +233,43 @@ def test_plain_steps_in_one_transaction(store: PostgresStore, url: str) -> None:
         assert (commit.snapshot and (commit.snapshot, commit.header.version)) == whole.snapshot
         assert commit.items == whole.items
     assert [(each, 2, word) for each in sorted(names) for word in ("role:x", "role:y")] == words
+
+
+@pytest.mark.parametrize("names", [["b", 'a"b'], ["b", "a\\b"], ["b", "NULL", "{a,b}", "", " c", "ä\0"]])
+def test_moves_in_one_transaction(store: PostgresStore, url: str, names: list[str]) -> None:
+    """Steps that close an item and open one are stored together, wherever these items stand and however their cases are called."""
+    for name in names:
+        store.commit([step(name, items=[attrs.evolve(item(name, number=n), audience=("anyone",)) for n in (1, 2)])])
+    for at, (gone, new) in enumerate([(2, 3), (1, 4), (4, 5), (3, None)], start=1):
+        commits = [
+            step(
+                name,
+                at,
+                due=None if number else 7,
+                runnable=bool(number),
+                items=[] if new is None else [attrs.evolve(item(name, number=new), audience=("anyone",))],
+                closed=[gone],
+            )
+            for number, name in enumerate(names)
+        ]
+        callers = [Caller([each], plain_step([each], store._spec_row)) for each in commits]
+        assert "store_moves_3" == together_of(callers)
+        store._write(callers)
+        assert [None] * len(names) == [each.error for each in callers]
+
+    with session(url) as other:
+        # Two of the fixture, and one for each of the four groups: none was refused and stored in another way.
+        assert [(len(names) + 6,)] == other.execute("SELECT transaction FROM writers").fetchall()
+    for name, last in zip(names, commits, strict=True):
+        whole = store.whole(name)
+        assert last.header == whole.header
+        assert last.batch == whole.batches[-1]
+        assert (attrs.evolve(item(name, number=5), audience=("anyone",)),) == whole.items
+
+
+def together_of(callers: Sequence[Caller]) -> str:
+    """The function that stores these callers' plain steps."""
+    return _postgres_steps.together([each.prepared for each in callers])[0]
 
 
 def test_plain_step_that_is_refused(store: PostgresStore) -> None:
@@ -679,7 +716,7 @@ def test_items_wherever_they_stand(store: PostgresStore, steps: list[tuple[list[
     """Whatever a step tells of its items, alone, with another's or in full, they are listed as the store in memory lists them."""
     model = MemoryStore()
     model.put_specification(ORDER)
-    names = [f"case {next(_numbers)}" for _ in range(2)]
+    names = [f"{name} {next(_numbers)}" for name in ("case", '"NULL",\\}')]
     for at, (items, closed, way) in enumerate([([], [], "full"), *steps]):
         commits = [
             step(each, at, items=[attrs.evolve(row, case_id=each) for row in items], closed=closed) for each in names

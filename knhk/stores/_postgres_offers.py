@@ -8,9 +8,11 @@ the index looks at, so that a row whose offer changes stays on its page, and no 
 beside the case, has nothing to do there.
 Cases of before have the highest number that there is, because nobody has looked.
 
-`store_step_3` stores one plain step that is no more than such an item which is closed, such an item that is new, or both;
-`store_steps_3` any plain steps of several callers.
+Most steps are moves: an item that is closed, an item open to anyone that is new, or both.
+`store_step_3` stores one of them, `store_moves_3` those of several callers, and `store_steps_3` any plain steps.
 They are planned as the session says (`knhk.stores._postgres_connections`), because settings of a function cost a tenth of the step.
+What is told of several steps are arrays where it can be, which are gone through once: an element of an array of texts or bytes is
+found by going over those before it.
 
 A program of an earlier version which is still running goes on: its functions write by those of here, and what it reads are views
 of the names that it knows.
@@ -54,6 +56,9 @@ _VIEWS: Final = (
     "CREATE TRIGGER refuse_row INSTEAD OF DELETE ON {s}.audiences FOR EACH ROW EXECUTE FUNCTION {s}.refuse_3()",
     "CREATE TRIGGER refuse_row INSTEAD OF DELETE ON {s}.items FOR EACH ROW EXECUTE FUNCTION {s}.refuse_3()",
 )
+
+# For groups of all sizes, where the planner would make a plan for each call, because it looks into arrays.
+_ONE_PLAN: Final = "SET plan_cache_mode = force_generic_plan"
 
 _PARAMETERS: Final = "(writer bigint, transaction_number bigint, input jsonb, blobs bytea[])"
 
@@ -177,27 +182,65 @@ END
 $$
 """  # noqa: S608 - constants
 
+_STORE_MOVES: Final = f"""
+CREATE FUNCTION {{s}}.store_moves_3(writer bigint, transaction_number bigint, names text[], versions bigint[], specs bigint[],
+    states text[], dues bigint[], runnables boolean[], gone bigint[], offers bigint[], paths text[], batches bytea[]) RETURNS jsonb
+LANGUAGE plpgsql
+{_ONE_PLAN}
+AS $$
+DECLARE
+    done bigint;
+    late bigint;
+BEGIN
+    WITH moved AS (
+        UPDATE {{s}}.cases AS k SET spec = x.spec, state = x.state, version = k.version + 1, due = x.due,
+                runnable = x.runnable,
+                {_offer("k.offer_number IN (x.closed, x.offer)", "x.offer", "x.path", "NULL")}
+            FROM unnest(names, versions, specs, states, dues, runnables, gone, offers, paths, batches)
+                AS x (name, expected, spec, state, due, runnable, closed, offer, path, batch)
+            WHERE k.case_id = x.name AND k.version = x.expected AND k.quarantined IS NULL
+            RETURNING k.id, k.version, x.batch, least(x.closed, x.offer) <= k.listed AS listed),
+        logged AS (
+            INSERT INTO {{s}}.journal (case_row, version, batch) SELECT id, version, batch FROM moved)
+    SELECT count(*), count(*) FILTER (WHERE listed) INTO done, late FROM moved;
+    IF done <> cardinality(names) THEN
+        RAISE 'one of the cases is not as expected' USING ERRCODE = 'KN003';
+    END IF;
+    IF late > 0 THEN
+        PERFORM {{s}}.list_items_3((
+            SELECT jsonb_agg(jsonb_build_array(
+                x.name, array_remove(ARRAY[x.closed, x.offer], NULL), x.offer, x.path, jsonb '[]'))
+            FROM unnest(names, gone, offers, paths) AS x (name, closed, offer, path)
+                JOIN {{s}}.cases AS k ON k.case_id = x.name
+            WHERE least(x.closed, x.offer) <= k.listed));
+    END IF;
+    {_NOTE}
+END
+$$
+"""  # noqa: S608 - constants
+
 # A row of the input: case, expected version, specification, state, due, runnable, whether it has a snapshot, and what is told of
 # its items: as `_LIST_ITEMS` has it behind the case.
 _STORE_STEPS: Final = f"""
 CREATE FUNCTION {{s}}.store_steps_3{_PARAMETERS} RETURNS jsonb
 LANGUAGE plpgsql
+{_ONE_PLAN}
 AS $$
 DECLARE
     steps integer := jsonb_array_length(input);
     done bigint;
-    late bigint[];
+    late bigint;
 BEGIN
     WITH moved AS (
         UPDATE {{s}}.cases AS k SET spec = (s->>2)::bigint, state = s->>3, version = k.version + 1, due = (s->>4)::bigint,
                 runnable = (s->>5)::boolean,
                 {_offer("s->7 @> to_jsonb(k.offer_number)", "(s->>8)::bigint", "s->>9", "(s->10->-1->>0)::bigint")}
-            FROM jsonb_array_elements(input) WITH ORDINALITY AS x (s, place)
+            FROM ROWS FROM (jsonb_array_elements(input), unnest(blobs)) AS x (s, batch)
             WHERE k.case_id = s->>0 AND k.version = (s->>1)::bigint AND k.quarantined IS NULL
-            RETURNING k.id, k.version, place, (s->7->>0)::bigint <= k.listed AS late),
+            RETURNING k.id, k.version, batch, (s->7->>0)::bigint <= k.listed AS listed),
         logged AS (
-            INSERT INTO {{s}}.journal (case_row, version, batch) SELECT id, version, blobs[place] FROM moved)
-    SELECT count(*), array_agg(place) FILTER (WHERE moved.late) INTO done, late FROM moved;
+            INSERT INTO {{s}}.journal (case_row, version, batch) SELECT id, version, batch FROM moved)
+    SELECT count(*), count(*) FILTER (WHERE listed) INTO done, late FROM moved;
     IF done <> steps THEN
         RAISE 'one of the cases is not as expected' USING ERRCODE = 'KN003';
     END IF;
@@ -208,10 +251,11 @@ BEGIN
             WHERE (s->>6)::boolean
             ON CONFLICT (case_row) DO UPDATE SET version = excluded.version, state = excluded.state;
     END IF;
-    IF late IS NOT NULL THEN
+    IF late > 0 THEN
         PERFORM {{s}}.list_items_3((
             SELECT jsonb_agg(jsonb_build_array(s->0, s->7, s->8, s->9, s->10))
-            FROM jsonb_array_elements(input) WITH ORDINALITY AS x (s, place) WHERE place = ANY (late)));
+            FROM jsonb_array_elements(input) AS s JOIN {{s}}.cases AS k ON k.case_id = s->>0
+            WHERE (s->7->>0)::bigint <= k.listed));
     END IF;
     {_NOTE}
 END
@@ -234,6 +278,6 @@ $$
 
 OFFERS: Final = (
     *(*_TABLES, *_VIEWS, _LIST_ITEMS, _PLACE_ITEMS, _STORE),
-    *(_STORE_STEP, _STORE_STEPS, _STORE_STEPS_OF_BEFORE),
+    *(_STORE_STEP, _STORE_MOVES, _STORE_STEPS, _STORE_STEPS_OF_BEFORE),
 )
 """Its statements; ``{s}`` stands for the schema."""

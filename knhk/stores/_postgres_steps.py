@@ -1,5 +1,5 @@
 """
-What the PostgreSQL store tells of plain steps: `store_step_3` of one, `store_steps_3` of those of several callers.
+What the PostgreSQL store tells of plain steps, and which function it tells.
 
 Nearly all that is committed are plain steps: one step of a case that is there, and no key and no document with it.
 They need none of what `knhk.stores._postgres_input` says of the rest.
@@ -53,13 +53,16 @@ class Step:
         """Return it as `store_1` is told of it."""
         return tell(fold([self.commit]), self.spec_row)
 
-    def alone(self) -> Told | None:
-        """Return what `store_step_3` is given; None where it cannot say it."""
+    @property
+    def moves(self) -> bool:
+        """Whether it is a move."""
+        return not self.items and len(self.gone) < 2 and self.commit.snapshot is None
+
+    def move(self) -> tuple[str | None, ...]:
+        """Return what `store_step_3` is given of it, before its batch."""
         commit, offer = self.commit, self.offer
-        if self.items or len(self.gone) > 1 or commit.snapshot is not None:
-            return None
         header = commit.header
-        texts = (
+        return (
             inward(header.case_id),
             str(commit.expected),
             str(self.spec),
@@ -70,7 +73,6 @@ class Step:
             None if offer is None else str(offer.number),
             None if offer is None else inward(offer.path),
         )
-        return texts, commit.batch
 
     def told(self) -> list[Any]:
         """Return its row of what `store_steps_3` is given."""
@@ -127,13 +129,35 @@ def plain_step(commits: Sequence[Commit], spec_row: SpecRow) -> Step | None:
     return Step(commit, spec, gone, offer, items, frozenset({("case", header.case_id)}), spec_row)
 
 
-def together(steps: Sequence[Step]) -> Told:
-    """Return the input of one transaction for these steps: their rows, and their batches with the snapshots behind them."""
+def together(steps: Sequence[Step]) -> tuple[str, Told]:
+    """Return the function that stores these steps in one transaction, and its input."""
+    moves = all(each.moves for each in steps)
+    if moves and len(steps) == 1:
+        return "store_step_3", (steps[0].move(), steps[0].commit.batch)
     # Rows of cases are locked in the order of their names.
-    ordered = sorted(steps, key=_name) if len(steps) > 1 else steps
+    ordered = sorted(steps, key=_name)
     blobs = [each.commit.batch for each in ordered]
+    if moves:
+        return "store_moves_3", ([*map(_array, zip(*(each.move() for each in ordered), strict=True))], blobs)
+    # The snapshots are behind the batches.
     blobs += [each.commit.snapshot for each in ordered if each.commit.snapshot is not None]
-    return (dump([each.told() for each in ordered]),), blobs
+    return "store_steps_3", ((dump([each.told() for each in ordered]),), blobs)
+
+
+def _array(texts: Sequence[str | None]) -> str:
+    """Return an array as PostgreSQL reads it."""
+    if None not in texts:
+        listed = '","'.join(texts)  # type: ignore[arg-type]
+        if "\\" not in listed and listed.count('"') == 2 * len(texts) - 2:
+            return f'{{"{listed}"}}'
+    return f"{{{','.join(map(_element, texts))}}}"
+
+
+def _element(text: str | None) -> str:
+    if text is None:
+        return "NULL"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _name(step: Step) -> str:

@@ -90,10 +90,7 @@ class Writer:
         steps = [each for each in calls if isinstance(each, Step)]
         if len(steps) == len(calls):
             try:
-                alone = steps[0].alone() if len(steps) == 1 else None
-                if alone is not None:
-                    return self._repeat("store_step_3", alone, calls)
-                return self._repeat("store_steps_3", _postgres_steps.together(steps), calls)
+                return self._repeat(*_postgres_steps.together(steps), calls)
             except KnhkError as error:
                 if state_of(error) != OUTRUN:
                     raise
