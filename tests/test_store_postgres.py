@@ -603,16 +603,22 @@ def test_migration_that_is_killed(store: PostgresStore, url: str, monkeypatch: p
     store.commit([step("a", 2)])
 
 
-def old_step(connection: psycopg.Connection[Any], name: str, expected: int, *items: Sequence[Any]) -> None:
-    """A plain step as a program of the second version stores it: rows of items, of one that is gone the number alone."""
-    told = json.dumps([[name, expected, 1, "running", None, False, False, items]])
-    connection.execute(
-        "WITH writer AS (INSERT INTO writers (transaction, refused, seen) VALUES (0, '{}', now()) RETURNING id)"
-        " INSERT INTO programs SELECT id FROM writer"
-    )
-    connection.execute(
-        "SELECT store_2((SELECT max(id) FROM programs), 1, %s, %s)", (told, [f"{name}/{expected + 1}".encode()])
-    )
+ROW = ("number", "path", "state", "by", "roles", "topic", "audience", "details", "words")
+
+
+def old_step(version: int, connection: psycopg.Connection[Any], expected: int, *items: Sequence[Any]) -> None:
+    """A plain step of `a` as a program of an earlier version stores it: rows of items, of one that is gone the number alone."""
+    told: object = [["a", expected, 1, "running", None, False, False, items]]
+    if version == 1:
+        case = {"caller": 0, "place": 0, "case_id": "a", "expected": expected, "version": expected + 1, "spec": 1}
+        rows = [{"caller": 0, "case_id": "a", **dict(zip(ROW, each, strict=False))} for each in items]
+        told = {"cases": [case | {"state": "running", "runnable": False, "blob": 0}], "items": rows}
+    writer = connection.execute(
+        "INSERT INTO writers (transaction, refused, seen) VALUES (0, '{}', now()) RETURNING id"
+    ).fetchone()
+    assert writer is not None
+    batches = [f"a/{expected + 1}".encode()]
+    connection.execute(f"SELECT store_{version}(%s, 1, %s, %s)", (writer[0], json.dumps(told), batches))
 
 
 def offered(number: int) -> list[Any]:
@@ -628,10 +634,13 @@ def schema_of(version: int, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
         patch.setattr(schema_module, "MIGRATIONS", schema_module.MIGRATIONS[:version])
         old = PostgresStore(url)
         old.put_specification(ORDER)
-        old.commit([step("a", items=[OPEN, attrs.evolve(item("a", number=2), audience=("role:w",))])])
+        old.commit([step("a")])
         old.close()
     with session(url) as connection:
-        connection.execute("CREATE TEMP TABLE programs (id bigint)")
+        for number, word in ((1, "anyone"), (2, "role:w")):
+            row = ("a", number, json.dumps([word]))
+            connection.execute("INSERT INTO items VALUES (%s, %s, 't', 'offered', '', '', '', %s, '')", row)
+            connection.execute("INSERT INTO audiences VALUES (%s, 'a', %s)", (word, number))
         yield connection
 
 
@@ -647,12 +656,12 @@ def test_schema_of_an_earlier_version(version: int, url: str, monkeypatch: pytes
         assert [1, 2] == [each.number for each in store.items()]
         store.commit([step("a", 1, items=[attrs.evolve(OPEN, number=3)], closed=[1])])
         assert [2, 3] == [each.number for each in store.items()]
-        old_step(old, "a", 2, [3], offered(4))
+        old_step(version, old, 2, [3], offered(4))
         assert [2, 4] == [each.number for each in store.items()]
         store.commit([step("a", 3, items=[attrs.evolve(OPEN, number=5)], closed=[4])])
         items = old.execute("SELECT number, audience FROM items WHERE case_id = 'a' ORDER BY 1").fetchall()
         words = old.execute("SELECT number, audience FROM audiences WHERE case_id = 'a' ORDER BY 1").fetchall()
-        old_step(old, "a", 4, [2], offered(5), offered(6))
+        old_step(version, old, 4, [2], offered(5), offered(6))
         store.commit([step("a", 5, closed=[6])])
 
     assert [(2, '["role:w"]'), (5, '["anyone"]')] == items
@@ -668,7 +677,7 @@ def test_step_that_waits_for_a_migration(url: str, monkeypatch: pytest.MonkeyPat
 
     def run() -> None:
         try:
-            old_step(old, "a", 1, [1], offered(3))
+            old_step(2, old, 1, [1], offered(3))
         except psycopg.Error as error:
             outcomes.append(error.sqlstate)
 
@@ -684,7 +693,7 @@ def test_step_that_waits_for_a_migration(url: str, monkeypatch: pytest.MonkeyPat
             schema_module.migrate(other, parse(url).schema)
         waiting.join()
         assert ["KN001"] == outcomes
-        old_step(old, "a", 1, [1], offered(3))
+        old_step(2, old, 1, [1], offered(3))
     store = PostgresStore(url)
 
     assert [2, 3] == [each.number for each in store.items()]

@@ -23,7 +23,7 @@ from servers import RedisServer, free_port, running
 
 from knhk import Engine, build
 from knhk.cli.app import knhk
-from knhk.errors import ConcurrentUpdate, KnhkError, StoreError, StoreFull, StoreUnavailable
+from knhk.errors import ConcurrentUpdate, KnhkError, OwnershipLost, StoreError, StoreFull, StoreUnavailable
 from knhk.server import serving
 from knhk.server.configuration import load
 from knhk.ports import Document, Durability, Store
@@ -170,6 +170,21 @@ def test_items_that_change_step_by_step(store: RedisStore, *, together: bool) ->
     assert (taken,) == store.items(by="ann")
     assert () == store.items(by="eve")
     assert (item("\0"), item("a", 3)) == store.items(by="")
+
+
+def test_step_that_is_alone_under_a_document(store: RedisStore) -> None:
+    """A step that changes nothing but its case's version is held to documents as any other is."""
+    first = store_document(store)
+    under = attrs.evolve(step("a", 1, items=[item("a")]), held=(first,))
+    store.commit([under])
+    store.write([attrs.evolve(first, version=2)])
+    late = attrs.evolve(step("a", 2, closed=[1]), held=(first,))
+    missing = attrs.evolve(late, held=(Document(collection="box", key="none", value=""),))
+    for each in (late, missing):
+        with pytest.raises(OwnershipLost):
+            store.commit([each])
+
+    assert (2, (item("a"),)) == (store.header("a").version, store.items(case_id="a"))
 
 
 def test_step_with_thousands_of_items(store: RedisStore) -> None:

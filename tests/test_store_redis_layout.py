@@ -20,6 +20,7 @@ from knhk.errors import StoreError
 from knhk.ports import Commit, Document, ItemRow, Store
 from knhk.stores import _redis_scripts as scripts
 from knhk.stores._redis_layout import MOVE
+from knhk.stores._ordered import number_key
 from knhk.stores._redis_words import add_step
 from knhk.stores.memory import MemoryStore
 from knhk.stores.redis import RedisStore
@@ -184,6 +185,31 @@ def test_move_that_is_killed(own_redis: RedisServer) -> None:
     store.close()
 
 
+MANY = """
+local value = redis.call('HGET', KEYS[1] .. 'items', 'a\\0\\1' .. ARGV[1])
+for number = 1000, 3999 do
+  local member = 'a\\0\\1' .. struct.pack('>I4I4', 2 ^ 31, number)
+  redis.call('HSET', KEYS[1] .. 'items', member, value)
+  redis.call('ZADD', KEYS[1] .. 'i', 0, member)
+  redis.call('ZADD', KEYS[1] .. 'i:s:offered', 0, member)
+  redis.call('ZADD', KEYS[1] .. 'i:t:mail', 0, member)
+end
+"""
+
+
+def test_move_of_a_case_with_thousands_of_items(store: RedisStore, url: str) -> None:
+    """A case is moved whole, however many items it has."""
+    restore(store, layout=2)
+    store._link.tell("EVAL", MANY, 1, store._link.root, number_key(2**62))
+    upgraded = RedisStore(url)
+
+    found = [each.number for each in upgraded.items(topics=["mail"], limit=9999)]
+    assert [*range(1000, 4000), 2**62] == found
+    assert {"a": 3001} == lists(upgraded)["i:t:mail"]
+    assert not remaining(upgraded) & {"items", "i"}
+    upgraded.close()
+
+
 OLD: scripts.Script = scripts.Script(LAYOUT_2.with_suffix(".lua").read_text())
 """The script with which the last version with layout 2 commits."""
 
@@ -287,7 +313,7 @@ def test_items_of_one_case_in_pages(store: RedisStore, numbers: tuple[int, ...])
         assert sorted(numbers) == found
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(lives=LIVES, questions=st.lists(QUESTIONS, min_size=20, max_size=20))
 def test_lists_find_what_a_plain_store_finds(
     redis: str, lives: list[list[tuple[str, list[ItemRow], list[int], str]]], questions: list[dict[str, object]]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import attrs
 
-from knhk._lower import ANYONE
 from knhk.errors import KnhkError, QuarantinedCase, UnknownCase
 from knhk.ports import ItemRow
 from knhk.stores._changes import Changes, DocumentChange, key_used, outrun
+from knhk.stores._offers import is_offer
 from knhk.stores._postgres_session import Told
 from knhk.stores._postgres_text import inward, outward
 from knhk.stores.memory import overtaken, taken_over
@@ -19,9 +19,6 @@ from knhk.stores.memory import overtaken, taken_over
 dump: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 """Say a value as a JSON text."""
 
-_COLUMNS: Final = ("number", "path", "state", "by", "roles", "topic", "audience", "details")
-_ANYONE: Final = (ANYONE,)
-_COMMON: Final = json.dumps(_ANYONE)
 _Sections = dict[str, list[dict[str, Any]]]
 
 
@@ -136,13 +133,33 @@ def _tell_cases(changes: Changes, spec_row: Callable[[str, str], int], sections:
             blobs.append(state)
             snapshot = {"case_id": case_id, "version": version, "blob": len(blobs)}
             sections.setdefault("snapshots", []).append(snapshot)
-        for number, item in change.items.items():
-            gone = {"case_id": case_id, "number": number}
-            sections.setdefault("items", []).append(gone if item is None else _item(case_id, item))
+        if change.items:
+            offer, items = share_out([each for each in change.items.values() if each is not None])
+            sections.setdefault("worklist", []).append({"told": items_of(case_id, sorted(change.items), offer, items)})
 
 
-def item_row(item: ItemRow) -> list[Any]:
-    """Return a row of the worklist without its case: in the order of `_COLUMNS`, and the words of its audience behind."""
+def share_out(items: Iterable[ItemRow]) -> tuple[ItemRow | None, list[ItemRow]]:
+    """Return which of a case's items may stand beside it, and the others by ascending number."""
+    ordered = sorted(items, key=_number)
+    offer = next(filter(is_offer, ordered), None)
+    return offer, [each for each in ordered if each is not offer]
+
+
+def items_of(case_id: str, numbers: Sequence[int], offer: ItemRow | None, items: Sequence[ItemRow]) -> list[Any]:
+    """
+    Return what is told of a case's items.
+
+    Args:
+        case_id: as it is stored.
+        numbers: of all items that are told of, in ascending order.
+        offer: the one that may stand beside the case.
+        items: the others that are new or have changed.
+    """
+    place = (None, None) if offer is None else (offer.number, inward(offer.path))
+    return [case_id, numbers, *place, [_row(each) for each in items]]
+
+
+def _row(item: ItemRow) -> list[Any]:
     return [
         item.number,
         inward(item.path),
@@ -150,18 +167,14 @@ def item_row(item: ItemRow) -> list[Any]:
         inward(item.by),
         json.dumps(item.roles) if item.roles else "",
         inward(item.topic),
-        _COMMON if item.audience == _ANYONE else json.dumps(item.audience) if item.audience else "",
+        json.dumps(item.audience) if item.audience else "",
         json.dumps(dict(item.details), separators=(",", ":")) if item.details else "",
         [inward(each) for each in dict.fromkeys(item.audience)],
     ]
 
 
-def _item(case_id: str, item: ItemRow) -> dict[str, Any]:
-    *values, words = item_row(item)
-    row: dict[str, Any] = {"case_id": case_id, **dict(zip(_COLUMNS, values, strict=True))}
-    if words:
-        row["words"] = words
-    return row
+def _number(item: ItemRow) -> int:
+    return item.number
 
 
 def _document(place: int, name: tuple[str, str], change: DocumentChange) -> dict[str, Any]:

@@ -79,68 +79,98 @@ def _offer(vacated: str, number: str, path: str, listed: str) -> str:
                 listed = greatest(k.listed, {listed}, CASE WHEN {free} THEN NULL ELSE {number} END)"""
 
 
-# A row that is told: case, the numbers of all items that it tells of in ascending order, number and path of the one that may
-# stand beside the case, and rows of the others in ascending order: number, path, state, by, roles, topic, audience, details, words.
-_LIST_ITEMS: Final = f"""
-CREATE FUNCTION {{s}}.list_items_3(told jsonb) RETURNS void
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    WITH said AS (
+def _listed(told: str) -> str:
+    """
+    Return what brings the worklist up to date, after the cases have been.
+
+    Args:
+        told: rows of JSON: case, the numbers of all items that are told of in ascending order, number and path of the one that may
+            stand beside the case, and rows of the others in ascending order: number, path, state, by, roles, topic, audience,
+            details, words.
+    """
+    return f"""WITH said AS (
             SELECT s->>0 AS case_id, n::bigint AS number
-            FROM jsonb_array_elements(told) AS s CROSS JOIN LATERAL jsonb_array_elements_text(s->1) AS n),
+            FROM jsonb_array_elements({told}) AS s CROSS JOIN LATERAL jsonb_array_elements_text(s->1) AS n),
         words AS (
             DELETE FROM {{s}}.worklist_audiences AS a USING said AS n WHERE a.case_id = n.case_id AND a.number = n.number)
     DELETE FROM {{s}}.worklist AS k USING said AS n WHERE k.case_id = n.case_id AND k.number = n.number;
     WITH said AS (
             SELECT s->>0 AS case_id, i
-            FROM jsonb_array_elements(told) AS s CROSS JOIN LATERAL jsonb_array_elements(s->4) AS i
-            UNION ALL SELECT k.case_id, jsonb_build_array(s->2, s->3, '{OFFERED}', '', '', '', '{OPEN_TO_ANYONE}', '',
-                    jsonb '{OPEN_TO_ANYONE}')
-                FROM jsonb_array_elements(told) AS s JOIN {{s}}.cases AS k ON k.case_id = s->>0
-                WHERE (s->>2)::bigint <> k.offer_number),
+            FROM jsonb_array_elements({told}) AS s CROSS JOIN LATERAL jsonb_array_elements(s->4) AS i),
         kept AS (
             INSERT INTO {{s}}.worklist (case_id, number, path, state, by, roles, topic, audience, details)
             SELECT case_id, (i->>0)::bigint, i->>1, i->>2, i->>3, i->>4, i->>5, i->>6, i->>7 FROM said)
     INSERT INTO {{s}}.worklist_audiences (audience, case_id, number)
-        SELECT word, case_id, (i->>0)::bigint FROM said CROSS JOIN LATERAL jsonb_array_elements_text(i->8) AS word;
+        SELECT word, case_id, (i->>0)::bigint FROM said CROSS JOIN LATERAL jsonb_array_elements_text(i->8) AS word;"""  # noqa: S608 - constants
+
+
+def _displaced(told: str) -> str:
+    """Return what adds to the worklist those that found no place beside their case; `told` as `_listed` has it, and behind that."""
+    return f"""WITH said AS (
+            SELECT k.case_id, (s->>2)::bigint AS number, s->>3 AS path
+            FROM jsonb_array_elements({told}) AS s JOIN {{s}}.cases AS k ON k.case_id = s->>0
+            WHERE s->>2 IS NOT NULL AND (s->>2)::bigint <> k.offer_number),
+        kept AS (
+            INSERT INTO {{s}}.worklist (case_id, number, path, state, by, roles, topic, audience, details)
+            SELECT case_id, number, path, '{OFFERED}', '', '', '', '{OPEN_TO_ANYONE}', '' FROM said)
+    INSERT INTO {{s}}.worklist_audiences (audience, case_id, number) SELECT '{ANYONE}', case_id, number FROM said;"""  # noqa: S608 - constants
+
+
+_LIST_ITEMS: Final = f"""
+CREATE FUNCTION {{s}}.list_items_3(told jsonb) RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    {_listed("told")}
+    {_displaced("told")}
 END
 $$
-"""  # noqa: S608 - constants
+"""
 
 _PLACE_ITEMS: Final = f"""
 CREATE FUNCTION {{s}}.place_items_3(told jsonb) RETURNS void
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    late bigint;
+    displaced bigint;
 BEGIN
-    UPDATE {{s}}.cases AS k
-        SET {_offer("s->1 @> to_jsonb(k.offer_number)", "(s->>2)::bigint", "s->>3", "(s->4->-1->>0)::bigint")}
-        FROM jsonb_array_elements(told) AS s
-        WHERE k.case_id = s->>0;
-    PERFORM {{s}}.list_items_3(told);
+    WITH placed AS (
+        UPDATE {{s}}.cases AS k
+            SET {_offer("s->1 @> to_jsonb(k.offer_number)", "(s->>2)::bigint", "s->>3", "(s->4->-1->>0)::bigint")}
+            FROM jsonb_array_elements(told) AS s
+            WHERE k.case_id = s->>0
+            RETURNING (s->1->>0)::bigint <= k.listed AS listed, (s->>2)::bigint <> k.offer_number AS displaced)
+    SELECT count(*) FILTER (WHERE placed.listed), count(*) FILTER (WHERE placed.displaced) INTO late, displaced FROM placed;
+    IF late > 0 THEN
+        {_listed("told")}
+    END IF;
+    IF displaced > 0 THEN
+        {_displaced("told")}
+    END IF;
 END
 $$
 """  # noqa: S608 - constants
 
-_PLACE_ALL: Final = f"""
+_PLACE_ALL: Final = """
+    IF input ? 'worklist' THEN
+        PERFORM place_items_3((
+            SELECT jsonb_agg(w->'told') FROM jsonb_array_elements(input->'worklist') AS w
+            WHERE (w->>'caller')::integer <> ALL (losers)));
+    END IF;
+    -- A program of an earlier version: all its items as rows, of one that is gone without a path.
     IF input ? 'items' THEN
         PERFORM place_items_3((
             SELECT jsonb_agg(told) FROM (
-                SELECT jsonb_build_array(case_id, jsonb_agg(number ORDER BY number), min(number) FILTER (WHERE offered),
-                    min(path) FILTER (WHERE offered), coalesce(jsonb_agg(
-                        jsonb_build_array(number, path, state, by, roles, topic, audience, details, coalesce(words, '[]'))
-                        ORDER BY number) FILTER (WHERE path IS NOT NULL AND NOT offered), '[]')) AS told
-                FROM (
-                    SELECT *, plain AND row_number() OVER (PARTITION BY case_id, plain ORDER BY number) = 1 AS offered
-                    FROM (
-                        SELECT *, coalesce(state = '{OFFERED}' AND audience = '{OPEN_TO_ANYONE}'
-                            AND (by, roles, topic, details) = ('', '', '', ''), false) AS plain
-                        FROM jsonb_to_recordset(input->'items') AS n (caller integer, case_id text, number bigint, path text,
-                            state text, by text, roles text, topic text, audience text, details text, words jsonb)
-                        WHERE n.caller <> ALL (losers)) AS said) AS ordered
+                SELECT jsonb_build_array(case_id, jsonb_agg(number ORDER BY number), NULL, NULL, coalesce(jsonb_agg(
+                    jsonb_build_array(number, path, state, by, roles, topic, audience, details, coalesce(words, '[]'))
+                    ORDER BY number) FILTER (WHERE path IS NOT NULL), '[]')) AS told
+                FROM jsonb_to_recordset(input->'items') AS n (caller integer, case_id text, number bigint, path text,
+                    state text, by text, roles text, topic text, audience text, details text, words jsonb)
+                WHERE n.caller <> ALL (losers)
                 GROUP BY case_id) AS of_case));
     END IF;
-"""  # noqa: S608 - constants
+"""
 
 _STORE: Final = (STORE_BEFORE_ITEMS + _PLACE_ALL + STORE_BEHIND_ITEMS).replace(
     "CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"
@@ -219,8 +249,8 @@ END
 $$
 """  # noqa: S608 - constants
 
-# A row of the input: case, expected version, specification, state, due, runnable, whether it has a snapshot, and what is told of
-# its items: as `_LIST_ITEMS` has it behind the case.
+# A row of the input: what is told of the items of a case, as `_listed` has it, and behind that expected version, specification,
+# state, due, runnable, whether it has a snapshot.
 _STORE_STEPS: Final = f"""
 CREATE FUNCTION {{s}}.store_steps_3{_PARAMETERS} RETURNS jsonb
 LANGUAGE plpgsql
@@ -230,17 +260,20 @@ DECLARE
     steps integer := jsonb_array_length(input);
     done bigint;
     late bigint;
+    displaced bigint;
 BEGIN
     WITH moved AS (
-        UPDATE {{s}}.cases AS k SET spec = (s->>2)::bigint, state = s->>3, version = k.version + 1, due = (s->>4)::bigint,
-                runnable = (s->>5)::boolean,
-                {_offer("s->7 @> to_jsonb(k.offer_number)", "(s->>8)::bigint", "s->>9", "(s->10->-1->>0)::bigint")}
+        UPDATE {{s}}.cases AS k SET spec = (s->>6)::bigint, state = s->>7, version = k.version + 1, due = (s->>8)::bigint,
+                runnable = (s->>9)::boolean,
+                {_offer("s->1 @> to_jsonb(k.offer_number)", "(s->>2)::bigint", "s->>3", "(s->4->-1->>0)::bigint")}
             FROM ROWS FROM (jsonb_array_elements(input), unnest(blobs)) AS x (s, batch)
-            WHERE k.case_id = s->>0 AND k.version = (s->>1)::bigint AND k.quarantined IS NULL
-            RETURNING k.id, k.version, batch, (s->7->>0)::bigint <= k.listed AS listed),
+            WHERE k.case_id = s->>0 AND k.version = (s->>5)::bigint AND k.quarantined IS NULL
+            RETURNING k.id, k.version, batch, (s->1->>0)::bigint <= k.listed AS listed,
+                (s->>2)::bigint <> k.offer_number AS displaced),
         logged AS (
             INSERT INTO {{s}}.journal (case_row, version, batch) SELECT id, version, batch FROM moved)
-    SELECT count(*), count(*) FILTER (WHERE listed) INTO done, late FROM moved;
+    SELECT count(*), count(*) FILTER (WHERE moved.listed), count(*) FILTER (WHERE moved.displaced)
+        INTO done, late, displaced FROM moved;
     IF done <> steps THEN
         RAISE 'one of the cases is not as expected' USING ERRCODE = 'KN003';
     END IF;
@@ -248,14 +281,14 @@ BEGIN
         INSERT INTO {{s}}.snapshots (case_row, version, state)
             SELECT k.id, k.version, blobs[steps + row_number() OVER (ORDER BY place)]
             FROM jsonb_array_elements(input) WITH ORDINALITY AS x (s, place) JOIN {{s}}.cases AS k ON k.case_id = s->>0
-            WHERE (s->>6)::boolean
+            WHERE (s->>10)::boolean
             ON CONFLICT (case_row) DO UPDATE SET version = excluded.version, state = excluded.state;
     END IF;
     IF late > 0 THEN
-        PERFORM {{s}}.list_items_3((
-            SELECT jsonb_agg(jsonb_build_array(s->0, s->7, s->8, s->9, s->10))
-            FROM jsonb_array_elements(input) AS s JOIN {{s}}.cases AS k ON k.case_id = s->>0
-            WHERE (s->7->>0)::bigint <= k.listed));
+        {_listed("input")}
+    END IF;
+    IF displaced > 0 THEN
+        {_displaced("input")}
     END IF;
     {_NOTE}
 END
@@ -268,10 +301,11 @@ CREATE OR REPLACE FUNCTION {{s}}.store_2{_PARAMETERS} RETURNS jsonb
 LANGUAGE sql
 AS $$
     SELECT {{s}}.store_steps_3(writer, transaction_number, (
-        SELECT jsonb_agg(jsonb_build_array(s->0, s->1, s->2, s->3, s->4, s->5, s->6,
+        SELECT jsonb_agg(jsonb_build_array(s->0,
             (SELECT coalesce(jsonb_agg(i->0 ORDER BY (i->>0)::bigint), '[]') FROM jsonb_array_elements(s->7) AS i), NULL, NULL,
             (SELECT coalesce(jsonb_agg(i ORDER BY (i->>0)::bigint), '[]') FROM jsonb_array_elements(s->7) AS i
-                WHERE jsonb_array_length(i) > 1)) ORDER BY place)
+                WHERE jsonb_array_length(i) > 1),
+            s->1, s->2, s->3, s->4, s->5, s->6) ORDER BY place)
         FROM jsonb_array_elements(input) WITH ORDINALITY AS x (s, place)), blobs)
 $$
 """  # noqa: S608 - constants

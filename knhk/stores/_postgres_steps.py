@@ -16,7 +16,7 @@ import attrs
 from knhk.ports import Commit, ItemRow
 from knhk.stores._changes import fold
 from knhk.stores._offers import is_offer
-from knhk.stores._postgres_input import Call, dump, item_row, tell
+from knhk.stores._postgres_input import Call, dump, items_of, share_out, tell
 from knhk.stores._postgres_session import Told
 from knhk.stores._postgres_text import inward
 from knhk.stores.memory import refuse_malformed
@@ -76,24 +76,19 @@ class Step:
 
     def told(self) -> list[Any]:
         """Return its row of what `store_steps_3` is given."""
-        commit, offer, items = self.commit, self.offer, self.items
-        header = commit.header
-        numbers = [*self.gone, *(each.number for each in items)]
-        if offer is not None:
-            numbers.append(offer.number)
+        commit, header = self.commit, self.commit.header
+        numbers = [*self.gone, *(each.number for each in self.items)]
+        if self.offer is not None:
+            numbers.append(self.offer.number)
         numbers.sort()
         return [
-            inward(header.case_id),
+            *items_of(inward(header.case_id), numbers, self.offer, self.items),
             commit.expected,
             self.spec,
             inward(header.state),
             header.due,
             bool(header.runnable),
             commit.snapshot is not None,
-            numbers,
-            None if offer is None else offer.number,
-            None if offer is None else inward(offer.path),
-            [item_row(each) for each in items],
         ]
 
 
@@ -122,9 +117,7 @@ def plain_step(commits: Sequence[Commit], spec_row: SpecRow) -> Step | None:
     if len(items) == 1 and items[0].number not in gone and is_offer(items[0]):
         offer, items = items[0], ()
     elif items:
-        last = {each.number: each for each in items if each.number not in gone}
-        offer = next(filter(is_offer, last.values()), None)
-        items = sorted((each for each in last.values() if each is not offer), key=_number)
+        offer, items = share_out({each.number: each for each in items if each.number not in gone}.values())
     spec = spec_row(header.spec_id, header.spec_version)
     return Step(commit, spec, gone, offer, items, frozenset({("case", header.case_id)}), spec_row)
 
@@ -162,7 +155,3 @@ def _element(text: str | None) -> str:
 
 def _name(step: Step) -> str:
     return step.commit.header.case_id
-
-
-def _number(item: ItemRow) -> int:
-    return item.number

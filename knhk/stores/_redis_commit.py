@@ -114,23 +114,27 @@ end
 # Most steps are this, which needs nothing of what others do.
 _PLAIN: Final = """
 -- Write what a caller has where that is one step after which nothing is changed but its case's version, batches, snapshot and
--- items; or write nothing.
+-- items, under documents that are held; or write nothing.
 local function plain(from, to)
   local length, kind, snapshot, keyed, count, items = struct.unpack('>I4BBBI4I4', ARGV[from])
-  if kind ~= 1 or keyed + count > 0 or from + length ~= to then return false end
-  local id, version, head, closed = ARGV[from + 1], ARGV[from + 2], ARGV[from + 3], ARGV[from + 4]
-  local key, at = root .. 'h:' .. id, from + 6 + snapshot
-  local fields = {'h', 'v'}
+  if kind ~= 1 or keyed > 0 or from + length ~= to then return false end
+  local c = from + 1 + 6 * count
+  local id, version, head, closed = ARGV[c], ARGV[c + 1], ARGV[c + 2], ARGV[c + 3]
+  local key, at, fields = root .. 'h:' .. id, c + 5 + snapshot, {'h', 'v'}
   add_fields(fields, at, items, closed)
   local old = read(key, fields)
   if old[1] ~= head or struct.unpack('>I4', head) > 0 or old[2] + 1 ~= tonumber(version) then return false end
+  for d = from + 1, c - 6, 6 do
+    local found = ARGV[d] == 'h' and redis.call('HGET', root .. 'd:' .. ARGV[d + 1], ARGV[d + 2])
+    if not found or string.sub(found, 1, 8) ~= ARGV[d + 3] then return false end
+  end
   if #fields == 2 then
     redis.call('HSET', key, 'v', version)
   else
     write(id, key, {'v', version}, fields, 2, old, at, items)
   end
-  redis.call('RPUSH', root .. 'j:' .. id, ARGV[from + 5])
-  if snapshot == 1 then redis.call('SET', root .. 'x:' .. id, struct.pack('>I8', tonumber(version)) .. ARGV[from + 6]) end
+  redis.call('RPUSH', root .. 'j:' .. id, ARGV[c + 4])
+  if snapshot == 1 then redis.call('SET', root .. 'x:' .. id, struct.pack('>I8', tonumber(version)) .. ARGV[c + 5]) end
   return true
 end
 """

@@ -28,7 +28,9 @@ except ImportError:
 _AT_ONCE: Final = 65536
 _MORE: Final = object()
 _MICROSECONDS: Final = 1_000_000
-_wait: Final = struct.Struct("@ll").pack
+# Seconds and microseconds, as systems of 64 bits have them; on one of 32 bits they may be longer than this says.
+_INTERVAL: Final = struct.Struct("@ll")
+_KNOWN: Final = hasattr(select, "poll") and _INTERVAL.size == 16
 
 
 class Wire:
@@ -80,7 +82,7 @@ class _Direct(Wire):
     def __init__(self, connection: Any, plain: socket.socket, timeout: float) -> None:
         super().__init__(connection)
         plain.setblocking(True)
-        longest = _wait(*divmod(max(round(timeout * _MICROSECONDS), 1), _MICROSECONDS))
+        longest = _INTERVAL.pack(*divmod(max(round(timeout * _MICROSECONDS), 1), _MICROSECONDS))
         for which in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             plain.setsockopt(socket.SOL_SOCKET, which, longest)
         self._send, self._receive = plain.sendall, plain.recv
@@ -121,9 +123,9 @@ class _Direct(Wire):
 def wire(connection: Any, timeout: float) -> Wire:
     """Return the shorter way that there is."""
     plain = getattr(connection, "_sock", None)
-    if pack_command is None or type(plain) is not socket.socket or not hasattr(select, "poll"):
-        return Wire(connection)
-    return _Direct(connection, plain, timeout)
+    if _KNOWN and pack_command is not None and type(plain) is socket.socket:
+        return _Direct(connection, plain, timeout)
+    return Wire(connection)
 
 
 def _packed(command: tuple[object, ...]) -> bytes:
