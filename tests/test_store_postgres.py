@@ -267,9 +267,73 @@ def test_moves_in_one_transaction(store: PostgresStore, url: str, names: list[st
         assert (attrs.evolve(item(name, number=5), audience=("anyone",)),) == whole.items
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_steps_under_a_document_that_is_held(store: PostgresStore, url: str, version: int) -> None:
+    """Steps that hold a document share a transaction; where it has another version, those that hold it are refused and the others stored."""
+    tenure = Document(collection='"box', key="owner\\", value="")
+    store.write([tenure])
+    names = ["a", "b", "c"]
+    store.commit([step(each) for each in names[1:]])
+    held = attrs.evolve(tenure, version=version)
+    commits = [attrs.evolve(step(each, 1), held=(held,) if each != "b" else ()) for each in names]
+    callers = [Caller([each], plain_step([each], store._spec_row)) for each in commits]
+    assert "store_moves_3" == together_of(callers)
+    store._write(callers)
+    with session(url) as other:
+        transactions = other.execute("SELECT transaction FROM writers").fetchall()
+
+    refused = None if version == 1 else OwnershipLost
+    assert [refused, None, refused] == [each.error and type(each.error) for each in callers]
+    assert [2 if refused is None else 1, 2] == [store.header(each).version for each in "ab"]
+    # Two of the fixture and two of the test before it.
+    assert version > 1 or [(5,)] == transactions
+
+
+def wait_for_one_behind(connection: psycopg.Connection[Any]) -> None:
+    """Return when another session waits for what this one has locked."""
+    behind = "SELECT FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
+    while not connection.execute(behind, (connection.info.backend_pid,)).fetchall():
+        pass
+
+
+def test_step_and_takeover_at_the_same_time(store: PostgresStore, url: str) -> None:
+    """Who holds a document is not overtaken while his step is stored, and waits for a takeover that is under way, which refuses it."""
+    tenure = Document(collection="box", key="owner", value="")
+    store.write([tenure])
+    outcomes: list[object] = []
+    takeover = "UPDATE documents SET version = version + 1"
+
+    def run() -> None:
+        commit = attrs.evolve(step("a", store.header("a").version), held=(tenure,))
+        outcomes.extend(together([store], lambda each: each.commit([commit])))
+
+    def start(other: psycopg.Connection[Any]) -> threading.Thread:
+        waiting = threading.Thread(target=run)
+        waiting.start()
+        wait_for_one_behind(other)
+        return waiting
+
+    with session(url) as other, session(url) as third:
+        third.execute("SET lock_timeout = 1")
+        with other.transaction():
+            other.execute("SELECT FROM cases WHERE case_id = 'a' FOR UPDATE")
+            waiting = start(other)
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                third.execute(takeover)
+        waiting.join()
+        assert [None] == outcomes
+        with other.transaction():
+            other.execute(takeover)
+            waiting = start(other)
+        waiting.join()
+
+    assert [None, OwnershipLost] == [outcomes[0], type(outcomes[1])]
+    assert 2 == store.header("a").version
+
+
 def together_of(callers: Sequence[Caller]) -> str:
     """The function that stores these callers' plain steps."""
-    return _postgres_steps.together([each.prepared for each in callers])[0]
+    return _postgres_steps.together([each.prepared for each in callers]).function
 
 
 def test_plain_step_that_is_refused(store: PostgresStore) -> None:
@@ -686,10 +750,7 @@ def test_step_that_waits_for_a_migration(url: str, monkeypatch: pytest.MonkeyPat
             other.execute("LOCK TABLE cases")
             waiting = threading.Thread(target=run)
             waiting.start()
-            while not other.execute(
-                "SELECT FROM pg_locks WHERE NOT granted AND pid = %s", (old.info.backend_pid,)
-            ).fetchall():
-                pass
+            wait_for_one_behind(other)
             schema_module.migrate(other, parse(url).schema)
         waiting.join()
         assert ["KN001"] == outcomes

@@ -12,7 +12,7 @@ from knhk.errors import KnhkError, QuarantinedCase, UnknownCase
 from knhk.ports import ItemRow
 from knhk.stores._changes import Changes, DocumentChange, key_used, outrun
 from knhk.stores._offers import is_offer
-from knhk.stores._postgres_session import Told
+from knhk.stores._postgres_session import Request
 from knhk.stores._postgres_text import inward, outward
 from knhk.stores.memory import overtaken, taken_over
 
@@ -94,8 +94,8 @@ def tell(changes: Changes, spec_row: Callable[[str, str], int]) -> Call:
     return Call(changes, sections, blobs, frozenset(writes), frozenset(("document", *each) for each in changes.held))
 
 
-def together(calls: Sequence[Call]) -> Told:
-    """Return the input of one transaction for these callers, whose numbers are their places here."""
+def together(calls: Sequence[Call]) -> Request:
+    """Return the request that stores these callers in one transaction; their numbers are their places here."""
     blobs: list[bytes] = []
     merged: _Sections = {}
     for number, call in enumerate(calls):
@@ -107,7 +107,7 @@ def together(calls: Sequence[Call]) -> Told:
                     moved["blob"] += len(blobs)
                 into.append(moved)
         blobs += call.blobs
-    return (dump(merged),), blobs
+    return Request("store_1", (dump(merged),), blobs)
 
 
 def _tell_cases(changes: Changes, spec_row: Callable[[str, str], int], sections: _Sections, blobs: list[bytes]) -> None:

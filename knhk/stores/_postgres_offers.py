@@ -185,6 +185,24 @@ _NOTE: Final = """
     RETURN '[]';
 """
 
+# Called before a function that stores steps, in the same statement; documents are locked as `store_1` locks those that are held.
+_HOLD: Final = """
+CREATE FUNCTION {s}.hold_3(collections text[], keys text[], versions bigint[]) RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    FOR i IN 1..cardinality(keys) LOOP
+        PERFORM FROM {s}.documents AS d
+            WHERE d.collection = collections[i] AND d.key = keys[i] AND d.version = versions[i] FOR SHARE;
+        IF NOT FOUND THEN
+            RAISE 'a document is not as it is held' USING ERRCODE = 'KN003';
+        END IF;
+    END LOOP;
+    RETURN true;
+END
+$$
+"""
+
 _STORE_STEP: Final = f"""
 CREATE FUNCTION {{s}}.store_step_3(writer bigint, transaction_number bigint, name text, expected bigint, spec_row bigint,
     new_state text, new_due bigint, is_runnable boolean, closed bigint, offer bigint, path text, batch bytea) RETURNS jsonb
@@ -312,6 +330,6 @@ $$
 
 OFFERS: Final = (
     *(*_TABLES, *_VIEWS, _LIST_ITEMS, _PLACE_ITEMS, _STORE),
-    *(_STORE_STEP, _STORE_MOVES, _STORE_STEPS, _STORE_STEPS_OF_BEFORE),
+    *(_HOLD, _STORE_STEP, _STORE_MOVES, _STORE_STEPS, _STORE_STEPS_OF_BEFORE),
 )
 """Its statements; ``{s}`` stands for the schema."""

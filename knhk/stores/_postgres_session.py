@@ -14,10 +14,28 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
+import attrs
+
 from knhk.stores._postgres_url import psycopg
 
-Told = tuple[Sequence[str | None], bytes | Sequence[bytes]]
-"""The parameters of a function: numbers, texts or JSON, all as text, or NULL; and the last: bytes, or an array of them."""
+
+@attrs.define(eq=False)
+class Request:
+    """
+    A call of a function that writes.
+
+    Args:
+        function: its name.
+        texts: its parameters behind the writer and the number of its transaction: numbers, texts or JSON, all as text, or NULL.
+        last: its last parameter: bytes, or an array of them.
+        held: where documents are held, what `hold_3` is given before it is called.
+    """
+
+    function: str
+    texts: Sequence[str | None]
+    last: bytes | Sequence[bytes]
+    held: Sequence[str] = ()
+
 
 _TEXT: Final = 0
 _BINARY: Final = 1
@@ -40,14 +58,14 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
         """Whether it is open, and in the middle of nothing."""
         return self.pgconn.transaction_status == _IDLE
 
-    def call(self, schema: str, function: str, told: Told) -> bytes:
+    def call(self, schema: str, writer: int, transaction: int, request: Request) -> bytes:
         """
         Call a function that writes.
 
         Args:
             schema: always the same on one connection.
-            function: its name; prepared the first time.
-            told: its parameters.
+            writer, transaction: its first parameters.
+            request: which, and its others; prepared the first time.
 
         Returns:
             The JSON text that it returns.
@@ -57,16 +75,22 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
             UnicodeEncodeError: a text cannot be said in the encoding of the connection.
         """
         encoding = self._encoding
-        texts, last = told
-        said = [None if each is None else each.encode(encoding) for each in texts]
+        last = request.last
+        said: list[bytes | None] = [b"%d" % writer, b"%d" % transaction]
+        said += [None if each is None else each.encode(encoding) for each in request.texts]
         said.append(last if isinstance(last, bytes) else _array(last))
-        name = function.encode()
+        held, name = request.held, request.function.encode()
+        if held:
+            name += b" held"
+            said += [each.encode(encoding) for each in held]
         formats = self._callable.get(name)
         if formats is None:
-            marks = ", ".join(f"${number}" for number in range(1, len(said) + 1))
-            self.pgconn.send_prepare(name, f'SELECT "{schema}".{function}({marks})'.encode())
+            marks = [f"${number}" for number in range(1, len(said) + 1)]
+            own, rest = marks[: len(said) - len(held)], marks[len(said) - len(held) :]
+            first = f' FROM "{schema}".hold_3({", ".join(rest)})' if held else ""
+            self.pgconn.send_prepare(name, f'SELECT "{schema}".{request.function}({", ".join(own)}){first}'.encode())
             self._answered()
-            formats = self._callable[name] = (*[_TEXT] * len(texts), _BINARY)
+            formats = self._callable[name] = (*[_TEXT] * (len(own) - 1), _BINARY, *[_TEXT] * len(held))
         if threading.current_thread() is threading.main_thread():
             # The one thread that signals interrupt; libpq would not hear of them.
             self.pgconn.send_query_prepared(name, said, formats)

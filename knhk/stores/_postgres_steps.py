@@ -1,15 +1,15 @@
 """
 What the PostgreSQL store tells of plain steps, and which function it tells.
 
-Nearly all that is committed are plain steps: one step of a case that is there, and no key and no document with it.
+Nearly all that is committed are plain steps: one step of a case that is there, with no key, and no document but one that is held.
 They need none of what `knhk.stores._postgres_input` says of the rest.
 What a step tells of its items has a place for one that may stand beside its case, see `knhk.stores._postgres_offers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 import attrs
 
@@ -17,11 +17,12 @@ from knhk.ports import Commit, ItemRow
 from knhk.stores._changes import fold
 from knhk.stores._offers import is_offer
 from knhk.stores._postgres_input import Call, dump, items_of, share_out, tell
-from knhk.stores._postgres_session import Told
+from knhk.stores._postgres_session import Request
 from knhk.stores._postgres_text import inward
 from knhk.stores.memory import refuse_malformed
 
 SpecRow = Callable[[str, str], int]
+_NOTHING: Final[frozenset[tuple[str, ...]]] = frozenset()
 
 
 @attrs.define(eq=False)
@@ -45,8 +46,8 @@ class Step:
     offer: ItemRow | None
     items: Sequence[ItemRow]
     writes: frozenset[tuple[str, ...]]
+    reads: frozenset[tuple[str, ...]]
     spec_row: SpecRow
-    reads: frozenset[tuple[str, ...]] = frozenset()
     registration: Sequence[str] = ()
 
     def in_full(self) -> Call:
@@ -107,8 +108,9 @@ def plain_step(commits: Sequence[Commit], spec_row: SpecRow) -> Step | None:
         return None
     (commit,) = commits
     header = commit.header
-    besides = commit.idempotency or commit.documents or commit.removed or commit.held or header.quarantined
-    if besides or not commit.expected:
+    besides = commit.idempotency or commit.documents or commit.removed or header.quarantined
+    held = commit.held
+    if besides or not commit.expected or (held and (len(held) > 1 or held[0].version < 1)):
         return None
     refuse_malformed(commit)
     offer: ItemRow | None = None
@@ -119,26 +121,41 @@ def plain_step(commits: Sequence[Commit], spec_row: SpecRow) -> Step | None:
     elif items:
         offer, items = share_out({each.number: each for each in items if each.number not in gone}.values())
     spec = spec_row(header.spec_id, header.spec_version)
-    return Step(commit, spec, gone, offer, items, frozenset({("case", header.case_id)}), spec_row)
+    reads = frozenset(("document", each.collection, each.key) for each in held) if held else _NOTHING
+    return Step(commit, spec, gone, offer, items, frozenset({("case", header.case_id)}), reads, spec_row)
 
 
-def together(steps: Sequence[Step]) -> tuple[str, Told]:
-    """Return the function that stores these steps in one transaction, and its input."""
+def together(steps: Sequence[Step]) -> Request:
+    """Return the request that stores these steps in one transaction."""
     moves = all(each.moves for each in steps)
+    held = _held(steps)
     if moves and len(steps) == 1:
-        return "store_step_3", (steps[0].move(), steps[0].commit.batch)
+        return Request("store_step_3", steps[0].move(), steps[0].commit.batch, held)
     # Rows of cases are locked in the order of their names.
     ordered = sorted(steps, key=_name)
     blobs = [each.commit.batch for each in ordered]
     if moves:
-        return "store_moves_3", ([*map(_array, zip(*(each.move() for each in ordered), strict=True))], blobs)
+        return Request("store_moves_3", _columns(each.move() for each in ordered), blobs, held)
     # The snapshots are behind the batches.
     blobs += [each.commit.snapshot for each in ordered if each.commit.snapshot is not None]
-    return "store_steps_3", ((dump([each.told() for each in ordered]),), blobs)
+    return Request("store_steps_3", (dump([each.told() for each in ordered]),), blobs, held)
+
+
+def _held(steps: Sequence[Step]) -> Sequence[str]:
+    """Return what `hold_3` is given: each document that is held, in the order of their names."""
+    held = {(each.collection, each.key, each.version) for step in steps for each in step.commit.held}
+    if not held:
+        return ()
+    return _columns((inward(collection), inward(key), str(version)) for collection, key, version in sorted(held))
+
+
+def _columns(rows: Iterable[Sequence[str | None]]) -> list[str]:
+    """Return rows by columns, each an array as PostgreSQL reads it."""
+    return [*map(_array, zip(*rows, strict=True))]
 
 
 def _array(texts: Sequence[str | None]) -> str:
-    """Return an array as PostgreSQL reads it."""
+    """Return an array."""
     if None not in texts:
         listed = '","'.join(texts)  # type: ignore[arg-type]
         if "\\" not in listed and listed.count('"') == 2 * len(texts) - 2:

@@ -21,7 +21,7 @@ from knhk.stores._postgres_connections import Connections, Patience, broke, stat
 from knhk.stores._postgres_input import Call, together
 from knhk.stores._postgres_queries import Queries
 from knhk.stores._postgres_schema import OUTRUN, RACED, UNKNOWN_WRITER
-from knhk.stores._postgres_session import Told
+from knhk.stores._postgres_session import Request
 from knhk.stores._postgres_steps import Step
 
 _ATTEMPTS: Final = 5
@@ -90,14 +90,14 @@ class Writer:
         steps = [each for each in calls if isinstance(each, Step)]
         if len(steps) == len(calls):
             try:
-                return self._repeat(*_postgres_steps.together(steps), calls)
+                return self._repeat(_postgres_steps.together(steps), calls)
             except KnhkError as error:
                 if state_of(error) != OUTRUN:
                     raise
         full = [each.in_full() for each in calls]
-        return self._repeat("store_1", together(full), full)
+        return self._repeat(together(full), full)
 
-    def _repeat(self, function: str, told: Told, calls: Sequence[Call | Step]) -> list[KnhkError | None]:
+    def _repeat(self, request: Request, calls: Sequence[Call | Step]) -> list[KnhkError | None]:
         """Send calls until it is known what became of them."""
         registration = calls[0].registration
         patience = Patience(self._connections.address.timeout)
@@ -106,7 +106,7 @@ class Writer:
         self._in_doubt = False
         while True:
             try:
-                refusals = self._send(function, told, registration)
+                refusals = self._send(request, registration)
             except KnhkError as error:
                 attempts += 1
                 state = state_of(error)
@@ -132,19 +132,19 @@ class Writer:
                         outcomes[number] = calls[number].in_full().refusal(*refusal)
                 return outcomes
 
-    def _send(self, function: str, told: Told, registration: Sequence[str]) -> Any:
+    def _send(self, request: Request, registration: Sequence[str]) -> Any:
         with self._connections.use() as connection:
             if not self._writer:
                 self._writer = _first(connection.execute(self._queries.register))
                 self._transaction = 0
             self._transaction += 1
-            texts, last = told
-            texts = (str(self._writer), str(self._transaction), *texts)
+            mine = (self._writer, self._transaction)
             self._in_doubt = True
             if registration:
-                answer = _first(connection.execute(self._queries.put_specification, (*texts, last, *registration)))
+                values = (*mine, *request.texts, request.last, *registration)
+                answer = _first(connection.execute(self._queries.put_specification, values))
             else:
-                said = connection.call(self._connections.address.schema, function, (texts, last))
+                said = connection.call(self._connections.address.schema, *mine, request)
                 answer = () if said == _NOBODY else json.loads(said)
             self._in_doubt = False
             return answer
