@@ -499,7 +499,7 @@ class Course:
             if item.state is not _FAILED:
                 break
         else:
-            if not waits(state):
+            if not waits(state, self._now):
                 phase = Phase.FAILED if state.items else Phase.DEADLOCKED
         if phase is not state.phase:
             self._record(Code.PHASE, phase.value)

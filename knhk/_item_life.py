@@ -54,10 +54,10 @@ class ItemLife(Raising):
                     self._escalate(self.state.items[due.item], due.at)
                 elif due.item:
                     self._come_due(self.state.items[due.item])
-                else:
+                elif not due.stuck:
                     self._begin(self.state.nets[due.net], due.task, "")
                 self._drive()
-            ran += 1
+            ran += not due.stuck
         return ran
 
     def retry_due(self, *, at: int) -> int:

@@ -132,7 +132,8 @@ class Marking:
         """
         Return how many threads of control wait at the task now, whether or not it is busy.
 
-        Exact for AND- and XOR-joins; for OR-joins and partial joins 1 if the join is satisfied, else 0.
+        Exact for AND- and XOR-joins.
+        For an OR-join as many as its fullest input has, if the join is satisfied; for a partial join 1 if it is ready, else 0.
         """
         entry = self.net.tables.table[task]
         if not all(self.tokens[condition] for condition in entry.reads):
@@ -142,6 +143,13 @@ class Marking:
             return min(possible)
         if entry.join == XOR:
             return sum(possible)
+        if entry.join == OR:
+            if self.status[task] == IDLE and not self._dirty:
+                waits = task in self._ready
+            else:
+                # Busy, or not looked at again yet.
+                waits = self.net.analysis.decide(task, self.tokens, self.status, self.seen) == _orjoin.ENABLED
+            return max(possible) if waits else 0
         return 1 if task in self._ready else 0
 
     # --- moving -------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ class Due(NamedTuple):
         item: the item that is tried again, whose claim ends, or that is escalated; 0: none.
         deadline: whether it is the task's deadline.
         escalates: whether it is an escalation.
+        stuck: whether it is a timer whose task will not be free then: nothing comes of it but that nothing waits any more.
     """
 
     at: int
@@ -31,6 +32,7 @@ class Due(NamedTuple):
     item: int = 0
     deadline: bool = False
     escalates: bool = False
+    stuck: bool = False
 
 
 def locate(state: CaseState, path: str) -> tuple[NetInstance, int, int]:
@@ -70,8 +72,10 @@ def next_due(state: CaseState) -> Due | None:
         at = state.deadlines.get(undoing.item)
         return None if at is None else Due(at, -1, -1, undoing.item)
     due: list[Due] = []
+    timed = False
     for net in state.nets.values():
         if net.timers:
+            timed = True
             due += [Due(at, net.number, task) for task, at in net.timers.items() if net.marking.is_ready(task)]
         if net.deadlines:
             due += [Due(at, net.number, task, deadline=True) for task, at in net.deadlines.items()]
@@ -82,7 +86,16 @@ def next_due(state: CaseState) -> Due | None:
         item = state.items[number]
         if post.due is not None and item.state is not ItemState.FAILED:
             due.append(Due(post.due, item.net, item.task, number, escalates=True))
-    return min(due) if due else None
+    if due:
+        return min(due)
+    return _end_of_waiting(state) if timed else None
+
+
+def _end_of_waiting(state: CaseState) -> Due | None:
+    """Return when the last timer has run out for nothing, where nothing else goes on: its task is busy, and stays so; or None."""
+    if _waits_for_more(state) or any(item.state is not ItemState.FAILED for item in state.items.values()):
+        return None
+    return max(Due(at, net.number, task, stuck=True) for net in state.nets.values() for task, at in net.timers.items())
 
 
 def keeps_event(net: NetInstance, name: str, variables: Mapping[str, Any] | None = None) -> bool:
@@ -109,12 +122,20 @@ def keeps_event(net: NetInstance, name: str, variables: Mapping[str, Any] | None
     return net.marking.threads(task) > net.triggers.get(task, 0)
 
 
-def waits(state: CaseState) -> bool:
-    """Whether something may still come by itself or from outside, although no work is open."""
+def waits(state: CaseState, now: int) -> bool:
+    """Whether something may still come by itself or from outside, although no work is open (rule 9)."""
+    if _waits_for_more(state):
+        return True
+    # Of a task that is busy for ever a timer that has run out is nothing to wait for.
+    return any(at > now or net.marking.is_ready(task) for net in state.nets.values() for task, at in net.timers.items())
+
+
+def _waits_for_more(state: CaseState) -> bool:
+    """Whether something may still come that is no timer."""
     if state.deadlines:
         return True
     for net in state.nets.values():
-        if net.timers or net.deadlines or net.marking.undecided:
+        if net.deadlines or net.marking.undecided:
             return True
         if any(net.marking.is_ready(task) for task in net.plan.triggered):
             return True

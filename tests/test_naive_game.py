@@ -627,6 +627,71 @@ def test_an_or_join_waits_for_what_another_task_has_taken_before_it():
     Player({"id": "taken", "net": net, "script": script}, store=MemoryStore(), evict=True, trace=False).play()
 
 
+def test_triggers_are_held_for_every_thread_of_an_or_join():
+    """As many transient triggers are held as threads wait at an OR-join, and those of the others stay while it is busy (rule 7)."""
+    net = {
+        "tasks": {"A": {"split": "and"}, "B": {}, "C": {"join": "or", "trigger": {"event": "e", "mode": "transient"}}},
+        "flows": [["i", "A"], ["A", "C", {"n": 2}], ["A", "B"], ["B", "C"]],
+        "termination": "implicit",
+    }
+    script = [
+        {"do": "complete", "task": "A"},
+        {"do": "event", "name": "e"},
+        {"expect_enabled": ["B"]},
+        {"do": "complete", "task": "B"},
+        *[{"do": "event", "name": "e"}] * 3,
+        {"do": "start", "task": "C"},
+        {"expect_enabled": []},
+        {"do": "complete", "task": "C"},
+        {"expect_enabled": ["C"]},
+        {"do": "complete", "task": "C"},
+        {"expect_outcome": "completed"},
+    ]
+    both({"id": "held", "net": net, "script": script})
+
+
+def test_the_timer_of_an_or_joins_next_thread_runs_while_it_is_busy():
+    """The clock of the next thread at an OR-join begins when its join is satisfied, busy or not, as at any other join."""
+    net = {
+        "tasks": {"A": {"split": "and"}, "B": {}, "C": {"join": "or", "subnet": "inner", "timer": 3}},
+        "flows": [["i", "A"], ["A", "C", {"n": 2}], ["B", "C"], ["A", "B"]],
+        "termination": "implicit",
+        "subnets": {"inner": INNER},
+    }
+    script = [
+        {"do": "complete", "task": "A"},
+        {"do": "complete", "task": "B"},
+        {"do": "advance", "by": 3},
+        {"expect_enabled": ["C/A"]},
+        {"do": "advance", "by": 2},
+        {"do": "complete", "task": "C/A"},
+        {"expect_enabled": []},
+        {"do": "advance", "by": 1},
+        {"expect_enabled": ["C/A"]},
+    ]
+    both({"id": "clock", "net": net, "script": script})
+
+
+def test_a_timer_that_has_run_out_for_a_task_that_is_stuck_is_nothing_to_wait_for():
+    """Where a composite task never ends, its next thread waits as long as its timer runs, and then the case is in deadlock (rule 9)."""
+    stuck = {"tasks": {"A": {"join": "and"}}, "flows": [["i", "A"], ["A", "A"]], "termination": "implicit"}
+    net = {
+        "tasks": {"A": {}, "B": {"subnet": "inner", "timer": 3}, "C": {}},
+        "flows": [["i", "A"], ["A", "B", {"n": 2}], ["B", "C"], ["C", "o"]],
+        "subnets": {"inner": stuck},
+    }
+    script = [
+        {"do": "complete", "task": "A"},
+        {"do": "advance", "by": 3},
+        {"expect_outcome": "running"},
+        {"do": "advance", "by": 2},
+        {"expect_outcome": "running"},
+        {"do": "advance", "by": 1},
+        {"expect_outcome": "deadlock"},
+    ]
+    both({"id": "stuck", "net": net, "script": script})
+
+
 def both(scenario):
     """Let the naive game play a scenario, and KNHK."""
     assert play(scenario) == []

@@ -20,6 +20,7 @@ cdef class Marking:
     cdef State c
     cdef bint counted
 
+    cdef bint _is_idle(self, uint32_t number) noexcept nogil
     cdef bint is_ready_now(self, uint32_t number) noexcept nogil
     cdef uint32_t _number(self, object task) except? 0xFFFFFFFF
     cdef Py_ssize_t _choose(self, uint32_t number, object chosen) except -1

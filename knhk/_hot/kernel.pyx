@@ -271,8 +271,14 @@ cdef class Marking:
                 return 0
         elif (self.word & self.of.words[number].reads) != self.of.words[number].reads:
             return 0
-        if line.join != AND and line.join != XOR:
-            return 1 if self.is_ready(number) else 0
+        if line.join == OR:
+            if self._is_idle(number) and not (self.c.dirty if self.counted else self.sight.dirty):
+                if not self.is_ready_now(number):
+                    return 0
+            elif self.net.analysis.decide(number, self.tokens, self.status, self.seen) != ENABLED:
+                return 0
+        elif line.join != AND and line.join != XOR:
+            return 1 if self.is_ready_now(number) else 0
         if line.join == AND:
             if line.inputs.begin == line.inputs.end:
                 raise ValueError(f"task {number} has no inputs")
@@ -284,6 +290,8 @@ cdef class Marking:
                 possible = self.c.counts[self.of.arcs[at].place] // self.of.arcs[at].weight
             if line.join == XOR:
                 threads += possible
+            elif line.join == OR:
+                threads = max(threads, possible)
             elif possible < threads:
                 threads = possible
         return threads
@@ -460,6 +468,11 @@ cdef class Marking:
             return is_ready(&self.c, number)
         refresh(self.of, self.word, &self.sight)
         return (self.sight.ready >> number) & 1
+
+    cdef inline bint _is_idle(self, uint32_t number) noexcept nogil:
+        if self.counted:
+            return self.c.status[number] == IDLE
+        return (self.word >> (self.of.place_count + number)) & 1 == 0
 
     cdef inline uint32_t _number(self, object task) except? 0xFFFFFFFF:
         cdef Py_ssize_t number = PyNumber_AsSsize_t(task, PyExc_IndexError)
