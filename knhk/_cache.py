@@ -556,9 +556,7 @@ class CaseCache:
             raise
         if not commits:
             return
-        pipeline = self._pipelines.of_command() if self._pipelines else None
-        if pipeline is None or not pipeline.take(resident, commits):
-            self._store(resident, commits)
+        if self._store(resident, commits):
             self._recording.stored(resident, commits)
 
     def stored(self, resident: Resident, commits: Sequence[Commit]) -> None:
@@ -590,13 +588,18 @@ class CaseCache:
             if commits:
                 self._recording.stored(resident, commits)
 
-    def _store(self, resident: Resident, commits: Sequence[Commit]) -> None:
+    def _store(self, resident: Resident, commits: Sequence[Commit]) -> bool:
+        """Store commits; False where they wait in a pipeline."""
         try:
+            pipeline = self._pipelines.of_command() if self._pipelines else None
+            if pipeline is not None and pipeline.take(resident, commits):
+                return False
             self.store.commit(commits if resident.tenure is None else under(commits, resident.tenure))
         except BaseException:
             self.forget(resident)
             raise
         resident.seen = True
+        return True
 
     def replace(self, resident: Resident, fresh: Resident) -> None:
         """Store a held case as another that goes on in its place, and forget it."""

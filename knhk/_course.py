@@ -354,6 +354,12 @@ class Course:
         while agenda:
             (number, task), _ = agenda.popitem(last=False)
             net = self.state.nets.get(number)
+            if net is not None and net.plan.tables.or_joins and net.marking.settle_before(task):
+                # First what that has changed is looked at, then this one again.
+                self.state.touched[number] = None
+                agenda[number, task] = None
+                agenda.move_to_end((number, task), last=False)
+                return True
             if net is None or not net.is_offerable(task):
                 continue
             self._count_step(net, task)

@@ -211,6 +211,14 @@ class Marking:
             changed |= self._set_ready(task, answer == _orjoin.ENABLED)
         return changed
 
+    def settle_before(self, task: int) -> bool:
+        """
+        Look again at the OR-joins, as `settle`, before a task starts that is one of them; return whether any answer changed.
+
+        What happened since it became ready may have taken tokens from its inputs: then it waits for these again (rule 2).
+        """
+        return self.net.tables.table[task].join == OR and self.settle()
+
     def restore(self, tokens: Sequence[int], status: Sequence[int], seen: dict[int, int]) -> None:
         """Become the state that a snapshot recorded; there are no changes to tell of."""
         self.tokens = list(tokens)

@@ -87,13 +87,14 @@ class Gatherable(Holdable, Protocol):
 class HeldForCommand(UnseenHold):
     """A hold for a command of a pipeline: where that writes anything it lasts until the outcome of its commit is known."""
 
-    __slots__ = ("_pipeline",)
+    __slots__ = ("_ended", "_pipeline")
 
     _cache: Gatherable
 
     def __init__(self, cache: Gatherable, case_id: str, pipeline: Pipeline) -> None:
         super().__init__(cache, case_id)
         self._pipeline = pipeline
+        self._ended = False
 
     def __enter__(self) -> Resident:
         cache, pipeline = self._cache, self._pipeline
@@ -104,22 +105,21 @@ class HeldForCommand(UnseenHold):
                 cache.unpin(resident)
                 pipeline.flush()
                 continue
-            self._resident = resident
             try:
-                good = not resident.stale and (resident.journey is None or cache.take_over(resident))
+                self._resident = resident
+                if not resident.stale and (resident.journey is None or cache.take_over(resident)):
+                    resident.seen = not pipeline.shares
+                    pipeline.open = self
+                    resident.depth += 1
+                    return resident
             except BaseException:
                 self._release()
                 raise
-            if good:
-                resident.depth += 1
-                resident.seen = not pipeline.shares
-                pipeline.open = self
-                return resident
             self._release()
 
     def __exit__(self, *error: object) -> None:
-        if self._pipeline.open is self:
-            self._pipeline.open = None
+        self._pipeline.open = None
+        if not self._pipeline.keeps(self):
             super().__exit__(*error)
 
     def has(self, resident: Resident) -> bool:
@@ -135,8 +135,12 @@ class HeldForCommand(UnseenHold):
         self._cache.forget(self._resident)
 
     def end(self) -> None:
-        """Let the case go."""
-        super().__exit__()
+        """Let the case go, once."""
+        if not self._ended:
+            self._ended = True
+            # Its commit has looked.
+            self._resident.seen = True
+            super().__exit__()
 
 
 @attrs.frozen(eq=False)
@@ -197,8 +201,8 @@ class Pipeline:
             self._current = None
             self.flush()
         except BaseException:
-            # An interrupt: nobody has been told anything of what is not stored.
-            self._note(self._take(), None)
+            # An interrupt, wherever it came: nobody has been told anything of what waits.
+            self._note(self._waiting, None)
             raise
         return outcomes
 
@@ -212,9 +216,12 @@ class Pipeline:
         hold = self.open
         if hold is None or not hold.has(resident):
             return False
-        self.open = None
         self._add(hold, resident, commits)
         return True
+
+    def keeps(self, hold: HeldForCommand) -> bool:
+        """Whether what was done under the last hold waits."""
+        return bool(self._waiting) and self._waiting[-1][0] is hold
 
     def take_new(self, resident: Resident, commits: Sequence[Commit]) -> None:
         """Let the first commits of a case wait that the command that runs has created."""
@@ -229,12 +236,13 @@ class Pipeline:
         """
         if not self._waiting:
             return
-        waiting = self._take()
+        waiting = self._waiting
         errors: list[KnhkError | None] | None = None
         try:
             errors = self._cache.store.commit_each([commits for _, commits, _ in waiting])
         finally:
             self._note(waiting, errors)
+            self._waiting, self._cases = [], set()
         current, self._current = self._current, None
         own: KnhkError | None = None
         for (_, _, outcome), error in zip(waiting, errors, strict=True):
@@ -249,13 +257,8 @@ class Pipeline:
     def _add(self, held: Held, resident: Resident, commits: Sequence[Commit]) -> None:
         if self._current is not None:
             self._current._commits += 1
-            self._waiting.append((held, under(commits, resident.tenure), self._current))
             self._cases.add(resident.header.case_id)
-
-    def _take(self) -> list[tuple[Held, Sequence[Commit], Outcome[Any]]]:
-        waiting, self._waiting = self._waiting, []
-        self._cases = set()
-        return waiting
+            self._waiting.append((held, under(commits, resident.tenure), self._current))
 
     @staticmethod
     def _note(
@@ -302,11 +305,11 @@ class Pipelines(dict[int, Pipeline]):
         before = self.get(thread)
         if before is not None:
             before.flush()
-        self[thread] = pipeline
         try:
+            self[thread] = pipeline
             return pipeline.run(commands)
         finally:
             if before is None:
-                del self[thread]
+                self.pop(thread, None)
             else:
                 self[thread] = before

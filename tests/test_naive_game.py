@@ -591,8 +591,44 @@ def test_cancelling_a_partial_join_whose_instances_run_on_resets_it():
     }
     steps = [("complete", "S"), ("start", "H"), ("cancel", "H"), ("complete", "X")]
     script = [{"do": do, "task": task} for do, task in steps]
-    scenario = {"id": "reset", "net": net, "script": [*script, {"expect_enabled": ["H", "Z"]}]}
+    both({"id": "reset", "net": net, "script": [*script, {"expect_enabled": ["H", "Z"]}]})
 
+
+INNER = {"tasks": {"A": {}}, "flows": [["i", "A"], ["A", "o"]]}
+
+
+@pytest.mark.parametrize(
+    ("more", "instances"), [({}, ["E/A"]), ({"mi": {"count": 2, "sync": False}}, ["E#1/A", "E#2/A"])]
+)
+def test_an_or_join_that_has_just_started_waits_again(more, instances):
+    """An OR-join that starts by itself is decided anew before it starts once more, independent instances or not (rule 2)."""
+    net = {
+        "tasks": {"A": {}, "C": {}, "E": {"join": "or", "subnet": "inner", **more}, "F": {}},
+        "conditions": ["p"],
+        "flows": [["i", "A"], ["A", "p"], ["p", "C"], ["p", "E"], ["p", "F"], ["F", "p", {"n": 3}], ["C", "E"]],
+        "termination": "implicit",
+        "subnets": {"inner": INNER},
+    }
+    script = [{"do": "complete", "task": each} for each in "AFC"]
+    both({"id": "again", "net": net, "script": [*script, {"expect_enabled": ["C", *instances, "F"]}]})
+
+
+def test_an_or_join_waits_for_what_another_task_has_taken_before_it():
+    """Where another OR-join that became ready with it takes one of its tokens first, it waits for that token to come back (rule 2)."""
+    join = {"join": "or", "subnet": "inner"}
+    net = {
+        "tasks": {"S": {"split": "and"}, "X": join, "E": join},
+        "conditions": ["p"],
+        "flows": [["i", "S"], ["S", "p"], ["S", "X"], ["p", "X"], ["X", "p"], ["p", "E"], ["S", "E"], ["E", "o"]],
+        "subnets": {"inner": INNER},
+    }
+    script = [{"do": "complete", "task": "S"}, {"expect_enabled": ["X/A"]}]
+    # By KNHK alone: that X is first is not in the rules, and the naive game does not go on.
+    Player({"id": "taken", "net": net, "script": script}, store=MemoryStore(), evict=True, trace=False).play()
+
+
+def both(scenario):
+    """Let the naive game play a scenario, and KNHK."""
     assert play(scenario) == []
     Player(scenario, store=MemoryStore(), evict=True, trace=False).play()
 

@@ -17,7 +17,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from knhk._hot.kernel cimport Marking, Net
-from knhk._hot.layout cimport CANCELS, DETACHED, IDLE, JOIN_CANCELS, ONE, lowest
+from knhk._hot.layout cimport CANCELS, DETACHED, IDLE, JOIN_CANCELS, ONE, OR, lowest
 from knhk._hot.plain cimport DEEPEST, Foreign, put_tree
 from knhk._hot.text cimport Text, put, put_integer, put_one
 from knhk._hot.words cimport fire_noting, pass_word, refresh
@@ -429,6 +429,9 @@ cdef class Express:
                     continue
                 break
             task = self.agenda.at[self.agenda.head]
+            if m.of.or_count and m.of.lines[task].join == OR and m.settle():
+                # First what that has changed is looked at, then this one again.
+                continue
             if self.of.kinds[task] == DRIVEN_ and m.is_ready_now(task):
                 return STOP
             pop(&self.agenda)

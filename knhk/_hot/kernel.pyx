@@ -32,7 +32,7 @@ from knhk._hot.counts cimport (
     take,
 )
 from knhk._hot.layout cimport (
-    AND, BUSY, CANCELS, DETACHED, DRAINING, ENABLED, IDLE, JOIN_CANCELS, MOST, ONE, OPEN, UNDECIDED, WAITING, XOR,
+    AND, BUSY, CANCELS, DETACHED, DRAINING, ENABLED, IDLE, JOIN_CANCELS, MOST, ONE, OPEN, OR, UNDECIDED, WAITING, XOR,
     Arc, InputView, NetData, OrView, Region, Round, Sight, Span, State, TaskLine, WordLine,
     lowest,
 )
@@ -368,6 +368,10 @@ cdef class Marking:
             return
         take(self.of, &self.c, number)
         self._end_round(number)
+
+    def settle_before(self, task):
+        """Look again at the OR-joins, as `settle`, before a task starts that is one of them; return whether any answer changed."""
+        return self.of.lines[self._number(task)].join == OR and self.settle()
 
     def settle(self):
         """Look again at the OR-joins, if anything changed since the last time; return whether the answer to any did."""

@@ -235,6 +235,11 @@ cdef class _Simulation(World):
         cdef Task* of
         while self.agenda.begin < self.agenda.end:
             next_ = self.agenda.items[self.agenda.begin]
+            if self.nets[next_.net].alive and self.kinds[self.nets[next_.net].kind].has_or_joins:
+                if (<object>self.nets[next_.net].marking).settle_before(next_.task):
+                    # First what that has changed is looked at, then this one again.
+                    self._touch(next_.net)
+                    return 1
             self.agenda.begin += 1
             if self.agenda.begin == self.agenda.end:
                 self.agenda.begin = self.agenda.end = 0

@@ -314,6 +314,11 @@ class _World:
     def _start_next(self) -> bool:
         while self.agenda:
             net, task = self.agenda.popleft()
+            if net.alive and net.of.has_or_joins and net.marking.settle_before(task):
+                # First what that has changed is looked at, then this one again.
+                self._touch(net)
+                self.agenda.appendleft((net, task))
+                return True
             if not net.alive or not net.marking.is_ready(task):
                 continue
             of = self.tasks[net.of.first + task]
