@@ -37,7 +37,7 @@ _TABLES: Final = (
     f"""ALTER TABLE {{s}}.cases ADD COLUMN offering boolean NOT NULL DEFAULT false, ADD COLUMN offer_number bigint,
         ADD COLUMN offer_path text, ADD COLUMN listed bigint NOT NULL DEFAULT {_MOST}""",
     "ALTER TABLE {s}.cases ALTER COLUMN listed SET DEFAULT 0",
-    "CREATE UNIQUE INDEX cases_offering ON {s}.cases (case_id) WHERE offering",
+    "CREATE INDEX cases_offering ON {s}.cases (case_id) WHERE offering",
 )
 
 _VIEWS: Final = (
