@@ -55,6 +55,8 @@ from knhk.testing.store_conformance import CLAIM, ORDER, StoreConformance, item,
 
 SCENARIOS = Path(__file__).parent / "data" / "patterns" / "cases_public.json"
 _numbers = itertools.count()
+OPEN = attrs.evolve(item("a"), path="t", audience=("anyone",))
+"""An item that may stand beside its case."""
 
 
 def own(url: str, **options: object) -> str:
@@ -154,6 +156,9 @@ def test_one_of_several_instances_wins(store: PostgresStore, url: str) -> None:
         acts: list[Callable[[PostgresStore], object]] = [
             lambda each, at=version: each.commit([step("a", at)]),  # type: ignore[misc]
             lambda each, new=new: each.commit([new]),  # type: ignore[misc]
+            lambda each, at=version: each.commit(
+                [step(f"plain {at}", items=[attrs.evolve(OPEN, case_id=f"plain {at}")])]
+            ),  # type: ignore[misc]
             lambda each, document=document: each.write([document]),  # type: ignore[misc]
             lambda each, key=key: each.commit([step(f"{id(each)} {key}", key=key)]),  # type: ignore[misc]
         ]
@@ -162,6 +167,7 @@ def test_one_of_several_instances_wins(store: PostgresStore, url: str) -> None:
             assert 1 == outcomes.count(None), outcomes
             losses = [type(each) for each in outcomes if each is not None]
             assert set(losses) <= {ConcurrentUpdate, IdempotencyConflict}
+    assert 10 == len(store.items(audience=["anyone"]))
     for each in stores[1:]:
         each.close()
 
@@ -698,18 +704,14 @@ def schema_of(version: int, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
         patch.setattr(schema_module, "MIGRATIONS", schema_module.MIGRATIONS[:version])
         old = PostgresStore(url)
         old.put_specification(ORDER)
-        old.commit([step("a")])
         old.close()
     with session(url) as connection:
+        old_step(1, connection, 0)
         for number, word in ((1, "anyone"), (2, "role:w")):
             row = ("a", number, json.dumps([word]))
             connection.execute("INSERT INTO items VALUES (%s, %s, 't', 'offered', '', '', '', %s, '')", row)
             connection.execute("INSERT INTO audiences VALUES (%s, 'a', %s)", (word, number))
         yield connection
-
-
-OPEN = attrs.evolve(item("a"), path="t", audience=("anyone",))
-"""An item that may stand beside its case."""
 
 
 @pytest.mark.parametrize("version", [1, 2])

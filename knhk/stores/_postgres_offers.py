@@ -9,7 +9,8 @@ beside the case, has nothing to do there.
 Cases of before have the highest number that there is, because nobody has looked.
 
 Most steps are moves: an item that is closed, an item open to anyone that is new, or both.
-`store_step_3` stores one of them, `store_moves_3` those of several callers, and `store_steps_3` any plain steps.
+`store_step_3` stores one of them, or the first of a case, `store_moves_3` those of several callers, and `store_steps_3` any plain
+steps.
 They are planned as the session says (`knhk.stores._postgres_connections`), because settings of a function cost a tenth of the step.
 What is told of several steps are arrays where it can be, which are gone through once: an element of an array of texts or bytes is
 found by going over those before it.
@@ -36,7 +37,7 @@ _TABLES: Final = (
     f"""ALTER TABLE {{s}}.cases ADD COLUMN offering boolean NOT NULL DEFAULT false, ADD COLUMN offer_number bigint,
         ADD COLUMN offer_path text, ADD COLUMN listed bigint NOT NULL DEFAULT {_MOST}""",
     "ALTER TABLE {s}.cases ALTER COLUMN listed SET DEFAULT 0",
-    "CREATE UNIQUE INDEX cases_offering ON {s}.cases (case_id) WHERE offering",
+    "CREATE INDEX cases_offering ON {s}.cases (case_id) WHERE offering",
 )
 
 _VIEWS: Final = (
@@ -212,11 +213,18 @@ DECLARE
     case_row bigint;
     most bigint;
 BEGIN
-    UPDATE {{s}}.cases AS k SET spec = spec_row, state = new_state, version = k.version + 1, due = new_due,
+    IF expected = 0 THEN
+        INSERT INTO {{s}}.cases (case_id, spec, state, version, due, runnable, offering, offer_number, offer_path)
+            VALUES (name, spec_row, new_state, 1, new_due, is_runnable, offer IS NOT NULL, offer, path)
+            ON CONFLICT (case_id) DO NOTHING
+            RETURNING id, listed INTO case_row, most;
+    ELSE
+        UPDATE {{s}}.cases AS k SET spec = spec_row, state = new_state, version = k.version + 1, due = new_due,
                 runnable = is_runnable,
                 {_offer("k.offer_number IN (closed, offer)", "offer", "path", "NULL")}
-        WHERE k.case_id = name AND k.version = expected AND k.quarantined IS NULL
-        RETURNING k.id, k.listed INTO case_row, most;
+            WHERE k.case_id = name AND k.version = expected AND k.quarantined IS NULL
+            RETURNING k.id, k.listed INTO case_row, most;
+    END IF;
     IF NOT FOUND THEN
         RAISE 'the case is not as expected' USING ERRCODE = 'KN003';
     END IF;

@@ -1,7 +1,8 @@
 """
 What the PostgreSQL store tells of plain steps, and which function it tells.
 
-Nearly all that is committed are plain steps: one step of a case that is there, with no key, and no document but one that is held.
+Nearly all that is committed are plain steps: one step of a case that is there, or the first of one, with no key, and no document
+but one that is held.
 They need none of what `knhk.stores._postgres_input` says of the rest.
 What a step tells of its items has a place for one that may stand beside its case, see `knhk.stores._postgres_offers`.
 """
@@ -110,7 +111,7 @@ def plain_step(commits: Sequence[Commit], spec_row: SpecRow) -> Step | None:
     header = commit.header
     besides = commit.idempotency or commit.documents or commit.removed or header.quarantined
     held = commit.held
-    if besides or not commit.expected or (held and (len(held) > 1 or held[0].version < 1)):
+    if besides or (held and (len(held) > 1 or held[0].version < 1)):
         return None
     refuse_malformed(commit)
     offer: ItemRow | None = None
@@ -122,7 +123,8 @@ def plain_step(commits: Sequence[Commit], spec_row: SpecRow) -> Step | None:
         offer, items = share_out({each.number: each for each in items if each.number not in gone}.values())
     spec = spec_row(header.spec_id, header.spec_version)
     reads = frozenset(("document", each.collection, each.key) for each in held) if held else _NOTHING
-    return Step(commit, spec, gone, offer, items, frozenset({("case", header.case_id)}), reads, spec_row)
+    step = Step(commit, spec, gone, offer, items, frozenset({("case", header.case_id)}), reads, spec_row)
+    return step if commit.expected or step.moves else None
 
 
 def together(steps: Sequence[Step]) -> Request:
