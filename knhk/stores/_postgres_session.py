@@ -18,6 +18,13 @@ import attrs
 
 from knhk.stores._postgres_url import psycopg
 
+_TEXT: Final = 0
+_BINARY: Final = 1
+_BYTEA: Final = 17
+_IDLE: Final = psycopg.pq.TransactionStatus.IDLE
+_FAILED: Final = psycopg.pq.ExecStatus.FATAL_ERROR
+_LENGTH: Final = struct.Struct("!i").pack
+
 
 @attrs.define(eq=False)
 class Request:
@@ -35,14 +42,6 @@ class Request:
     texts: Sequence[str | None]
     last: bytes | Sequence[bytes]
     held: Sequence[str] = ()
-
-
-_TEXT: Final = 0
-_BINARY: Final = 1
-_BYTEA: Final = 17
-_IDLE: Final = psycopg.pq.TransactionStatus.IDLE
-_FAILED: Final = psycopg.pq.ExecStatus.FATAL_ERROR
-_LENGTH: Final = struct.Struct("!i").pack
 
 
 class Session(psycopg.Connection[tuple[Any, ...]]):
