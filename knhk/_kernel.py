@@ -133,7 +133,7 @@ class Marking:
         Return how many threads of control wait at the task now, whether or not it is busy.
 
         Exact for AND- and XOR-joins.
-        For an OR-join as many as its fullest input has, if the join is satisfied; for a partial join 1 if it is ready, else 0.
+        If the join is satisfied, an OR-join has as many as its fullest input, and a partial join one; else none.
         """
         entry = self.net.tables.table[task]
         if not all(self.tokens[condition] for condition in entry.reads):
@@ -150,7 +150,7 @@ class Marking:
                 # Busy, or not looked at again yet.
                 waits = self.net.analysis.decide(task, self.tokens, self.status, self.seen) == _orjoin.ENABLED
             return max(possible) if waits else 0
-        return 1 if task in self._ready else 0
+        return int(sum(map(bool, possible)) >= entry.required and not self.seen.get(task))
 
     # --- moving -------------------------------------------------------------------------------------------------------
 

@@ -260,7 +260,7 @@ def test_withdrawing_takes_the_tokens_without_a_start() -> None:
 
 
 def test_threads_are_counted() -> None:
-    """AND-joins count whole sets, XOR-joins tokens, OR-joins the fullest input, partial joins whether they are ready; an unmarked read means none."""
+    """AND-joins count whole sets, XOR-joins tokens, OR-joins the fullest input, partial joins one round; an unmarked read means none."""
     of = net(
         task([2, 3]),
         task([2, 3], join=XOR),

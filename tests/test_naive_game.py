@@ -650,6 +650,24 @@ def test_triggers_are_held_for_every_thread_of_an_or_join():
     both({"id": "held", "net": net, "script": script})
 
 
+def test_a_trigger_is_held_for_the_next_round_of_a_partial_join():
+    """A transient trigger is held while a partial join is busy and its next round has come already (rules 4 and 7)."""
+    net = {
+        "tasks": {"A": {}, "C": {"join": {"partial": 1}, "trigger": {"event": "e", "mode": "transient"}}},
+        "flows": [["i", "A"], ["A", "C", {"n": 2}]],
+        "termination": "implicit",
+    }
+    script = [
+        {"do": "complete", "task": "A"},
+        *[{"do": "event", "name": "e"}] * 2,
+        {"do": "start", "task": "C"},
+        *[{"do": "event", "name": "e"}] * 2,
+        {"do": "complete", "task": "C"},
+        {"expect_enabled": ["C"]},
+    ]
+    both({"id": "round", "net": net, "script": script})
+
+
 def test_the_timer_of_an_or_joins_next_thread_runs_while_it_is_busy():
     """The clock of the next thread at an OR-join begins when its join is satisfied, busy or not, as at any other join."""
     net = {

@@ -6,15 +6,18 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from knhk.errors import StoreUnavailable
+from knhk import Engine, Specification
+from knhk.errors import ConcurrentUpdate, StoreUnavailable
 from knhk.server.census import Census
-from knhk.server.figures import OTHER, bounded
+from knhk.server.figures import OTHER, Figures, bounded
 from knhk.server.gauges import MOST_CUSTOM, _custom
+from knhk.server.metering import metered
 from knhk.stores import MemoryStore
 from knhk.work.metrics import Distribution, MetricReading
 from tests.served import ORDER, Served, served
@@ -120,6 +123,23 @@ def test_breakers_and_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert 1.0 == found['knhk_attempts_total{handler="pay",outcome="failed"}']
     assert (1.0, 0.0) == tuple(found[f'knhk_breaker{{breaker="bank",state="{each}"}}'] for each in ("open", "closed"))
     assert 1.0 == found["knhk_dead_letters"]
+
+
+def test_calls_that_come_at_once_are_timed_as_one_and_counted_one_by_one() -> None:
+    """Of the calls of a pipeline those that are stored are counted with their steps, and those that are refused as errors."""
+    kept, found = MemoryStore(), Figures()
+    with Engine(metered(kept, found)) as engine:
+        engine.register(Specification.from_dict(ORDER))
+        cases = [engine.create_case("order", start=True) for _ in range(3)]
+        Engine(kept).case(cases[1].id).suspend()
+        task = cases[0].enabled[0]
+        outcomes = engine.pipeline([partial(each.start_task, task) for each in cases])
+        said = found.text().decode()
+
+    assert [None, ConcurrentUpdate, None] == [each.error and type(each.error) for each in outcomes]
+    assert 'knhk_store_seconds_count{operation="commit_each"} 1.0' in said
+    assert 'knhk_store_errors_total{error="ConcurrentUpdate",operation="commit_each"} 1.0' in said
+    assert 'knhk_steps_total{step="started"} 2.0' in said
 
 
 def test_a_store_that_fails_is_counted_and_the_census_goes_on() -> None:

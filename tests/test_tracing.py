@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -111,6 +112,24 @@ def test_the_trace_of_a_request_reaches_the_service_and_the_subscriber(traced: T
         name: value for name, value in (request.attributes or {}).items() if name[-3:] in ("ess", "ode")
     }
     assert "hush" not in "".join(each.to_json() for each in traced.spans)
+
+
+def test_commands_of_a_pipeline_have_spans_of_their_own_and_one_commit(traced: Traced) -> None:
+    """Each command of a pipeline is told as by itself, and what they share as one commit of so many steps."""
+    net = build("hand")
+    net.sequence(net.start, net.task("wait", manual=True), net.end)
+    with Engine(tracer=traced.tracer) as engine:
+        engine.register(net.specification())
+        cases = [each.result() for each in engine.pipeline([partial(engine.create_case, "hand", start=True)] * 3)]
+        traced.exporter.clear()
+        outcomes = engine.pipeline([partial(each.complete_task, "wait") for each in cases])
+
+    assert [None] * 3 == [each.error for each in outcomes]
+    assert {each.id for each in cases} == {
+        (each.attributes or {})["knhk.case_id"] for each in traced.named("case complete task")
+    }
+    (commit,) = traced.named("store commit")
+    assert 3 == (commit.attributes or {})["knhk.commits"]
 
 
 def test_without_a_tracer_a_message_still_carries_the_trace_that_it_was_made_in(

@@ -32,7 +32,8 @@ from knhk._hot.counts cimport (
     take,
 )
 from knhk._hot.layout cimport (
-    AND, BUSY, CANCELS, DETACHED, DRAINING, ENABLED, IDLE, JOIN_CANCELS, MOST, ONE, OPEN, OR, UNDECIDED, WAITING, XOR,
+    AND, BUSY, CANCELS, DETACHED, DRAINING, ENABLED, IDLE, JOIN_CANCELS, MOST, ONE, OPEN, OR, PARTIAL, UNDECIDED, WAITING,
+    XOR,
     Arc, InputView, NetData, OrView, Region, Round, Sight, Span, State, TaskLine, WordLine,
     lowest,
 )
@@ -277,9 +278,7 @@ cdef class Marking:
                     return 0
             elif self.net.analysis.decide(number, self.tokens, self.status, self.seen) != ENABLED:
                 return 0
-        elif line.join != AND and line.join != XOR:
-            return 1 if self.is_ready_now(number) else 0
-        if line.join == AND:
+        elif line.join == AND:
             if line.inputs.begin == line.inputs.end:
                 raise ValueError(f"task {number} has no inputs")
             threads = ~<uint64_t>0
@@ -292,8 +291,12 @@ cdef class Marking:
                 threads += possible
             elif line.join == OR:
                 threads = max(threads, possible)
+            elif line.join == PARTIAL:
+                threads += possible != 0
             elif possible < threads:
                 threads = possible
+        if line.join == PARTIAL:
+            return threads >= line.required and not (self.counted and in_round(self.of, &self.c, line.slot))
         return threads
 
     # --- moving -------------------------------------------------------------------------------------------------------
