@@ -97,6 +97,8 @@ _PROGRAMS: Final = (
     END""",  # noqa: S608 - constants
     f"CREATE TEMP VIEW moves AS SELECT {', '.join(f'NULL AS {each}' for each in _MOVE)}",
     f"""CREATE TEMP TRIGGER move_case INSTEAD OF INSERT ON moves WHEN NEW.case_id IS NOT NULL BEGIN
+        -- Where it is not a new one, it may have stood there.
+        DELETE FROM worklist WHERE {_THIS} AND number = NEW.number;
         UPDATE cases SET spec = NEW.spec, state = NEW.state, version = NEW.version, due = NEW.due, runnable = NEW.runnable,
                 offer_number = NEW.number, offer_path = NEW.offer
             WHERE {_THIS} AND version = NEW.expected AND quarantined IS NULL AND offering AND offer_number = NEW.closed;

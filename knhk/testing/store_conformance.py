@@ -13,9 +13,11 @@ Nothing here sleeps or asks for the time.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -327,6 +329,36 @@ class StoreConformance(TogetherConformance, DocumentConformance):
         store.commit([step("a", 1, items=[item("a", 2, state="allocated", by="bob")], closed=[1, 77])])
 
         assert list(store.items()) == [item("a", 2, state="allocated", by="bob"), full]
+
+    @pytest.mark.parametrize("seed", [19, 42])
+    def test_items_are_what_the_last_step_on_each_has_made_of_it(self, store: Store, seed: int) -> None:
+        """Whatever items do, offered to anyone, to a role, taken, given back, closed together: each is listed once, as it is."""
+        chance = random.Random(seed)  # noqa: S311 - what happens, not secrets
+        kinds: list[dict[str, Any]] = [
+            {"audience": ("anyone",)},
+            {"audience": ("role:clerk",), "roles": ("clerk",)},
+            {"state": "started", "by": "bob"},
+        ]
+        there: dict[int, ItemRow] = {}
+        last = 0
+        for version in range(12):
+            fates = [(number, chance.random()) for number in there]
+            closed = [number for number, fate in fates if fate < 0.3]
+            changed = [number for number, fate in fates if 0.3 <= fate < 0.7]
+            fresh = range(last + 1, last + 1 + chance.choice((0, 0, 1, 1, 2)))
+            last += len(fresh)
+            items = [attrs.evolve(item("a", each), **chance.choice(kinds)) for each in (*changed, *fresh)]
+            there = {each: row for each, row in there.items() if each not in closed} | {
+                each.number: each for each in items
+            }
+            store.commit([step("a", version, items=items, closed=closed)])
+
+            rows = [there[each] for each in sorted(there)]
+            assert rows == list(store.items(case_id="a"))
+            assert [each for each in rows if each.state == "offered"] == list(store.items(state="offered"))
+            assert [each for each in rows if each.by] == list(store.items(by="bob"))
+            for word in ("anyone", "role:clerk"):
+                assert [each for each in rows if word in each.audience] == list(store.items(audience=[word]))
 
     def test_items_are_filtered(self, store: Store) -> None:
         """Rows are listed by case, by state, by person, and by all of them; `by=""` asks for those of nobody."""
