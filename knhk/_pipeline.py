@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from itertools import repeat
 from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
@@ -57,9 +57,12 @@ class Outcome(Generic[_T]):
 
 
 class Held(Protocol):
-    """A case whose commits wait."""
+    """A case whose commits wait, and whose they are."""
 
-    def keep(self, commits: Sequence[Commit]) -> None:
+    commits: Sequence[Commit]
+    outcome: Outcome[Any]
+
+    def keep(self) -> None:
         """Its commits are stored."""
 
     def drop(self) -> None:
@@ -87,9 +90,11 @@ class Gatherable(Holdable, Protocol):
 class HeldForCommand(UnseenHold):
     """A hold for a command of a pipeline: where that writes anything it lasts until the outcome of its commit is known."""
 
-    __slots__ = ("_ended", "_pipeline")
+    __slots__ = ("_ended", "_pipeline", "commits", "outcome")
 
     _cache: Gatherable
+    commits: Sequence[Commit]
+    outcome: Outcome[Any]
 
     def __init__(self, cache: Gatherable, case_id: str, pipeline: Pipeline) -> None:
         super().__init__(cache, case_id)
@@ -99,9 +104,11 @@ class HeldForCommand(UnseenHold):
     def __enter__(self) -> Resident:
         cache, pipeline = self._cache, self._pipeline
         while True:
-            pipeline.make_way(self._case_id)
+            if self._case_id in pipeline.cases:
+                # Its next command begins where the store has it.
+                pipeline.flush()
             resident = cache.pin(self._case_id)
-            if not resident.lock.acquire(blocking=not pipeline.waits):
+            if not resident.lock.acquire(blocking=not pipeline.waiting):
                 cache.unpin(resident)
                 pipeline.flush()
                 continue
@@ -118,17 +125,18 @@ class HeldForCommand(UnseenHold):
             self._release()
 
     def __exit__(self, *error: object) -> None:
-        self._pipeline.open = None
-        if not self._pipeline.keeps(self):
+        pipeline = self._pipeline
+        pipeline.open = None
+        if not pipeline.waiting or pipeline.waiting[-1] is not self:
             super().__exit__(*error)
 
     def has(self, resident: Resident) -> bool:
         """Whether it is this case that is held."""
         return self._resident is resident
 
-    def keep(self, commits: Sequence[Commit]) -> None:
+    def keep(self) -> None:
         """Note that its commits are stored."""
-        self._cache.stored(self._resident, commits)
+        self._cache.stored(self._resident, self.commits)
 
     def drop(self) -> None:
         """Forget what is not stored."""
@@ -143,16 +151,18 @@ class HeldForCommand(UnseenHold):
             super().__exit__()
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Newcomer:
     """A case that a command of a pipeline has created; nobody else has it before it is stored."""
 
     cache: Gatherable
     resident: Resident
+    commits: Sequence[Commit]
+    outcome: Outcome[Any]
 
-    def keep(self, commits: Sequence[Commit]) -> None:
+    def keep(self) -> None:
         """Keep the case."""
-        self.cache.admit(self.resident, commits)
+        self.cache.admit(self.resident, self.commits)
 
     def drop(self) -> None:
         """Leave it: there is no such case."""
@@ -170,62 +180,48 @@ class Pipeline:
         shares: whether other instances may have moved a case.
 
     Attributes:
+        waiting: what waits to be stored, in the order of the commands.
+        cases: the ids of their cases.
         open: the hold of the command that runs at the moment, as long as it has written nothing.
+        current: the outcome of that command; None: commands are as they always are.
     """
 
     def __init__(self, cache: Gatherable, *, shares: bool) -> None:
         self._cache = cache
-        self._waiting: list[tuple[Held, Sequence[Commit], Outcome[Any]]] = []
-        self._cases: set[str] = set()
-        self._current: Outcome[Any] | None = None
+        self.waiting: list[Held] = []
+        self.cases: set[str] = set()
+        self.current: Outcome[Any] | None = None
         self.open: HeldForCommand | None = None
         self.shares = shares
-
-    @property
-    def waits(self) -> bool:
-        """Whether anything waits to be stored."""
-        return bool(self._waiting)
-
-    @property
-    def is_at_work(self) -> bool:
-        """Whether a command runs whose commit may wait; else commands are as they always are."""
-        return self._current is not None
 
     def run(self, commands: Sequence[Callable[[], _T]]) -> list[Outcome[_T]]:
         """Do commands and store what they did; returns their outcomes, in their order."""
         outcomes = [Outcome(each) for each in commands]
         try:
             for each in outcomes:
-                self._current = each
+                self.current = each
                 each._run()
-            self._current = None
+            self.current = None
             self.flush()
         except BaseException:
             # An interrupt, wherever it came: nobody has been told anything of what waits.
-            self._note(self._waiting, None)
+            self._note(None)
             raise
         return outcomes
 
-    def make_way(self, case_id: str) -> None:
-        """Store what waits where a case is among it: its next command begins where the store has it."""
-        if case_id in self._cases:
-            self.flush()
-
     def take(self, resident: Resident, commits: Sequence[Commit]) -> bool:
         """Let commits wait where they are of the command that runs; False where they are not, and have to be stored at once."""
-        hold = self.open
-        if hold is None or not hold.has(resident):
+        hold, outcome = self.open, self.current
+        if hold is None or outcome is None or not hold.has(resident):
             return False
-        self._add(hold, resident, commits)
+        hold.commits, hold.outcome = under(commits, resident.tenure), outcome
+        self._add(hold, resident.header.case_id)
         return True
-
-    def keeps(self, hold: HeldForCommand) -> bool:
-        """Whether what was done under the last hold waits."""
-        return bool(self._waiting) and self._waiting[-1][0] is hold
 
     def take_new(self, resident: Resident, commits: Sequence[Commit]) -> None:
         """Let the first commits of a case wait that the command that runs has created."""
-        self._add(Newcomer(self._cache, resident), resident, commits)
+        if self.current is not None:
+            self._add(Newcomer(self._cache, resident, commits, self.current), resident.header.case_id)
 
     def flush(self) -> None:
         """
@@ -234,47 +230,55 @@ class Pipeline:
         Raises:
             KnhkError: what the command that runs did before is refused: it must not go on.
         """
-        if not self._waiting:
+        if not self.waiting:
             return
-        waiting = self._waiting
         errors: list[KnhkError | None] | None = None
         try:
-            errors = self._cache.store.commit_each([commits for _, commits, _ in waiting])
+            errors = self._cache.store.commit_each([each.commits for each in self.waiting])
         finally:
-            self._note(waiting, errors)
-            self._waiting, self._cases = [], set()
-        current, self._current = self._current, None
+            told = self._note(errors)
+        current, self.current = self.current, None
         own: KnhkError | None = None
-        for (_, _, outcome), error in zip(waiting, errors, strict=True):
+        for outcome, error in told:
             if outcome is current:
                 own = own or error
-            elif error is not None:
+            else:
                 self._tell(outcome, error)
-        self._current = current
+        self.current = current
         if own is not None:
             raise own
 
-    def _add(self, held: Held, resident: Resident, commits: Sequence[Commit]) -> None:
-        if self._current is not None:
-            self._current._commits += 1
-            self._cases.add(resident.header.case_id)
-            self._waiting.append((held, under(commits, resident.tenure), self._current))
+    def _add(self, held: Held, case_id: str) -> None:
+        held.outcome._commits += 1
+        self.cases.add(case_id)
+        self.waiting.append(held)
 
-    @staticmethod
-    def _note(
-        waiting: Sequence[tuple[Held, Sequence[Commit], Outcome[Any]]], errors: Sequence[KnhkError | None] | None
-    ) -> None:
-        """Let cases go: those that are stored as they are, the others forgotten; without errors nothing is known of any."""
-        with ExitStack() as held:
-            for each, _, _ in waiting:
-                held.callback(each.end)
-                if errors is None:
-                    each.drop()
-            for (each, commits, _), error in zip(waiting, errors or (), strict=False):
-                if error is None:
-                    each.keep(commits)
+    def _note(self, errors: Sequence[KnhkError | None] | None) -> list[tuple[Outcome[Any], KnhkError]]:
+        """
+        Let cases go: those that are stored as they are, the others forgotten; without errors nothing is known of any.
+
+        Returns:
+            Who is refused, and why.
+        """
+        waiting = self.waiting
+        told: list[tuple[Outcome[Any], KnhkError]] = []
+        try:
+            for each, error in zip(waiting, errors or repeat(None), strict=False):
+                if errors is not None and error is None:
+                    each.keep()
                 else:
                     each.drop()
+                if error is not None:
+                    told.append((each.outcome, error))
+        except BaseException:
+            for each in waiting:
+                each.drop()
+            raise
+        finally:
+            for each in waiting:
+                each.end()
+            self.waiting, self.cases = [], set()
+        return told
 
     def _tell(self, outcome: Outcome[Any], error: KnhkError) -> None:
         outdone = self.shares and isinstance(error, ConcurrentUpdate)
@@ -291,7 +295,7 @@ class Pipelines(dict[int, Pipeline]):
     def of_command(self) -> Pipeline | None:
         """Return this thread's, if a command of it runs whose commit may wait."""
         found = self.get(threading.get_ident())
-        return None if found is None or not found.is_at_work else found
+        return None if found is None or found.current is None else found
 
     def flush(self) -> None:
         """Store what waits in this thread's, before the thread does anything but a command."""
