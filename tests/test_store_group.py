@@ -62,6 +62,7 @@ class Waiting:
     def call(self, *commits: Commit) -> None:
         queued = len(self.groups._queue)
         led = not self.groups._free
+        under_way = self.groups._under_way
 
         def run() -> None:
             try:
@@ -75,7 +76,12 @@ class Waiting:
         thread = threading.Thread(target=run, daemon=True)
         self.threads.append(thread)
         thread.start()
-        until(lambda: len(self.groups._queue) > queued if led else not self.groups._free)
+        # One who leads has taken along whom he could: whoever comes now queues.
+        until(
+            lambda: (
+                len(self.groups._queue) > queued if led else self.groups._under_way > under_way or not thread.is_alive()
+            )
+        )
 
     def end(self) -> dict[str, Outcome]:
         for thread in self.threads:

@@ -129,7 +129,8 @@ def test_an_exception_is_a_failed_attempt(place: Place) -> None:
     failed = [each for each in place.client.cases.history(waits.case_id).items if each.kind == "attempt_failed"]
     assert ["Busy: no paper"] == [each.details["error"] for each in failed]
     assert waits.next_due is not None
-    assert 3600 <= (datetime.fromisoformat(waits.next_due) - datetime.fromisoformat(failed[0].at)).total_seconds()
+    # The time of the record is that of its commit, which may come a moment after the failure.
+    assert 3590 < (datetime.fromisoformat(waits.next_due) - datetime.fromisoformat(failed[0].at)).total_seconds()
 
 
 @pytest.mark.parametrize("returned", ["text", {"label": {1, 2}}, {"label": 7}])
