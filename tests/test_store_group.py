@@ -98,6 +98,21 @@ def until(so: Callable[[], bool]) -> None:
         time.sleep(0)
 
 
+def interrupt_main(so: Callable[[], bool]) -> None:
+    """
+    Interrupt the main thread until something is so.
+
+    Where the signal comes in the instant before the thread begins to wait for a lock, Python looks at it only after that wait.
+    """
+    end = time.monotonic() + 30
+    while not so():
+        assert time.monotonic() < end
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        again = time.monotonic() + 1
+        while not so() and time.monotonic() < again:
+            time.sleep(0)
+
+
 @pytest.fixture
 def press() -> Press:
     return Press()
@@ -242,8 +257,7 @@ def test_interrupt_of_a_waiting_thread_with_several_calls(press: Press, interrup
 
     def interrupt() -> None:
         until(lambda: len(groups._queue) == 1)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        until(lambda: not groups._queue)
+        interrupt_main(lambda: not groups._queue)
         press.go.release(2)
 
     interrupter = threading.Thread(target=interrupt)
@@ -328,9 +342,10 @@ def test_interrupt_of_a_waiting_caller(press: Press, interruptible: None, queued
             waiting.call(step("c"))
             press.go.release()
             until(lambda: len(press.groups) == 2)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         if queued:
-            until(lambda: not groups._queue)
+            interrupt_main(lambda: not groups._queue)
+        else:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         press.go.release(2)
 
     if not queued:
