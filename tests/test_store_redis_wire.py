@@ -115,12 +115,17 @@ def test_interrupt_while_waiting(redis: str) -> None:
     def interrupt() -> None:
         while b"cmd=blpop" not in other.tell("CLIENT", "LIST"):
             pass
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # type: ignore[arg-type]
+        while not over.is_set():
+            # Again where it came in the instant before the wait began.
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # type: ignore[arg-type]
+            over.wait(2)
 
+    over = threading.Event()
     caller = threading.Thread(target=interrupt)
     caller.start()
     with pytest.raises(KeyboardInterrupt):
         link.tell("BLPOP", "nothing", 0)
+    over.set()
     caller.join()
 
     assert not link._idle
