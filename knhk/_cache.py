@@ -256,9 +256,7 @@ class CaseCache:
 
     def _store_new(self, resident: Resident, commit: Commit, *, by_command: bool) -> None:
         pipeline = self._pipelines.of_command() if by_command and self._pipelines else None
-        if pipeline is not None:
-            pipeline.take_new(resident, (commit,))
-        else:
+        if pipeline is None or not pipeline.take_new(resident, (commit,)):
             self.store.commit((commit,))
             self.admit(resident, (commit,))
 
@@ -293,13 +291,13 @@ class CaseCache:
     def hold(self, case_id: str) -> Hold:
         """Lock the case, loading it first where it is not in memory: ``with cache.hold(case_id) as resident:``."""
         if self._pipelines:
-            self._pipelines.flush()
+            self._pipelines.step_aside()
         return Hold(self, case_id) if self.sharing is None else SharedHold(self, case_id)
 
     def hold_unseen(self, case_id: str) -> Hold:
         """Lock the case as it is in memory; whether the store has it so is found out by its commit, or in the end."""
         if self._pipelines:
-            self._pipelines.flush()
+            self._pipelines.step_aside()
         return Hold(self, case_id) if self.sharing is None else UnseenHold(self, case_id)
 
     def hold_for_command(self, case_id: str) -> Hold:
@@ -513,7 +511,7 @@ class CaseCache:
     def land(self) -> None:
         """Bring every case of which an express has the work to where the store can tell of it."""
         if self._pipelines:
-            self._pipelines.flush()
+            self._pipelines.step_aside()
         for resident in tuple(self._travelling):
             with resident.lock:
                 if resident.journey is not None and not resident.stale:

@@ -41,7 +41,8 @@ class Outcome(Generic[_T]):
     command: Callable[[], _T] = attrs.field(repr=False)
     value: _T | None = None
     error: Exception | None = None
-    _commits: int = attrs.field(default=0, init=False, repr=False)
+    # Its commits, and what it did besides that may be stored: only what has one part can be done again.
+    _parts: int = attrs.field(default=0, init=False, repr=False)
 
     def result(self) -> _T:
         """Return what the command returned; raises its error."""
@@ -218,10 +219,12 @@ class Pipeline:
         self._add(hold, resident.header.case_id)
         return True
 
-    def take_new(self, resident: Resident, commits: Sequence[Commit]) -> None:
-        """Let the first commits of a case wait that the command that runs has created."""
-        if self.current is not None:
-            self._add(Newcomer(self._cache, resident, commits, self.current), resident.header.case_id)
+    def take_new(self, resident: Resident, commits: Sequence[Commit]) -> bool:
+        """Let the first commits of a case wait that the command that runs has created; False as `take`."""
+        if self.current is None:
+            return False
+        self._add(Newcomer(self._cache, resident, commits, self.current), resident.header.case_id)
+        return True
 
     def flush(self) -> None:
         """
@@ -249,7 +252,7 @@ class Pipeline:
             raise own
 
     def _add(self, held: Held, case_id: str) -> None:
-        held.outcome._commits += 1
+        held.outcome._parts += 1
         self.cases.add(case_id)
         self.waiting.append(held)
 
@@ -282,7 +285,7 @@ class Pipeline:
 
     def _tell(self, outcome: Outcome[Any], error: KnhkError) -> None:
         outdone = self.shares and isinstance(error, ConcurrentUpdate)
-        if outcome._commits == 1 and (outdone or isinstance(error, IdempotencyConflict)):
+        if outcome._parts == 1 and (outdone or isinstance(error, IdempotencyConflict)):
             # Nothing of it is stored: it is done again on what is there now, as a command by itself would be.
             outcome._run()
         else:
@@ -298,9 +301,17 @@ class Pipelines(dict[int, Pipeline]):
         return None if found is None or found.current is None else found
 
     def flush(self) -> None:
-        """Store what waits in this thread's, before the thread does anything but a command."""
+        """Store what waits in this thread's."""
         found = self.get(threading.get_ident())
         if found is not None:
+            found.flush()
+
+    def step_aside(self) -> None:
+        """Store what waits in this thread's, before a command of it does anything but give commands."""
+        found = self.get(threading.get_ident())
+        if found is not None:
+            if found.current is not None:
+                found.current._parts += 1
             found.flush()
 
     def run(self, pipeline: Pipeline, commands: Sequence[Callable[[], _T]]) -> list[Outcome[_T]]:

@@ -369,6 +369,25 @@ def test_command_on_two_cases_that_loses_one_is_not_done_again() -> None:
     assert (["B"], ["A"]) == (first.enabled, second.running)
 
 
+def test_command_that_did_something_else_is_not_done_again() -> None:
+    """A command that has stored something by itself before its commit lost is told so, and nothing is done twice."""
+    store = Counted()
+    mine, theirs = engine_on(store, "mine"), engine_on(store, "theirs")
+    first, second = started(mine, 2)
+    theirs.case(second.id).start_task("A", by="them")
+    seen: list[list[str]] = []
+
+    def look_and_complete() -> None:
+        seen.append(first.enabled)
+        second.complete_task("A")
+
+    outcomes = mine.pipeline([look_and_complete])
+
+    assert [ConcurrentUpdate] == told(outcomes)
+    assert [["A"]] == seen
+    assert ["A"] == second.running
+
+
 def test_case_that_is_gone_from_the_store_is_unknown() -> None:
     """A command on a case that never was is refused by itself."""
     store = Counted()
